@@ -1,0 +1,1 @@
+"""DICE-Talk: one portrait, recorded speech and an emotion become a talking-head video."""

@@ -1,0 +1,37 @@
+"""Errors that a user can cause. Each message names the thing, the value and the way on."""
+
+
+class DiceTalkError(Exception):
+    """Base of every error that a user can cause; anything else that escapes the library is a bug."""
+
+
+class CheckpointError(DiceTalkError):
+    """A weight file is missing, damaged, hostile or not what its name says."""
+
+
+class PortraitError(DiceTalkError):
+    """The portrait cannot be read or used."""
+
+
+class NoFaceError(PortraitError):
+    """No face was found in the portrait."""
+
+
+class SpeechError(DiceTalkError):
+    """The speech cannot be read or used."""
+
+
+class EmotionError(DiceTalkError):
+    """An emotion prior or track is unknown, damaged or out of range."""
+
+
+class SettingError(DiceTalkError):
+    """A parameter is out of its range."""
+
+
+class VideoError(DiceTalkError):
+    """The video cannot be decoded, interpolated or written."""
+
+
+class Cancelled(Exception):
+    """The caller asked to stop. Not a :class:`DiceTalkError`: nothing went wrong."""
