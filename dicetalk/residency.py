@@ -1,7 +1,7 @@
 """Where a model lives while it is used.
 
-One small protocol: ``with residency(model_a, model_b) as device:``. The library implements it with plain ``.to(device)``;
-a host with a memory manager of its own (ComfyUI) brings another implementation.
+One small protocol: ``with residency(model_a, model_b) as device:``. The library implements it with plain
+``.to(device)``; a host with a memory manager of its own (ComfyUI) brings another implementation.
 """
 
 from collections.abc import Iterator

@@ -1,0 +1,30 @@
+"""The attention function that every network here takes as an argument, and its default."""
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+
+
+class Attention(Protocol):
+    """Multi-head attention over projected queries, keys and values; a host may bring its own kernel."""
+
+    def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
+        """Attend without mask or dropout, scaled by ``(dim / heads) ** -0.5``.
+
+        Args:
+            q: queries, ``(batch, queries, dim)``; `dim` is the sum over heads.
+            k: keys, ``(batch, keys, dim)``.
+            v: values, ``(batch, keys, dim)``.
+            heads: how many equal parts `dim` is split into.
+
+        Returns:
+            ``(batch, queries, dim)``, heads side by side.
+        """
+        ...
+
+
+def sdpa_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
+    """:class:`Attention` by torch's scaled dot-product attention."""
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)

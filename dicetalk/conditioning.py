@@ -1,0 +1,96 @@
+"""What the network is told about a clip: noise, encoded portrait, mask features, padded tokens."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dicetalk.denoise.pose_guider import PoseGuider
+from dicetalk.denoise.tokens import FrameTokens
+from dicetalk.residency import Residency
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The random numbers of one clip.
+
+    Args:
+        portrait: added to the portrait before encoding, ``(1, 3, H, W)``.
+        latents: start of the clip, ``(frames, 4, h, w)``, padding included.
+    """
+
+    portrait: torch.Tensor
+    latents: torch.Tensor
+
+
+def draw_noise(seed: int, frames: int, image_size: tuple[int, int], latent_channels: int = 4) -> Noise:
+    """Draw a clip's noise on the CPU in the released order, so that one seed gives one result on every device.
+
+    Args:
+        seed: of a local generator; the global ones are not touched.
+        frames: of the clip, padding included.
+        image_size: height and width of the portrait, multiples of 8.
+        latent_channels: channels of the VAE's latents.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    height, width = image_size
+    portrait = torch.randn(1, 3, height, width, generator=generator)
+    latents = torch.randn(1, frames, latent_channels, height // 8, width // 8, generator=generator)[0]
+    return Noise(portrait, latents)
+
+
+@torch.inference_mode()
+def encode_portrait(
+    vae: nn.Module, image: torch.Tensor, noise: torch.Tensor, noise_std: float, residency: Residency
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encode the portrait twice: as the network's extra input channels, and as the start of the clip.
+
+    The encoder overflows in half precision, so it runs in float32.
+
+    Args:
+        vae: diffusers' ``AutoencoderKLTemporalDecoder``.
+        image: ``(3, H, W)`` in -1..1.
+        noise: standard normal ``(1, 3, H, W)``.
+        noise_std: of the noise added to the first of the two.
+        residency: brings the VAE onto its device.
+
+    Returns:
+        Image latents ``(4, h, w)``, unscaled, of the noised portrait; start latents ``(4, h, w)``, scaled, of the
+        clean one. Both float32 on the CPU.
+    """
+    encoder = nn.ModuleList([vae.encoder, vae.quant_conv])
+    dtype = next(encoder.parameters()).dtype
+    with residency(vae) as device:
+        encoder.float()
+        try:
+            clean = _mode(vae, image[None].to(device))
+            noised = _mode(vae, (image[None] + noise_std * noise).to(device)) if noise_std else clean
+        finally:
+            encoder.to(dtype)
+    return noised.cpu(), clean.cpu() * vae.config.scaling_factor
+
+
+def _mode(vae: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    return vae.encode(images.float()).latent_dist.mode()[0]
+
+
+@torch.inference_mode()
+def embed_portrait(image_encoder: nn.Module, pixels: torch.Tensor, residency: Residency) -> torch.Tensor:
+    """The clip token ``(1, 1, context_dim)`` of CLIP-normalised `pixels` ``(3, size, size)``, on the CPU."""
+    dtype = next(image_encoder.parameters()).dtype
+    with residency(image_encoder) as device:
+        return image_encoder(pixels[None].to(device, dtype)).image_embeds[:, None].cpu()
+
+
+@torch.inference_mode()
+def pose_features(pose_guider: PoseGuider, mask: torch.Tensor, residency: Residency) -> torch.Tensor:
+    """Pose-guider features ``(n, channels, h, w)`` of face masks ``(n, 1, H, W)`` in 0..1, on the CPU."""
+    dtype = next(pose_guider.parameters()).dtype
+    with residency(pose_guider) as device:
+        return pose_guider(mask.to(device, dtype).expand(-1, 3, -1, -1)).cpu()
+
+
+def pad_tokens(tokens: FrameTokens, frames: int) -> FrameTokens:
+    """Append `frames` frames without speech and emotion: the first unconditional row."""
+    rest = tokens.unconditional[:1].expand(frames)
+    return FrameTokens(tokens.rows, torch.cat([tokens.conditional, rest]), torch.cat([tokens.unconditional, rest]))

@@ -1,0 +1,1 @@
+"""The denoiser: UNet with decoupled attention, noise schedule, windows, guidance and the sampling loop."""

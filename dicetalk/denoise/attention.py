@@ -1,0 +1,127 @@
+"""Attention layers of the UNet. Attribute names are the released state dict's."""
+
+from collections.abc import Callable
+from types import ModuleType
+
+import torch
+from einops import rearrange
+from torch import nn
+
+from dicetalk.attention import Attention, sdpa_attention
+from dicetalk.denoise.context import AdapterContext, AttentionContext
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention, ``(batch, length, channels)`` in and out."""
+
+    def __init__(self, channels: int, heads: int, operations: ModuleType = nn, attention: Attention = sdpa_attention):
+        super().__init__()
+        self.heads = heads
+        self.attention = attention
+        self.to_q = operations.Linear(channels, channels, bias=False)
+        self.to_k = operations.Linear(channels, channels, bias=False)
+        self.to_v = operations.Linear(channels, channels, bias=False)
+        self.to_out = nn.ModuleList([operations.Linear(channels, channels)])
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.to_q(hidden), self.to_k(hidden), self.to_v(hidden)
+        return self.to_out[0](self.attention(q, k, v, self.heads))
+
+
+class AdapterProjections(nn.Module):
+    """Key and value projections of the adapters."""
+
+    def __init__(self, channels: int, context_dim: int, adapters: int, operations: ModuleType = nn):
+        super().__init__()
+        self.to_k_ip = _projections(channels, context_dim, adapters, operations)
+        self.to_v_ip = _projections(channels, context_dim, adapters, operations)
+
+
+def _projections(channels: int, context_dim: int, count: int, operations: ModuleType) -> nn.ModuleList:
+    return nn.ModuleList([operations.Linear(context_dim, channels, bias=False) for _ in range(count)])
+
+
+class CrossAttention(nn.Module):
+    """Decoupled cross-attention: clip token, audio tokens and emotion tokens are attended separately and added (eq.
+    14).
+
+    The clip context is a single token. Softmax over one key is 1, so its part is the token's value, whatever the query:
+    ``to_k`` has no influence and exists only because the released weights hold it.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        context_dim: int,
+        heads: int,
+        adapters: int,
+        operations: ModuleType = nn,
+        attention: Attention = sdpa_attention,
+    ):
+        super().__init__()
+        self.heads = heads
+        self.attention = attention
+        self.layer = -1  # place in KeyValues, set by the UNet
+        self.to_q = operations.Linear(channels, channels, bias=False)
+        self.to_k = operations.Linear(context_dim, channels, bias=False)
+        self.to_v = operations.Linear(context_dim, channels, bias=False)
+        self.to_out = nn.ModuleList([operations.Linear(channels, channels)])
+        self.processor = AdapterProjections(channels, context_dim, adapters, operations)
+
+    def project_adapter(self, adapter: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values ``(rows, tokens, channels)`` of `tokens` ``(rows, tokens, context_dim)``."""
+        return self.processor.to_k_ip[adapter](tokens), self.processor.to_v_ip[adapter](tokens)
+
+    def spatial(self, hidden: torch.Tensor, size: tuple[int, int], context: AttentionContext) -> torch.Tensor:
+        """Attend from every pixel of a frame to that frame's own tokens.
+
+        Args:
+            hidden: ``(batch * frames, height * width, channels)``.
+            size: ``(height, width)``.
+            context: conditions of this call.
+        """
+
+        def rows(projected: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+            return projected[index.flatten()]
+
+        def masked(attended: torch.Tensor, adapter: AdapterContext) -> torch.Tensor:
+            return attended if adapter.mask is None else attended * adapter.mask[size].to(attended)
+
+        return self._attend(hidden, context, rows, masked)
+
+    def temporal(self, hidden: torch.Tensor, batch: int, context: AttentionContext) -> torch.Tensor:
+        """Attend from every pixel at every time to the mean of the window's tokens; no mask.
+
+        Keys are linear in the tokens, so the mean of keys is the key of the mean. One set of keys serves all pixels
+        of a clip, so pixels and frames form one long query.
+
+        Args:
+            hidden: ``(batch * height * width, frames, channels)``.
+            batch: number of clips.
+            context: conditions of this call.
+        """
+        pixels = len(hidden) // batch
+        queries = rearrange(hidden, "(b s) f c -> b (s f) c", b=batch)
+
+        def rows(projected: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+            return projected[index].mean(dim=1)
+
+        attended = self._attend(queries, context, rows, lambda attended, adapter: attended)
+        if attended.shape[1] == 1:
+            return attended.repeat_interleave(pixels, dim=0)
+        return rearrange(attended, "b (s f) c -> (b s) f c", s=pixels)
+
+    def _attend(
+        self,
+        hidden: torch.Tensor,
+        context: AttentionContext,
+        rows: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        masked: Callable[[torch.Tensor, AdapterContext], torch.Tensor],
+    ) -> torch.Tensor:
+        attended = rows(context.clip_values[self.layer], context.clip_index)
+        active = [a for a in context.adapters if a.scale != 0]
+        query = self.to_q(hidden) if active else None
+        for adapter in active:
+            key, value = (rows(x, adapter.index) for x in adapter.key_values[self.layer])
+            attended = attended + adapter.scale * masked(self.attention(query, key, value, self.heads), adapter)
+        return self.to_out[0](attended)

@@ -1,0 +1,132 @@
+"""The guided network: one window of a clip through the UNet under three-way guidance."""
+
+from dataclasses import dataclass
+
+import torch
+
+from dicetalk.denoise.context import AdapterContext, AttentionContext, mask_pyramid
+from dicetalk.denoise.guidance import Branch, combine, guidance_branches
+from dicetalk.denoise.schedule import sigma_to_timestep
+from dicetalk.denoise.tokens import FrameTokens, ProjectedRows
+from dicetalk.denoise.unet import UNet
+from dicetalk.hooks import SILENT, Hooks
+from dicetalk.memory import is_out_of_memory
+from dicetalk.settings import FPS, SamplerSettings, ramp_values
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Everything that a clip is made from, ready for the network. `frames` counts the padding.
+
+    Args:
+        clip_token: image embedding of the portrait, ``(1, 1, context_dim)``.
+        image_latents: the portrait's latents as the network's extra input channels, ``(4, h, w)``, unscaled.
+        start_latents: the portrait's scaled latents, which the noise is added to, ``(4, h, w)``.
+        audio: speech tokens of each frame.
+        emotion: emotion tokens of each frame.
+        mask: face mask at picture size, ``(1, 1, H, W)`` in 0..1.
+        pose: pose-guider features of the mask, ``(1 or frames, channels, h, w)``.
+    """
+
+    clip_token: torch.Tensor
+    image_latents: torch.Tensor
+    start_latents: torch.Tensor
+    audio: FrameTokens
+    emotion: FrameTokens
+    mask: torch.Tensor
+    pose: torch.Tensor
+
+    @property
+    def frames(self) -> int:
+        """Length of the clip, padding included."""
+        return len(self.audio.conditional)
+
+
+class GuidedUNet:
+    """:data:`dicetalk.denoise.sampler.PredictV` for one clip.
+
+    Args:
+        unet: on `device`.
+        conditioning: of the clip.
+        settings: guidance, adapter scales, buckets.
+        device: where the UNet runs.
+        dtype: in which it computes.
+        hooks: told when memory did not suffice for the branches together.
+    """
+
+    def __init__(
+        self,
+        unet: UNet,
+        conditioning: Conditioning,
+        settings: SamplerSettings,
+        device: torch.device,
+        dtype: torch.dtype,
+        hooks: Hooks = SILENT,
+    ):
+        self.unet, self.device, self.dtype, self.hooks = unet, device, dtype, hooks
+        self.batched = settings.batched_guidance
+        self.portrait_guidance = ramp_values(settings.portrait_guidance, settings.steps_run)
+        self.expression_guidance = ramp_values(settings.expression_guidance, settings.steps_run)
+        self.scales = settings.audio_scale, settings.emotion_scale
+        self.added_ids = torch.tensor([FPS, settings.motion_bucket, settings.expression_bucket], device=device)
+
+        latent_size = tuple(conditioning.image_latents.shape[-2:])
+        levels = len(unet.config.block_out_channels)
+        self.image_latents = conditioning.image_latents.to(device, dtype)
+        self.pose = conditioning.pose.to(device, dtype)
+        self.mask = mask_pyramid(conditioning.mask.to(device), latent_size, levels)
+
+        clip = conditioning.clip_token.to(device, dtype)
+        self.clip_values = unet.project_clip(torch.cat([torch.zeros_like(clip), clip]))
+        self.adapters = [
+            (tokens, ProjectedRows(unet, i, tokens.rows, settings.key_value_budget, device, dtype))
+            for i, tokens in enumerate((conditioning.audio, conditioning.emotion))
+        ]
+
+    def __call__(self, x: torch.Tensor, sigma: torch.Tensor, frames: list[int], step: int) -> torch.Tensor:
+        branches = self._branches(step)
+        if self.batched:
+            try:
+                return combine(self._predict(x, sigma, frames, branches), branches)
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or len(branches) == 1:
+                    raise
+            # Outside the except clause, so that the failed call's tensors are freed before the next try.
+            self.batched = False
+            self.hooks.notice("Out of memory: running the guidance branches one at a time from here on.")
+        total = torch.zeros_like(x)
+        for branch in branches:
+            self.hooks.check()
+            total += combine(self._predict(x, sigma, frames, [branch]), [branch]).to(total)
+        return total
+
+    def _branches(self, step: int) -> list[Branch]:
+        return guidance_branches(self.portrait_guidance[step], self.expression_guidance[step])
+
+    def _pose(self, frames: list[int]) -> torch.Tensor:
+        return self.pose if len(self.pose) == 1 else self.pose[frames]
+
+    def _predict(self, x: torch.Tensor, sigma: torch.Tensor, frames: list[int], branches: list[Branch]) -> torch.Tensor:
+        x = x.to(self.device, self.dtype)
+        portrait = torch.tensor([branch.portrait for branch in branches])
+        image = self.image_latents * portrait.to(x).reshape(-1, 1, 1, 1)
+        sample = torch.cat(
+            [
+                x.expand(len(branches), *x.shape),
+                image[:, None].expand(-1, len(frames), -1, -1, -1),
+            ],
+            dim=2,
+        )
+        clip_index = portrait.long()[:, None].expand(-1, len(frames)).to(self.device)
+        adapters = []
+        for (tokens, projected), scale in zip(self.adapters, self.scales, strict=True):
+            index = torch.stack(
+                [(tokens.conditional if branch.expression else tokens.unconditional)[frames] for branch in branches]
+            )
+            key_values, local = projected(index)
+            adapters.append(AdapterContext(key_values, local, scale, self.mask))
+        context = AttentionContext(self.clip_values, clip_index, tuple(adapters))
+        timestep = sigma_to_timestep(sigma).to(self.device)
+        added_ids = self.added_ids.expand(len(branches), -1)
+        v, _ = self.unet(sample, timestep, added_ids, context, self._pose(frames))
+        return v

@@ -1,0 +1,55 @@
+"""Which frames are denoised together in which step.
+
+A window schedule is a function ``schedule(step) -> list of windows``; a window is a list of frame indices. Every
+frame is in at least one window of every step; predictions of a frame that is in several are averaged.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+WindowSchedule = Callable[[int], list[list[int]]]
+
+
+def rotating_windows(step: int, total: int, window: int, overlap: int, shift: int) -> list[list[int]]:
+    """The released schedule: windows tile the clip as a ring that turns by `shift` frames every step.
+
+    The clip must be padded by one window, so that no window joins its end to its beginning without the padding between.
+    """
+    start = -(step * shift % window)
+    return [[(start + place + i) % total for i in range(window)] for place in range(0, total, window - overlap)]
+
+
+def tight_windows(step: int, total: int, window: int, overlap: int, shift: int) -> list[list[int]]:
+    """Windows over the clip alone: no padding, no ring.
+
+    The borders move by `shift` every step as in the released schedule; a window that would reach past an end is moved
+    inside, so that each call sees a full window (or the whole clip, if that is shorter).
+    """
+    last = max(0, total - window)
+    start = -(step * shift % window)
+    places = range(start, total, window - overlap)
+    starts = sorted({min(max(place, 0), last) for place in places})
+    # Moving the outer windows inside can leave inner ones that add nothing but cost a call.
+    kept: list[int] = []
+    for i, place in enumerate(starts):
+        covered = kept[-1] + window if kept else 0
+        following = starts[i + 1] if i + 1 < len(starts) else total
+        if following > covered or i + 1 == len(starts):
+            kept.append(place)
+    return [list(range(place, min(place + window, total))) for place in kept]
+
+
+SCHEDULES: dict[str, Callable[[int, int, int, int, int], list[list[int]]]] = {
+    "reference": rotating_windows,
+    "tight": tight_windows,
+}
+
+
+def padding(name: str, window: int) -> int:
+    """Frames that schedule `name` appends to the clip."""
+    return window if name == "reference" else 0
+
+
+def window_schedule(name: str, total: int, window: int, overlap: int, shift: int) -> WindowSchedule:
+    """Schedule `name` for a clip of `total` frames, padding included."""
+    return partial(SCHEDULES[name], total=total, window=window, overlap=overlap, shift=shift)

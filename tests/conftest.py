@@ -1,0 +1,24 @@
+"""Options and fixtures that every test folder shares."""
+
+from pathlib import Path
+
+import pytest
+from golden_fixtures import Golden
+
+HERE = Path(__file__).parent
+SHARED = HERE.parent.parent / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden-dir",
+        type=Path,
+        default=HERE / "golden" / "data",
+        help="folder with numeric fixtures of the released program (manifest.json and safetensors files)",
+    )
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """The numeric fixtures of ``--golden-dir``."""
+    return Golden(request.config.getoption("--golden-dir"))
