@@ -1,0 +1,1 @@
+"""Speech: decoding, resampling, Whisper states, the windows around each frame, audio tokens."""

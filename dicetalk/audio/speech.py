@@ -1,0 +1,206 @@
+"""Speech as the rest of the library wants it: mono at 16 kHz for the network, and the sound for the video."""
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+
+from dicetalk.audio.decode import Source, array_source, file_source
+from dicetalk.errors import SpeechError
+from dicetalk.hooks import SILENT, Hooks
+
+SAMPLE_RATE = 16_000
+SAMPLES_PER_FRAME = 1280
+"""12.5 frames a second."""
+
+SOUND_SAMPLE_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+"""Rates that AAC has, up to the highest that helps a video."""
+
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8_000, 192_000
+MIN_SECONDS, MAX_SECONDS = 0.1, 3600.0
+MAX_CHANNELS = 32
+MAX_LEVEL = 1000.0
+SILENCE_LEVEL = 1 / 32768
+"""Below one step of 16 bits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """One clip's speech.
+
+    Args:
+        samples: what the network hears: float32 ``(n,)``, mono at 16 kHz, full scale at 1 (louder is kept).
+        sound: what the viewer hears: float32 ``(channels, m)``, one or two channels, the same start and length.
+        sound_sample_rate: samples a second of `sound`, one of :data:`SOUND_SAMPLE_RATES`.
+    """
+
+    samples: np.ndarray
+    sound: np.ndarray
+    sound_sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        """Length of the speech."""
+        return len(self.samples) / SAMPLE_RATE
+
+    @property
+    def frames(self) -> int:
+        """Video frames at 12.5 fps; a rest shorter than a frame is dropped, as released."""
+        return len(self.samples) // SAMPLES_PER_FRAME
+
+
+def load_speech(
+    source: str | Path | tuple[Any, float],
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    hooks: Hooks = SILENT,
+) -> Speech:
+    """Read speech from a file or an array.
+
+    The sound is read in blocks: beside the result, memory holds a second or so, however long or finely sampled it is.
+    Channels are averaged for the network. For the video, one or two channels stay as they are; of more, the first is
+    left and the second right, and the others go to both. Volume is not changed.
+
+    Args:
+        source: a file that soundfile or PyAV opens, or ``(array, sample_rate)``. An array or CPU tensor is ``(n,)``,
+            ``(n, channels)``, ``(channels, n)`` (of two axes the shorter is the channels) or ``(1, channels, n)``;
+            floats in -1..1, int16, int32 or uint8; 8 to 192 kHz.
+        start: seconds to skip.
+        duration: seconds to take at most; all that follows if none.
+        hooks: asked to stop between blocks; receives a notice if there is only silence.
+
+    Raises:
+        SpeechError: the source is missing, damaged or holds no sound; the part is shorter than 0.1 s or longer than an
+            hour; the rate is out of range; a sample is NaN or far out of range.
+        Cancelled: the caller asked to stop.
+    """
+    if not (math.isfinite(start) and start >= 0):
+        raise SpeechError(f"The start is {start:g} s; expected 0 or more.")
+    if duration is not None and not MIN_SECONDS <= duration <= MAX_SECONDS:
+        raise SpeechError(f"The duration is {duration:g} s; expected {MIN_SECONDS:g} to {MAX_SECONDS:g}.")
+    with _opened(source) as opened:
+        _check(opened)
+        speech = _convert(opened, start, duration, hooks)
+    if max(speech.samples.max(), -speech.samples.min()) < SILENCE_LEVEL:
+        hooks.notice(f"{opened.name} holds only silence: the mouth will stay closed.")
+    return speech
+
+
+def _opened(source: str | Path | tuple[Any, float]) -> AbstractContextManager[Source]:
+    if isinstance(source, (str, Path)):
+        return file_source(Path(source))
+    if not (isinstance(source, tuple) and len(source) == 2):
+        raise SpeechError(f"Speech is a file or (array, sample_rate), not {type(source).__name__}.")
+    return nullcontext(array_source(*source))
+
+
+def _check(source: Source) -> None:
+    if not (MIN_SAMPLE_RATE <= source.sample_rate <= MAX_SAMPLE_RATE and source.sample_rate == int(source.sample_rate)):
+        raise SpeechError(
+            f"{source.name} has {source.sample_rate:g} samples a second; "
+            f"expected a whole number from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}."
+        )
+    if source.channels > MAX_CHANNELS:
+        raise SpeechError(f"{source.name} has {source.channels} channels; expected at most {MAX_CHANNELS}.")
+
+
+def _convert(source: Source, start: float, duration: float | None, hooks: Hooks) -> Speech:
+    rate = int(source.sample_rate)
+    sound_rate = next((r for r in SOUND_SAMPLE_RATES if r >= rate), SOUND_SAMPLE_RATES[-1])
+    mono = _Track(1, rate, SAMPLE_RATE)
+    stereo = _Track(min(source.channels, 2), rate, sound_rate)
+    for block in _part(source, rate, start, duration):
+        hooks.check()
+        mono.append(block.mean(axis=1, keepdims=True))
+        stereo.append(_at_most_stereo(block))
+    if mono.taken < math.floor(MIN_SECONDS * rate):
+        raise SpeechError(
+            f"{source.name} has {mono.taken / rate:.3g} s of sound from {start:g} s on; "
+            f"at least {MIN_SECONDS:g} s are needed."
+        )
+    return Speech(mono.finish()[:, 0], stereo.finish().T, sound_rate)
+
+
+def _part(source: Source, rate: int, start: float, duration: float | None) -> Iterator[np.ndarray]:
+    """The blocks of `source` between start and end, each checked."""
+    first = round(start * rate)
+    last = first + round((MAX_SECONDS if duration is None else duration) * rate)
+    position = 0
+    for whole in source.blocks:
+        block = whole[max(first - position, 0) : max(last - position, 0)]
+        end = position + len(whole)
+        if duration is None and end > last:
+            raise SpeechError(
+                f"{source.name} has more than an hour of sound from {start:g} s on. "
+                f"Give a duration, and render in parts."
+            )
+        if len(block):
+            _check_level(block, source.name, max(first, position), rate)
+            yield block
+        position = end
+        if duration is not None and position >= last:
+            return
+    if position <= first and start > 0:
+        raise SpeechError(
+            f"{source.name} ends at {position / rate:.3g} s; the start, {start:g} s, lies behind its end."
+        )
+
+
+def _check_level(block: np.ndarray, name: str, position: int, rate: int) -> None:
+    bad = ~(np.abs(block) <= MAX_LEVEL).all(axis=1)
+    if bad.any():
+        at = int(bad.argmax())
+        value = block[at][~(np.abs(block[at]) <= MAX_LEVEL)][0]
+        raise SpeechError(
+            f"{name} holds the value {value:g} at {(position + at) / rate:.3f} s. Sound lies in -1..1; "
+            f"scale other floats to that, and mend NaN and infinite values."
+        )
+
+
+def _at_most_stereo(block: np.ndarray) -> np.ndarray:
+    if block.shape[1] <= 2:
+        return block
+    rest = block[:, 2:].sum(axis=1, keepdims=True)
+    return (block[:, :2] + rest) / (block.shape[1] - 1)
+
+
+class _Track:
+    """Collects blocks at one rate and turns them into another, in memory of little more than the result."""
+
+    def __init__(self, channels: int, rate: int, new_rate: int):
+        self.rate, self.new_rate = rate, new_rate
+        self.taken = 0
+        self.filled = 0
+        self.data = np.empty((0, channels), np.float32)
+        # HQ is librosa's default and thereby the release's. Equal rates would pass through a filter for nothing.
+        self.resampler = (
+            None if rate == new_rate else soxr.ResampleStream(rate, new_rate, channels, dtype="float32", quality="HQ")
+        )
+
+    def append(self, block: np.ndarray) -> None:
+        self.taken += len(block)
+        self._store(block if self.resampler is None else self.resampler.resample_chunk(np.ascontiguousarray(block)))
+
+    def finish(self) -> np.ndarray:
+        """All samples ``(n, channels)``; n is the length at the new rate, rounded up as librosa does."""
+        if self.resampler is not None:
+            self._store(self.resampler.resample_chunk(self.data[:0], last=True))
+        # The resampler's own count may differ by one; resizing cuts or fills with zeros.
+        self._resize(-(-self.taken * self.new_rate // self.rate))
+        return self.data
+
+    def _store(self, block: np.ndarray) -> None:
+        end = self.filled + len(block)
+        if end > len(self.data):
+            self._resize(end + end // 8)
+        self.data[self.filled : end] = block
+        self.filled = end
+
+    def _resize(self, length: int) -> None:
+        self.data.resize((length, self.data.shape[1]), refcheck=False)
