@@ -1,0 +1,1 @@
+"""Emotion: priors, mixing, tracks over time, the emotion bank and its tokens."""

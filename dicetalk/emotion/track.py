@@ -1,0 +1,122 @@
+"""An emotion for every frame of a clip."""
+
+import bisect
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dicetalk.emotion.prior import EmotionPrior
+from dicetalk.errors import EmotionError
+
+MODEL_FPS = 12.5
+
+EASINGS: dict[str, Callable[[float], float]] = {
+    "linear": lambda t: t,
+    "smooth": lambda t: t * t * (3 - 2 * t),
+    "ease-in": lambda t: t * t,
+    "ease-out": lambda t: t * (2 - t),
+    "hold": lambda t: 0.0,
+}
+"""How far the way to the next keyframe is done after the fraction t of the time, both 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Keyframe:
+    """An emotion at one moment.
+
+    Args:
+        seconds: when, from the start of the clip.
+        prior: the emotion then, already mixed and scaled (see :func:`dicetalk.emotion.mix.mix`).
+        easing: how the emotion moves from here to the next keyframe, one of :data:`EASINGS`.
+
+    Raises:
+        EmotionError: the time is negative or not finite, or the easing is unknown.
+    """
+
+    seconds: float
+    prior: EmotionPrior
+    easing: str = "linear"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.seconds) and self.seconds >= 0):
+            raise EmotionError(f"A keyframe's time is {self.seconds:g} s; expected 0 s or later.")
+        if self.easing not in EASINGS:
+            raise EmotionError(f"The easing {self.easing!r} is unknown. Known: {', '.join(EASINGS)}.")
+
+
+@dataclass(frozen=True)
+class EmotionTrack:
+    """An emotion for every moment: keyframes, interpolated between and held before the first and after the last.
+
+    Mixing is linear, so that priors between keyframes are exactly the priors of weights between the keyframes' weights.
+
+    Args:
+        keyframes: at least one, in order of time.
+
+    Raises:
+        EmotionError: there is no keyframe, or times are unsorted or repeated.
+    """
+
+    keyframes: tuple[Keyframe, ...]
+
+    def __post_init__(self) -> None:
+        if not self.keyframes:
+            raise EmotionError("An emotion track needs at least one keyframe.")
+        for earlier, later in itertools.pairwise(self.keyframes):
+            if later.seconds <= earlier.seconds:
+                raise EmotionError(
+                    f"An emotion track's keyframes must be in order of time, each time once: "
+                    f"{later.seconds:g} s follows {earlier.seconds:g} s."
+                )
+
+    @classmethod
+    def constant(cls, prior: EmotionPrior) -> "EmotionTrack":
+        """The same emotion throughout, as the released program has it."""
+        return cls((Keyframe(0.0, prior),))
+
+    @classmethod
+    def curve(cls, priors: Sequence[EmotionPrior], fps: float = MODEL_FPS) -> "EmotionTrack":
+        """One prior for each moment ``i / fps``; at the model's 12.5 fps one for each frame.
+
+        Raises:
+            EmotionError: there is no prior, or `fps` is not a positive number.
+        """
+        if not (math.isfinite(fps) and fps > 0):
+            raise EmotionError(f"An emotion curve's fps is {fps:g}; expected a positive number, as {MODEL_FPS}.")
+        return cls(tuple(Keyframe(i / fps, prior) for i, prior in enumerate(priors)))
+
+    def priors(self, frames: int, fps: float = MODEL_FPS) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean prior of every frame, each distinct one once, so that its tokens need computing only once.
+
+        Args:
+            frames: length of the clip, at least 1.
+            fps: frame i shows the moment ``i / fps``.
+
+        Returns:
+            Distinct priors, float32 ``(R, 256)``, in order of first use, and for each frame the row that it shows,
+            int64 ``(frames,)``. A constant track has one row.
+        """
+        times = [keyframe.seconds for keyframe in self.keyframes]
+        same = self._first_equals()
+        rows: dict[tuple[int, int, float], int] = {}
+        index = [rows.setdefault(self._blend(i / fps, times, same), len(rows)) for i in range(frames)]
+        start, end, done = zip(*rows, strict=True)
+        mus = torch.stack([keyframe.prior.mu for keyframe in self.keyframes])
+        return mus[list(start)].lerp(mus[list(end)], torch.tensor(done)[:, None]), torch.tensor(index)
+
+    def _first_equals(self) -> list[int]:
+        """For each keyframe the first one with the same prior."""
+        first: dict[bytes, int] = {}
+        return [first.setdefault(keyframe.prior.mu.numpy().tobytes(), i) for i, keyframe in enumerate(self.keyframes)]
+
+    def _blend(self, seconds: float, times: list[float], same: list[int]) -> tuple[int, int, float]:
+        """The keyframes that `seconds` lies between and how far on the way it is; equal priors give equal tuples."""
+        i = max(bisect.bisect_right(times, seconds) - 1, 0)
+        start = same[i]
+        if i + 1 == len(times) or seconds <= times[i] or same[i + 1] == start:
+            return start, start, 0.0
+        done = EASINGS[self.keyframes[i].easing]((seconds - times[i]) / (times[i + 1] - times[i]))
+        return (start, same[i + 1], done) if done > 0 else (start, start, 0.0)

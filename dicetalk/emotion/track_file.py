@@ -1,0 +1,130 @@
+"""Emotion tracks as JSON.
+
+Keyframes: ``{"keyframes": [{"time": 0, "emotion": "happy", "intensity": 0.8, "easing": "smooth"}, ...]}``; time in
+seconds, `intensity` (1) and `easing` ("linear") may be left out. A curve: ``{"values": [{"happy": 0.5}, ...], "fps":
+12.5}``; `fps` may be left out. An emotion is written as on the command line ("happy:0.5+sad:0.3") or as a table of
+weights.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dicetalk.emotion.mix import mix, parse_emotion
+from dicetalk.emotion.prior import EmotionPrior
+from dicetalk.emotion.track import MODEL_FPS, EmotionTrack, Keyframe
+from dicetalk.errors import EmotionError
+
+MAX_FILE_BYTES = 8 << 20
+MAX_ENTRIES = 100_000
+"""More than an hour at 25 fps."""
+
+
+def read_track(path: Path | str, priors: Mapping[str, EmotionPrior]) -> EmotionTrack:
+    """Read an emotion track from a JSON file; see the module's text for its form.
+
+    Raises:
+        EmotionError: the file cannot be read, is larger than 8 MB, or is not such a track; the message names the entry.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise EmotionError(f"{path}: the emotion track cannot be read ({error.strerror}).") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise EmotionError(f"{path}: the emotion track is larger than {MAX_FILE_BYTES >> 20} MB.")
+    try:
+        value = json.loads(content, object_pairs_hook=_table, parse_constant=_no_constant)
+        return parse_track(value, priors)
+    except (ValueError, RecursionError) as error:
+        raise EmotionError(f"{path} is not JSON: {error}.") from error
+    except EmotionError as error:
+        raise EmotionError(f"{path}: {error}") from error
+
+
+def parse_track(value: Any, priors: Mapping[str, EmotionPrior]) -> EmotionTrack:
+    """Build an emotion track from parsed JSON `value`; see the module's text for its form.
+
+    Raises:
+        EmotionError: `value` is not such a track; the message names the entry and its value.
+    """
+    if not isinstance(value, dict) or ("keyframes" in value) == ("values" in value):
+        raise EmotionError(f"An emotion track is a table with 'keyframes' or 'values', not {_short(value)}.")
+    kind = "keyframes" if "keyframes" in value else "values"
+    _known(value, {"keyframes"} if kind == "keyframes" else {"values", "fps"}, "The emotion track")
+    entries = value[kind]
+    if not isinstance(entries, list) or not 0 < len(entries) <= MAX_ENTRIES:
+        raise EmotionError(f"{kind!r}: expected a list of 1 to {MAX_ENTRIES} entries, got {_short(entries)}.")
+    make = _keyframe if kind == "keyframes" else _value
+    made = []
+    for i, entry in enumerate(entries):
+        try:
+            made.append(make(entry, priors))
+        except EmotionError as error:
+            raise EmotionError(f"{kind}[{i}]: {error}") from error
+    if kind == "values":
+        return EmotionTrack.curve(made, _number(value.get("fps", MODEL_FPS), "'fps'"))
+    return EmotionTrack(tuple(made))
+
+
+def _keyframe(entry: Any, priors: Mapping[str, EmotionPrior]) -> Keyframe:
+    if not isinstance(entry, dict):
+        raise EmotionError(f"expected a table with 'time' and 'emotion', got {_short(entry)}.")
+    _known(entry, {"time", "emotion", "intensity", "easing"}, "A keyframe")
+    for name in ("time", "emotion"):
+        if name not in entry:
+            raise EmotionError(f"{name!r} is missing.")
+    easing = entry.get("easing", "linear")
+    if not isinstance(easing, str):
+        raise EmotionError(f"'easing': expected a name, got {_short(easing)}.")
+    prior = _mixed(entry["emotion"], priors, _number(entry.get("intensity", 1.0), "'intensity'"))
+    return Keyframe(_number(entry["time"], "'time'"), prior, easing)
+
+
+def _value(entry: Any, priors: Mapping[str, EmotionPrior]) -> EmotionPrior:
+    return _mixed(entry, priors, 1.0)
+
+
+def _mixed(emotion: Any, priors: Mapping[str, EmotionPrior], intensity: float) -> EmotionPrior:
+    if isinstance(emotion, str):
+        weights = parse_emotion(emotion)
+    elif isinstance(emotion, dict):
+        weights = {name: _number(weight, f"the weight of {name!r}") for name, weight in emotion.items()}
+    else:
+        raise EmotionError(f"expected an emotion as text or as a table of weights, got {_short(emotion)}.")
+    return mix(weights, priors, intensity)
+
+
+def _number(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise EmotionError(f"{what}: expected a number, got {_short(value)}.")
+    try:
+        return float(value)
+    except OverflowError:
+        raise EmotionError(f"{what}: the number is too large.") from None
+
+
+def _known(table: dict[str, Any], names: set[str], what: str) -> None:
+    unknown = sorted(set(table) - names)
+    if unknown:
+        raise EmotionError(f"{what} has the unknown entry {_short(unknown[0])}. Known: {', '.join(sorted(names))}.")
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in table:
+            raise EmotionError(f"The entry {_short(name)} occurs twice in one table.")
+        table[name] = value
+    return table
+
+
+def _no_constant(name: str) -> float:
+    raise EmotionError(f"The value {name} is not a number.")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
