@@ -1,0 +1,1 @@
+"""Find, verify, load, report, download and convert weights."""

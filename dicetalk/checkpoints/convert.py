@@ -1,0 +1,67 @@
+"""Packs the four DICE-Talk files into one safetensors file that carries its config."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from dicetalk.checkpoints import files
+from dicetalk.checkpoints.files import find_files
+from dicetalk.checkpoints.networks import DICE_NETWORKS
+from dicetalk.checkpoints.packed import packed_metadata
+from dicetalk.checkpoints.parts import dice_parts, explained
+from dicetalk.checkpoints.strict import check_names_and_shapes, finite
+from dicetalk.checkpoints.write import write_safetensors
+from dicetalk.config import FULL, ModelConfig
+from dicetalk.errors import CheckpointError
+from dicetalk.hooks import SILENT, Hooks
+
+
+def convert_model(
+    folder: Path | str,
+    out: Path | str,
+    *,
+    dtype: torch.dtype = torch.float16,
+    hooks: Hooks = SILENT,
+    config: ModelConfig = FULL,
+) -> None:
+    """Write one file with the weights of the four networks and their config.
+
+    Named ``dicetalk*.safetensors`` and put into the model folder it stands for the four files. Converting needs the
+    memory of one tensor (the largest has 67 MB in half precision).
+
+    Args:
+        folder: the model folder; a converted file in it is converted again.
+        out: file to write; must end in ``.safetensors``.
+        dtype: of the weights.
+        hooks: progress of `convert` in tensors.
+        config: sizes of the networks.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or holds values that are not finite in `dtype`, or `out` cannot be
+            written.
+        Cancelled: the caller asked to stop; nothing is left behind.
+    """
+    out = Path(out)
+    if out.suffix != ".safetensors":
+        raise CheckpointError(f"{out}: a converted file must end in .safetensors.")
+    found = find_files(folder)
+    missing = [file.name for file in found.missing if file in files.DICE_FILES]
+    if missing:
+        raise CheckpointError(f"{found.folder}: missing {', '.join(missing)}. See `dicetalk doctor {found.folder}`.")
+    with explained(files.PACKED):
+        parts, config = dice_parts(found, config)
+    prefixes = {network.field: network.prefix for network in DICE_NETWORKS}
+    shapes, makers = {}, {}
+    for part in parts:
+        with explained(part.file):
+            network = part.build()
+            stored = part.read(list(network.state_dict()))
+            check_names_and_shapes(part.path, network, stored, part.may_lack)
+        for name, tensor in stored.items():
+            full_name = prefixes[part.field] + name
+            shapes[full_name] = tuple(tensor.shape)
+            makers[full_name] = partial(finite, part.path, name, tensor, dtype)
+    sources = dict.fromkeys(part.path.name for part in parts)
+    metadata = packed_metadata(config, source=", ".join(sources))
+    write_safetensors(out, shapes, lambda name: makers[name](), dtype, metadata, hooks)

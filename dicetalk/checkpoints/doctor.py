@@ -1,0 +1,154 @@
+"""Checks every file of a model by its names and shapes, without reading the weights themselves.
+
+Values are not looked at here (seconds instead of minutes on a slow disk); loading and converting refuse NaN.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicetalk.checkpoints import files
+from dicetalk.checkpoints.files import FoundFiles, ModelFile, find_files
+from dicetalk.checkpoints.parts import Part, dice_parts, other_parts
+from dicetalk.checkpoints.read import DamagedFileError, check_start, check_zip
+from dicetalk.checkpoints.strict import check_names_and_shapes
+from dicetalk.checkpoints.whisper import read_whisper_sizes
+from dicetalk.config import FULL, ModelConfig
+from dicetalk.emotion.prior import read_prior_npy
+from dicetalk.errors import EmotionError
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What is known about one file.
+
+    Args:
+        file: what it should be.
+        path: where it was found, or none.
+        damage: what is wrong with it, or none.
+        bytes: its size.
+    """
+
+    file: ModelFile
+    path: Path | None = None
+    damage: str | None = None
+    bytes: int = 0
+
+    @property
+    def state(self) -> str:
+        """``found``, ``missing`` or ``damaged``."""
+        if self.path is None:
+            return "missing"
+        return "damaged" if self.damage else "found"
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What is known about a model.
+
+    Args:
+        folder: of the model.
+        files: one report for every file.
+    """
+
+    folder: Path
+    files: tuple[FileReport, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Everything that is needed is there, and nothing that is there is damaged."""
+        return all(_fine(report) for report in self.files)
+
+
+def inspect_model(folder: Path | str, svd: Path | str | None = None, config: ModelConfig = FULL) -> ModelReport:
+    """Look for every file and compare names and shapes with the networks.
+
+    Args:
+        folder: the model folder.
+        svd: SVD-XT elsewhere.
+        config: sizes of the networks; a converted file brings its own.
+    """
+    found = find_files(folder, svd)
+    damage = _damage(found, config)
+    reports = []
+    for file in found.wanted:
+        path = found.paths.get(file)
+        size = path.stat().st_size if path else 0
+        reports.append(FileReport(file, path, damage.get(file), size))
+    return ModelReport(found.folder, tuple(reports))
+
+
+def format_report(report: ModelReport) -> str:
+    """A table for people, grouped by where files come from: state, size, path, and what is wrong."""
+    lines = [str(report.folder)]
+    for origin in dict.fromkeys(r.file.origin for r in report.files):
+        lines += ["", f"from {origin}"]
+        for r in report.files:
+            if r.file.origin == origin:
+                lines += _rows(r, report.folder)
+    wrong = [r for r in report.files if not _fine(r)]
+    if wrong:
+        verdict = f"{len(wrong)} of {len(report.files)} files are missing or damaged."
+        lines += ["", f"{verdict} `dicetalk download {report.folder}` fetches them."]
+    else:
+        lines += ["", "The model is complete."]
+    return "\n".join(lines)
+
+
+def _rows(report: FileReport, folder: Path) -> list[str]:
+    state = "optional" if report.path is None and report.file.optional else report.state
+    size = "-" if report.path is None else _size(report.bytes)
+    path = report.path or Path(report.file.name)
+    if path.is_relative_to(folder):
+        path = path.relative_to(folder)
+    row = f"  {state:<8} {size:>9}  {path}"
+    return [row, f"  {'':<8} {'':>9}  {report.damage}"] if report.damage else [row]
+
+
+def _fine(report: FileReport) -> bool:
+    return report.state == "found" or (report.file.optional and report.path is None)
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
+
+
+def _damage(found: FoundFiles, config: ModelConfig) -> dict[ModelFile, str]:
+    """Reasons by file, of the damaged ones."""
+    damage: dict[ModelFile, str] = {}
+    paths = found.paths
+
+    def note(file: ModelFile, check: Callable[[], object]) -> None:
+        try:
+            check()
+        except DamagedFileError as error:
+            damage.setdefault(file, error.reason)
+        except EmotionError as error:
+            damage.setdefault(file, str(error).removeprefix(f"{paths[file]} "))
+
+    parts: list[Part] = []
+    try:
+        parts, config = dice_parts(found, config)
+    except DamagedFileError as error:
+        damage[files.PACKED] = error.reason
+    if path := paths.get(files.WHISPER_CONFIG):
+        note(files.WHISPER_CONFIG, lambda: read_whisper_sizes(path, config.audio))
+    for part in (*parts, *other_parts(found, config)):
+        if not (part.file is files.WHISPER and files.WHISPER_CONFIG in damage):
+            note(part.file, lambda part=part: _check_part(part))
+    for prior in files.PRIORS.values():
+        if prior_path := paths.get(prior):
+            note(prior, lambda prior_path=prior_path: read_prior_npy(prior_path))
+    if detector := paths.get(files.DETECTOR):
+        note(files.DETECTOR, lambda: (check_start(detector), check_zip(detector)))
+    return damage
+
+
+def _check_part(part: Part) -> None:
+    network = part.build()
+    tensors = part.read(list(network.state_dict()))
+    check_names_and_shapes(part.path, network, tensors, part.may_lack)

@@ -1,0 +1,152 @@
+"""What a complete model consists of, and where each file is looked for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicetalk.emotion.prior import PRESET_NAMES
+
+DICE_REPO = "EEEELY/DICE-Talk"
+WHISPER_REPO = "openai/whisper-tiny"
+SVD_REPO = "stabilityai/stable-video-diffusion-img2vid-xt"
+SVD_FOLDER = "stable-video-diffusion-img2vid-xt"
+
+_SVD_FOLDERS = (f"{SVD_FOLDER}-1-1", SVD_FOLDER, "svd_xt", "")
+_BASES = ("", "DICE-Talk", "checkpoints", "checkpoints/DICE-Talk")
+_PACKED = "dicetalk*.safetensors"
+_SVD_SINGLE_FILE = "svd_xt*.safetensors"
+_SVD_WITHOUT_TEMPORAL_DECODER = "image_decoder"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of a complete model.
+
+    Args:
+        name: path below the model folder, as :func:`dicetalk.checkpoints.download.download_model` lays it out.
+        what: what it holds, for messages.
+        repo: Hugging Face repository that publishes it, or none for what is made here.
+        places: other paths, relative to any base folder, where it is also found.
+        optional: the model works without it.
+    """
+
+    name: str
+    what: str
+    repo: str | None
+    places: tuple[str, ...] = ()
+    optional: bool = False
+
+    @property
+    def origin(self) -> str:
+        """Where the file comes from, for people."""
+        if self.repo is None:
+            return "`dicetalk convert`"
+        link = f"https://huggingface.co/{self.repo}"
+        if self.repo == SVD_REPO:
+            return f"{link} (or -xt-1-1; accept its licence there first), or use ComfyUI's {_SVD_SINGLE_FILE}"
+        if self.name.endswith(".npy"):
+            return f"{link} or examples/emotion of the DICE-Talk program on GitHub"
+        return link
+
+
+def _svd(name: str, what: str, other_name: str) -> ModelFile:
+    places = tuple(f"{folder}/{n}" if folder else n for folder in _SVD_FOLDERS for n in (name, other_name))
+    return ModelFile(f"{SVD_FOLDER}/{name}", what, SVD_REPO, places)
+
+
+def _whisper(name: str, what: str, *other_names: str) -> ModelFile:
+    return ModelFile(f"whisper-tiny/{name}", what, WHISPER_REPO, tuple(f"whisper-tiny/{n}" for n in other_names))
+
+
+def _prior(emotion: str) -> ModelFile:
+    name = f"{emotion}.npy"
+    places = (f"examples/emotion/{name}", f"priors/{name}", name)
+    return ModelFile(f"emotion/{name}", f"emotion prior '{emotion}'", DICE_REPO, places)
+
+
+UNET = ModelFile("unet.pth", "UNet with audio and emotion adapters", DICE_REPO)
+AUDIO_PROJECTION = ModelFile("audio_linear.pth", "audio projection", DICE_REPO)
+EMOTION_MODEL = ModelFile("emo_model.pth", "emotion model", DICE_REPO)
+POSE_GUIDER = ModelFile("pose_guider.pth", "pose guider", DICE_REPO)
+FLOWNET = ModelFile("RIFE/flownet.pkl", "frame interpolation (RIFE)", DICE_REPO, ("flownet.pkl",))
+WHISPER_CONFIG = _whisper("config.json", "sizes of Whisper")
+WHISPER = _whisper("model.safetensors", "Whisper, whose encoder hears the speech", "pytorch_model.bin")
+VAE = _svd("vae/diffusion_pytorch_model.fp16.safetensors", "SVD's VAE", "vae/diffusion_pytorch_model.safetensors")
+IMAGE_ENCODER = _svd(
+    "image_encoder/model.fp16.safetensors", "SVD's CLIP image encoder", "image_encoder/model.safetensors"
+)
+PRIORS = {emotion: _prior(emotion) for emotion in PRESET_NAMES}
+DETECTOR = ModelFile("yoloface_v5m.pt", "released face detector", DICE_REPO, optional=True)
+PACKED = ModelFile(_PACKED, "the four DICE-Talk networks in one file", None, optional=True)
+
+DICE_FILES = (UNET, AUDIO_PROJECTION, EMOTION_MODEL, POSE_GUIDER)
+MODEL_FILES = (*DICE_FILES, FLOWNET, WHISPER_CONFIG, WHISPER, VAE, IMAGE_ENCODER, *PRIORS.values(), DETECTOR)
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """What :func:`find_files` found.
+
+    Args:
+        folder: where it looked.
+        paths: path of every file that exists. With a converted file (:data:`PACKED`) that one stands for the four
+            :data:`DICE_FILES`.
+    """
+
+    folder: Path
+    paths: dict[ModelFile, Path]
+
+    @property
+    def wanted(self) -> tuple[ModelFile, ...]:
+        """Every file of this model, found or not."""
+        if PACKED in self.paths:
+            return (PACKED, *(file for file in MODEL_FILES if file not in DICE_FILES))
+        return MODEL_FILES
+
+    @property
+    def missing(self) -> tuple[ModelFile, ...]:
+        """Files that are needed and not there."""
+        return tuple(file for file in self.wanted if file not in self.paths and not file.optional)
+
+
+def find_files(folder: Path | str, svd: Path | str | None = None) -> FoundFiles:
+    """Look for every file of the model, here and in the usual layouts.
+
+    Each file is looked for in `folder`, in its `DICE-Talk` and its `checkpoints`; the first hit counts. SVD-XT is found
+    as a diffusers folder, and else as ``svd_xt*.safetensors``.
+
+    Args:
+        folder: the model folder.
+        svd: SVD-XT elsewhere: a diffusers folder, a single-file checkpoint, or a folder that holds one of these.
+            `folder` is then not searched for it.
+    """
+    folder = Path(folder)
+    paths = {}
+    for file in (PACKED, *MODEL_FILES):
+        hits = _svd_hits(file, folder, svd) if file.repo == SVD_REPO else _hits(file, folder)
+        path = next(hits, None)
+        if path is not None:
+            paths[file] = path
+    return FoundFiles(folder, paths)
+
+
+def _hits(file: ModelFile, folder: Path) -> Iterator[Path]:
+    for base in _BASES:
+        if file is PACKED:
+            yield from sorted(p for p in (folder / base).glob(_PACKED) if p.is_file())
+            continue
+        for place in (file.name, *file.places):
+            if (folder / base / place).is_file():
+                yield folder / base / place
+
+
+def _svd_hits(file: ModelFile, folder: Path, svd: Path | str | None) -> Iterator[Path]:
+    root = folder if svd is None else Path(svd)
+    if root.is_file():
+        yield root
+        return
+    yield from _hits(file, root)
+    for base in _BASES:
+        for path in sorted((root / base).glob(_SVD_SINGLE_FILE)):
+            if path.is_file() and _SVD_WITHOUT_TEMPORAL_DECODER not in path.name:
+                yield path

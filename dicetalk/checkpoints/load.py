@@ -1,0 +1,132 @@
+"""Loads a complete model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from dicetalk.attention import Attention, sdpa_attention
+from dicetalk.audio.projection import AudioProjection
+from dicetalk.checkpoints import files
+from dicetalk.checkpoints.files import FoundFiles, find_files
+from dicetalk.checkpoints.parts import dice_parts, explained, other_parts
+from dicetalk.checkpoints.strict import fill
+from dicetalk.config import FULL, ModelConfig
+from dicetalk.denoise.pose_guider import PoseGuider
+from dicetalk.denoise.unet import UNet
+from dicetalk.emotion.model import EmotionModel
+from dicetalk.emotion.prior import EmotionPrior, read_prior_npy
+from dicetalk.errors import CheckpointError, EmotionError
+from dicetalk.video.rife import FlowNet
+
+if TYPE_CHECKING:  # both take seconds to import
+    from diffusers import AutoencoderKLTemporalDecoder
+    from transformers import CLIPVisionModelWithProjection
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+
+@dataclass(frozen=True)
+class DiceModel:
+    """All networks of the method, on the CPU, ready for inference.
+
+    Args:
+        unet: denoises.
+        audio_projection: makes audio tokens.
+        emotion_model: makes emotion tokens.
+        pose_guider: makes pose features of the face mask.
+        vae: diffusers' temporal VAE of SVD.
+        image_encoder: transformers' CLIP vision tower of SVD.
+        whisper: transformers' Whisper encoder, always float32.
+        flownet: interpolates frames, always float32.
+        priors: the eight released priors by emotion.
+        detector_path: the released face detector, if it is there.
+        config: sizes of the networks.
+        dtype: of all weights but Whisper's and RIFE's, which are small and lose by half precision.
+    """
+
+    unet: UNet
+    audio_projection: AudioProjection
+    emotion_model: EmotionModel
+    pose_guider: PoseGuider
+    vae: "AutoencoderKLTemporalDecoder"
+    image_encoder: "CLIPVisionModelWithProjection"
+    whisper: "WhisperEncoder"
+    flownet: FlowNet
+    priors: dict[str, EmotionPrior]
+    detector_path: Path | None
+    config: ModelConfig
+    dtype: torch.dtype
+
+
+def load_model(
+    folder: Path | str,
+    *,
+    svd: Path | str | None = None,
+    dtype: torch.dtype = torch.float16,
+    operations: ModuleType = nn,
+    attention: Attention = sdpa_attention,
+    config: ModelConfig = FULL,
+) -> DiceModel:
+    """Load every network and prior.
+
+    Weights that are stored in `dtype` stay views of their files until a device asks for them; others are converted one
+    by one, so that nothing is held twice.
+
+    Args:
+        folder: the model folder; see :func:`dicetalk.checkpoints.files.find_files` for where files may lie in it.
+        svd: SVD-XT elsewhere: a diffusers folder or ``svd_xt*.safetensors``.
+        dtype: of the weights.
+        operations: namespace of the layers of the four DICE-Talk networks.
+        attention: attention function of the UNet and the emotion model.
+        config: sizes; a converted file brings its own.
+
+    Raises:
+        CheckpointError: files are missing (all are named), or one is damaged, hostile or of another network.
+    """
+    found = find_files(folder, svd)
+    if found.missing:
+        raise CheckpointError(_missing(found))
+    with explained(files.PACKED):
+        parts, config = dice_parts(found, config, operations, attention)
+    loaded = {}
+    for part in (*parts, *other_parts(found, config)):
+        with explained(part.file):
+            network = part.build()
+            tensors = part.read(list(network.state_dict()))
+            weights_dtype = torch.float32 if part.full_precision else dtype
+            loaded[part.field] = fill(part.path, network, tensors, weights_dtype, part.may_lack)
+    return DiceModel(
+        **loaded,
+        priors={emotion: _read_prior(found.paths[file]) for emotion, file in files.PRIORS.items()},
+        detector_path=found.paths.get(files.DETECTOR),
+        config=config,
+        dtype=dtype,
+    )
+
+
+def _read_prior(path: Path) -> EmotionPrior:
+    """Read a released prior.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        return read_prior_npy(path)
+    except EmotionError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _missing(found: FoundFiles) -> str:
+    names: dict[str, list[str]] = {}
+    for file in found.missing:
+        names.setdefault(file.origin, []).append(file.name)
+    return "\n".join(
+        [
+            f"{found.folder}: {len(found.missing)} files of the model are missing:",
+            *(f"  {', '.join(these)}\n    from {origin}" for origin, these in names.items()),
+            "`dicetalk download` fetches what is missing; `dicetalk doctor` checks every file.",
+        ]
+    )

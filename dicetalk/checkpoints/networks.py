@@ -1,0 +1,113 @@
+"""Builds every network without memory (on the meta device), to be compared with a file or filled from it.
+
+diffusers and transformers are imported when a network of theirs is built: both take seconds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from dicetalk.attention import Attention
+from dicetalk.audio.projection import AudioProjection
+from dicetalk.checkpoints import files
+from dicetalk.checkpoints.files import ModelFile
+from dicetalk.config import ImageEncoderConfig, ModelConfig, VAEConfig
+from dicetalk.denoise.pose_guider import PoseGuider
+from dicetalk.denoise.unet import UNet
+from dicetalk.emotion.model import EmotionModel
+from dicetalk.video.rife import FlowNet
+
+
+@dataclass(frozen=True)
+class DiceNetwork:
+    """One of the four networks that DICE-Talk trained.
+
+    Args:
+        field: its name in :class:`dicetalk.checkpoints.load.DiceModel`.
+        file: the released file.
+        build: makes it from a config, the layers' namespace and the attention function.
+        may_lack: submodules that inference does not use and a file may leave out.
+    """
+
+    field: str
+    file: ModelFile
+    build: Callable[[ModelConfig, ModuleType, Attention], nn.Module]
+    may_lack: tuple[str, ...] = ()
+
+    @property
+    def prefix(self) -> str:
+        """Start of its names in a converted file: the released file's name."""
+        return self.file.name.removesuffix(".pth") + "."
+
+
+DICE_NETWORKS = (
+    DiceNetwork("unet", files.UNET, lambda config, ops, attention: UNet(config.unet, ops, attention)),
+    DiceNetwork(
+        "audio_projection", files.AUDIO_PROJECTION, lambda config, ops, _attention: AudioProjection(config.audio, ops)
+    ),
+    DiceNetwork(
+        "emotion_model",
+        files.EMOTION_MODEL,
+        lambda config, ops, attention: EmotionModel(config.emotion, ops, attention),
+        may_lack=("classifier",),
+    ),
+    DiceNetwork("pose_guider", files.POSE_GUIDER, lambda config, ops, _attention: PoseGuider(config.pose_guider, ops)),
+)
+
+FLOWNET_MAY_LACK = ("block_tea",)
+"""RIFE's teacher, which only its training calls."""
+
+FLOWNET_PREFIX = "module."
+
+
+def flownet() -> FlowNet:
+    """RIFE."""
+    with torch.device("meta"):
+        return FlowNet()
+
+
+def dice_network(network: DiceNetwork, config: ModelConfig, operations: ModuleType, attention: Attention) -> nn.Module:
+    """One of :data:`DICE_NETWORKS`."""
+    with torch.device("meta"):
+        return network.build(config, operations, attention)
+
+
+def vae(config: VAEConfig) -> nn.Module:
+    """diffusers' ``AutoencoderKLTemporalDecoder``."""
+    from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
+
+    with torch.device("meta"):
+        return AutoencoderKLTemporalDecoder(
+            down_block_types=("DownEncoderBlock2D",) * len(config.block_out_channels),
+            block_out_channels=config.block_out_channels,
+            layers_per_block=config.layers_per_block,
+            latent_channels=config.latent_channels,
+            scaling_factor=config.scaling_factor,
+        )
+
+
+def image_encoder(config: ImageEncoderConfig) -> nn.Module:
+    """transformers' ``CLIPVisionModelWithProjection``."""
+    from transformers.models.clip.configuration_clip import CLIPVisionConfig
+    from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
+
+    with torch.device("meta"):
+        network = CLIPVisionModelWithProjection(CLIPVisionConfig(**vars(config)))
+    # The constructor counts the positions; on the meta device nobody counts, and no file holds them.
+    embeddings = network.vision_model.embeddings
+    positions = torch.arange(embeddings.num_positions)[None]
+    embeddings.register_buffer("position_ids", positions, persistent=False)
+    return network
+
+
+def whisper_encoder(sizes: dict[str, Any]) -> nn.Module:
+    """transformers' ``WhisperEncoder``; `sizes` as in :class:`transformers.WhisperConfig`."""
+    from transformers.models.whisper.configuration_whisper import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    with torch.device("meta"):
+        return WhisperEncoder(WhisperConfig(**sizes))

@@ -1,0 +1,102 @@
+"""The converted file: the four DICE-Talk networks and their config in one safetensors file."""
+
+import json
+import math
+from pathlib import Path
+
+from torch import nn
+
+from dicetalk.attention import sdpa_attention
+from dicetalk.checkpoints.networks import DICE_NETWORKS, dice_network, image_encoder, vae
+from dicetalk.checkpoints.read import DamagedFileError, Tensors, check_start, read_safetensors
+from dicetalk.config import ModelConfig
+from dicetalk.errors import CheckpointError
+
+FORMAT = "dicetalk.model"
+FORMAT_VERSION = "1"
+
+MAX_CONFIG_CHARS = 1 << 16
+MAX_LEVELS = 8
+_MAX_SIZES = {
+    "unet.layers_per_block": 16,
+    "unet.num_adapters": 16,
+    "vae.layers_per_block": 16,
+    "image_encoder.num_hidden_layers": 128,
+    "image_encoder.image_size": 1024,
+}
+"""Building millions of layers or counting billions of positions would cost more than reading the file."""
+
+
+def packed_metadata(config: ModelConfig, source: str) -> dict[str, str]:
+    """Metadata of a converted file."""
+    return {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "config": json.dumps(config.to_dict(), sort_keys=True),
+        "source": source,
+    }
+
+
+def read_packed(path: Path) -> tuple[dict[str, Tensors], ModelConfig]:
+    """Read a converted file.
+
+    Returns:
+        The tensors of each network, by the name of its field, and the config of all.
+
+    Raises:
+        DamagedFileError: the file is damaged or not one that :func:`dicetalk.checkpoints.convert.convert_model` wrote.
+    """
+    check_start(path)
+    tensors, metadata = read_safetensors(path)
+    if metadata.get("format") != FORMAT:
+        raise DamagedFileError(path, "was not written by `dicetalk convert`.")
+    if metadata.get("version") != FORMAT_VERSION:
+        reason = f"has format version {metadata.get('version', 'none')[:20]!r}; this program reads {FORMAT_VERSION!r}."
+        raise DamagedFileError(path, reason)
+    config = _config(path, metadata.get("config", ""))
+    parts: dict[str, Tensors] = {network.field: {} for network in DICE_NETWORKS}
+    for name, tensor in tensors.items():
+        network = next((n for n in DICE_NETWORKS if name.startswith(n.prefix)), None)
+        if network is None:
+            raise DamagedFileError(path, f"holds {name[:60]!r}, which belongs to none of its networks.")
+        if not tensor.is_floating_point():
+            raise DamagedFileError(path, f"holds {tensor.dtype} in {name!r}; weights are floating-point numbers.")
+        parts[network.field][name.removeprefix(network.prefix)] = tensor
+    return parts, config
+
+
+def _config(path: Path, text: str) -> ModelConfig:
+    if len(text) > MAX_CONFIG_CHARS:
+        raise DamagedFileError(path, f"has a config of {len(text)} characters; {MAX_CONFIG_CHARS} are allowed.")
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(path, f"has a config that is not valid JSON ({error}).") from error
+    try:
+        config = ModelConfig.from_dict(values)
+    except CheckpointError as error:
+        raise DamagedFileError(path, f"has a damaged config: {error}") from error
+    _check_bounds(path, config)
+    try:
+        for network in DICE_NETWORKS:
+            dice_network(network, config, nn, sdpa_attention)
+        vae(config.vae)
+        image_encoder(config.image_encoder)
+    except Exception as error:  # constructors check their sizes by accident, each in its own way
+        raise DamagedFileError(path, f"has a config of which no network can be built ({error}).") from error
+    return config
+
+
+def _check_bounds(path: Path, config: ModelConfig) -> None:
+    for name, most in _MAX_SIZES.items():
+        room, field = name.split(".")
+        value = getattr(getattr(config, room), field)
+        if value > most:
+            raise DamagedFileError(path, f"has a config with {name} = {value}; at most {most} are allowed.")
+    for room in (config.unet, config.pose_guider, config.vae):
+        if len(room.block_out_channels) > MAX_LEVELS:
+            levels = len(room.block_out_channels)
+            raise DamagedFileError(path, f"has a config with {levels} levels; at most {MAX_LEVELS} are allowed.")
+    if not math.isfinite(config.vae.scaling_factor) or config.vae.scaling_factor <= 0:
+        reason = f"has a config with vae.scaling_factor = {config.vae.scaling_factor}; expected a positive number."
+        raise DamagedFileError(path, reason)

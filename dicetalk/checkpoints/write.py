@@ -1,0 +1,62 @@
+"""Writes a safetensors file tensor by tensor, so that a model of any size needs the memory of its largest tensor."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from uuid import uuid4
+
+import torch
+
+from dicetalk.errors import CheckpointError
+from dicetalk.hooks import Hooks
+
+_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
+_ALIGNMENT = 8
+
+
+def write_safetensors(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    tensor: Callable[[str], torch.Tensor],
+    dtype: torch.dtype,
+    metadata: dict[str, str],
+    hooks: Hooks,
+) -> None:
+    """Write a file of one dtype; `path` appears, or is replaced, only when it is complete.
+
+    safetensors' own writer wants all tensors at once, and holds a copy of each in some versions.
+
+    Args:
+        path: file to write.
+        shapes: of every tensor, in the order in which they are written.
+        tensor: makes one of them, on the CPU in `dtype`; asked once for each name.
+        dtype: float16, bfloat16 or float32.
+        metadata: of the file.
+        hooks: progress of `convert` in tensors.
+
+    Raises:
+        CheckpointError: the file cannot be written; nothing is left behind.
+        Cancelled: the caller asked to stop; nothing is left behind.
+    """
+    header: dict[str, object] = {"__metadata__": metadata}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + torch.Size(shape).numel() * dtype.itemsize
+        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for done, name in enumerate(shapes, start=1):
+                hooks.check()
+                values = tensor(name).contiguous().flatten().view(torch.uint8)
+                file.write(values.numpy().data)
+                hooks.report("convert", done, len(shapes))
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written ({error.strerror}).") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
