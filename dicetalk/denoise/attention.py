@@ -1,6 +1,7 @@
 """Attention layers of the UNet. Attribute names are the released state dict's."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
 
 import torch
@@ -9,6 +10,16 @@ from torch import nn
 
 from dicetalk.attention import Attention, sdpa_attention
 from dicetalk.denoise.context import AdapterContext, AttentionContext
+
+
+@dataclass(frozen=True)
+class AttentionSizes:
+    """Channels of the features and of the context tokens, attention heads, and adapters beside the clip token."""
+
+    channels: int
+    context_dim: int
+    heads: int
+    adapters: int
 
 
 class SelfAttention(nn.Module):
@@ -31,14 +42,15 @@ class SelfAttention(nn.Module):
 class AdapterProjections(nn.Module):
     """Key and value projections of the adapters."""
 
-    def __init__(self, channels: int, context_dim: int, adapters: int, operations: ModuleType = nn):
+    def __init__(self, sizes: AttentionSizes, operations: ModuleType = nn):
         super().__init__()
-        self.to_k_ip = _projections(channels, context_dim, adapters, operations)
-        self.to_v_ip = _projections(channels, context_dim, adapters, operations)
 
+        def projections() -> nn.ModuleList:
+            layers = [operations.Linear(sizes.context_dim, sizes.channels, bias=False) for _ in range(sizes.adapters)]
+            return nn.ModuleList(layers)
 
-def _projections(channels: int, context_dim: int, count: int, operations: ModuleType) -> nn.ModuleList:
-    return nn.ModuleList([operations.Linear(context_dim, channels, bias=False) for _ in range(count)])
+        self.to_k_ip = projections()
+        self.to_v_ip = projections()
 
 
 class CrossAttention(nn.Module):
@@ -49,24 +61,16 @@ class CrossAttention(nn.Module):
     ``to_k`` has no influence and exists only because the released weights hold it.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        context_dim: int,
-        heads: int,
-        adapters: int,
-        operations: ModuleType = nn,
-        attention: Attention = sdpa_attention,
-    ):
+    def __init__(self, sizes: AttentionSizes, operations: ModuleType = nn, attention: Attention = sdpa_attention):
         super().__init__()
-        self.heads = heads
+        self.heads = sizes.heads
         self.attention = attention
         self.layer = -1  # place in KeyValues, set by the UNet
-        self.to_q = operations.Linear(channels, channels, bias=False)
-        self.to_k = operations.Linear(context_dim, channels, bias=False)
-        self.to_v = operations.Linear(context_dim, channels, bias=False)
-        self.to_out = nn.ModuleList([operations.Linear(channels, channels)])
-        self.processor = AdapterProjections(channels, context_dim, adapters, operations)
+        self.to_q = operations.Linear(sizes.channels, sizes.channels, bias=False)
+        self.to_k = operations.Linear(sizes.context_dim, sizes.channels, bias=False)
+        self.to_v = operations.Linear(sizes.context_dim, sizes.channels, bias=False)
+        self.to_out = nn.ModuleList([operations.Linear(sizes.channels, sizes.channels)])
+        self.processor = AdapterProjections(sizes, operations)
 
     def project_adapter(self, adapter: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values ``(rows, tokens, channels)`` of `tokens` ``(rows, tokens, context_dim)``."""

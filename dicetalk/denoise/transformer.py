@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dicetalk.attention import Attention, sdpa_attention
-from dicetalk.denoise.attention import CrossAttention, SelfAttention
+from dicetalk.denoise.attention import AttentionSizes, CrossAttention, SelfAttention
 from dicetalk.denoise.context import AttentionContext
 from dicetalk.denoise.embedding import TimestepEmbedding, sinusoidal
 from dicetalk.denoise.resnet import AlphaBlender
@@ -40,55 +40,39 @@ class FeedForward(nn.Module):
         return self.net(hidden)
 
 
-class SpatialBlock(nn.Module):
-    """Self-attention over pixels, cross-attention to the frame's tokens, feed-forward."""
+class TransformerBlock(nn.Module):
+    """Self-attention, cross-attention and feed-forward, each with a layer norm before it."""
 
-    def __init__(
-        self,
-        channels: int,
-        context_dim: int,
-        heads: int,
-        adapters: int,
-        operations: ModuleType = nn,
-        attention: Attention = sdpa_attention,
-    ):
+    def __init__(self, sizes: AttentionSizes, operations: ModuleType = nn, attention: Attention = sdpa_attention):
         super().__init__()
-        self.norm1 = operations.LayerNorm(channels)
-        self.attn1 = SelfAttention(channels, heads, operations, attention)
-        self.norm2 = operations.LayerNorm(channels)
-        self.attn2 = CrossAttention(channels, context_dim, heads, adapters, operations, attention)
-        self.norm3 = operations.LayerNorm(channels)
-        self.ff = FeedForward(channels, operations)
+        self.norm1 = operations.LayerNorm(sizes.channels)
+        self.attn1 = SelfAttention(sizes.channels, sizes.heads, operations, attention)
+        self.norm2 = operations.LayerNorm(sizes.channels)
+        self.attn2 = CrossAttention(sizes, operations, attention)
+        self.norm3 = operations.LayerNorm(sizes.channels)
+        self.ff = FeedForward(sizes.channels, operations)
+
+
+class SpatialBlock(TransformerBlock):
+    """Attends over the pixels of a frame, and to the frame's own tokens."""
 
     def forward(self, hidden: torch.Tensor, size: tuple[int, int], context: AttentionContext) -> torch.Tensor:
+        """``(batch * frames, height * width, channels)`` in and out; `size` is ``(height, width)``."""
         hidden = hidden + self.attn1(self.norm1(hidden))
         hidden = hidden + self.attn2.spatial(self.norm2(hidden), size, context)
         return hidden + self.ff(self.norm3(hidden))
 
 
-class TemporalBlock(nn.Module):
-    """Feed-forward, self-attention over frames, cross-attention to the window's mean tokens, feed-forward."""
+class TemporalBlock(TransformerBlock):
+    """Attends over the frames at each pixel, and to the mean of the window's tokens; a feed-forward comes first."""
 
-    def __init__(
-        self,
-        channels: int,
-        context_dim: int,
-        heads: int,
-        adapters: int,
-        operations: ModuleType = nn,
-        attention: Attention = sdpa_attention,
-    ):
-        super().__init__()
-        self.norm_in = operations.LayerNorm(channels)
-        self.ff_in = FeedForward(channels, operations)
-        self.norm1 = operations.LayerNorm(channels)
-        self.attn1 = SelfAttention(channels, heads, operations, attention)
-        self.norm2 = operations.LayerNorm(channels)
-        self.attn2 = CrossAttention(channels, context_dim, heads, adapters, operations, attention)
-        self.norm3 = operations.LayerNorm(channels)
-        self.ff = FeedForward(channels, operations)
+    def __init__(self, sizes: AttentionSizes, operations: ModuleType = nn, attention: Attention = sdpa_attention):
+        super().__init__(sizes, operations, attention)
+        self.norm_in = operations.LayerNorm(sizes.channels)
+        self.ff_in = FeedForward(sizes.channels, operations)
 
     def forward(self, hidden: torch.Tensor, frames: int, context: AttentionContext) -> torch.Tensor:
+        """``(batch * frames, height * width, channels)`` in and out."""
         batch = len(hidden) // frames
         hidden = rearrange(hidden, "(b f) s c -> (b s) f c", f=frames)
         hidden = hidden + self.ff_in(self.norm_in(hidden))
@@ -101,21 +85,13 @@ class TemporalBlock(nn.Module):
 class SpatioTemporalTransformer(nn.Module):
     """A spatial and a temporal block whose results are blended by a learned factor."""
 
-    def __init__(
-        self,
-        channels: int,
-        context_dim: int,
-        heads: int,
-        adapters: int,
-        operations: ModuleType = nn,
-        attention: Attention = sdpa_attention,
-    ):
+    def __init__(self, sizes: AttentionSizes, operations: ModuleType = nn, attention: Attention = sdpa_attention):
         super().__init__()
-        sizes = (channels, context_dim, heads, adapters, operations, attention)
+        channels = sizes.channels
         self.norm = operations.GroupNorm(32, channels, eps=1e-6)
         self.proj_in = operations.Linear(channels, channels)
-        self.transformer_blocks = nn.ModuleList([SpatialBlock(*sizes)])
-        self.temporal_transformer_blocks = nn.ModuleList([TemporalBlock(*sizes)])
+        self.transformer_blocks = nn.ModuleList([SpatialBlock(sizes, operations, attention)])
+        self.temporal_transformer_blocks = nn.ModuleList([TemporalBlock(sizes, operations, attention)])
         self.time_pos_embed = TimestepEmbedding(channels, 4 * channels, channels, operations)
         self.time_mixer = AlphaBlender()
         self.proj_out = operations.Linear(channels, channels)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from dicetalk.attention import Attention, sdpa_attention
 from dicetalk.config import UNetConfig
-from dicetalk.denoise.attention import CrossAttention
+from dicetalk.denoise.attention import AttentionSizes, CrossAttention
 from dicetalk.denoise.blocks import DownBlock, Downsample, MidBlock, UpBlock, Upsample
 from dicetalk.denoise.context import AttentionContext, KeyValues
 from dicetalk.denoise.embedding import TimestepEmbedding, sinusoidal
@@ -43,8 +43,8 @@ class UNet(nn.Module):
 
         def transformer(level: int) -> SpatioTemporalTransformer:
             heads = config.num_attention_heads[level]
-            sizes = (channels[level], config.cross_attention_dim, heads, config.num_adapters)
-            return SpatioTemporalTransformer(*sizes, operations, attention)
+            sizes = AttentionSizes(channels[level], config.cross_attention_dim, heads, config.num_adapters)
+            return SpatioTemporalTransformer(sizes, operations, attention)
 
         self.conv_in = operations.Conv2d(config.in_channels, first, 3, padding=1)
         self.time_embedding = TimestepEmbedding(first, embedding_dim, embedding_dim, operations)
