@@ -43,8 +43,8 @@ def smaller_batch(batch: int, error: Exception, hooks: Hooks, work: str) -> int:
         raise error
     if batch == 1:
         raise VideoError(
-            f"There is not enough memory for {work} one frame at a time ({str(error).splitlines()[0]}). Choose a smaller "
-            "picture size, close other programs that use the same device, or run on the CPU."
+            f"There is not enough memory for {work} one frame at a time ({str(error).partition(chr(10))[0]}). Choose a "
+            "smaller picture size, close other programs that use the same device, or run on the CPU."
         ) from error
     hooks.notice(f"Not enough memory for {work} {batch} frames at a time: going on with {batch // 2}.")
     return batch // 2

@@ -1,0 +1,21 @@
+"""Latents to frames, frames to twice as many, frames and sound to files; everything as a stream."""
+
+from dicetalk.video.clip import collect, exact_fps, frames_to_cover, hold_last_frame
+from dicetalk.video.decode import decode_frames
+from dicetalk.video.interpolate import interpolate_frames, interpolated_length
+from dicetalk.video.mp4 import write_mp4
+from dicetalk.video.png import write_png_folder
+from dicetalk.video.rife import FlowNet
+
+__all__ = [
+    "FlowNet",
+    "collect",
+    "decode_frames",
+    "exact_fps",
+    "frames_to_cover",
+    "hold_last_frame",
+    "interpolate_frames",
+    "interpolated_length",
+    "write_mp4",
+    "write_png_folder",
+]

@@ -1,0 +1,62 @@
+"""Files and folders that are there whole or not at all."""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dicetalk.errors import VideoError
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Write beside `target` and take its place at the end.
+
+    Whatever ends the block early, Ctrl-C included, removes what was written and leaves an existing `target` as it was.
+
+    Args:
+        target: a file that may exist, or a folder that may exist if it is empty.
+
+    Yields:
+        A path that does not exist yet, in the folder of `target` and with its suffix: the block makes a file or a
+        folder there.
+
+    Raises:
+        VideoError: the folder of `target` is missing.
+    """
+    if not target.parent.is_dir():
+        raise VideoError(f"{target}: the folder {target.parent} does not exist. Make it first, or choose another path.")
+    partial = target.parent / f".dicetalk-{secrets.token_hex(4)}{target.suffix}"
+    try:
+        yield partial
+        with explained(target):
+            if partial.is_dir() and target.is_dir():
+                target.rmdir()  # Windows does not rename onto a folder, not even an empty one
+            os.replace(partial, target)
+    except BaseException:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def explained(target: Path) -> Iterator[None]:
+    """Turn the system's errors while `target` is written into a :class:`VideoError` that names it and the way on.
+
+    Only calls that write belong inside: an error of whoever makes the frames is not this one's to explain.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            way_on = "The disk is full, or the file larger than allowed: free some space there, or choose another disk."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            way_on = "No permission to write there: choose another folder."
+        else:
+            way_on = "Choose another path, or check the disk."
+        raise VideoError(f"{target} could not be written ({error.strerror or error}). {way_on}") from error

@@ -1,0 +1,167 @@
+"""Frames and sound to an MP4 file, as a stream: the clip is never held."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+from torch import Tensor
+
+from dicetalk.errors import SettingError, VideoError
+from dicetalk.hooks import SILENT, Hooks
+from dicetalk.video.atomic import explained, replacing
+from dicetalk.video.clip import NO_FRAMES, exact_fps
+from dicetalk.video.colour import rgb_to_yuv420
+
+AAC_SAMPLE_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+"""What AAC holds and every player plays; sound of another rate is resampled to the next higher one."""
+
+SOUND_BLOCK = 4096
+"""Samples that go to the encoder at a time."""
+
+BT709, LIMITED = 1, 1
+"""ITU-T H.273 code of the colour primaries, transfer and matrix, and ffmpeg's code of the range 16-235."""
+
+
+def write_mp4(
+    path: str | PathLike[str],
+    chunks: Iterable[Tensor],
+    *,
+    fps: Fraction | float,
+    sound: tuple[np.ndarray, int] | None = None,
+    crf: int = 18,
+    hooks: Hooks = SILENT,
+    total: int,
+) -> None:
+    """Write H.264 (4:2:0, BT.709) with AAC sound.
+
+    The file takes its place when it is complete; whatever ends the work early leaves an existing file as it was.
+
+    Args:
+        path: an existing file is replaced.
+        chunks: pieces of one clip, (n, 3, H, W) in 0..1; an odd height or width is made even by one more row or column.
+        fps: frames per second.
+        sound: float (channels, samples) in -1..1 with one or two channels, and its samples per second. It is written
+            whole, however long the clip is (:func:`dicetalk.video.clip.hold_last_frame` makes the clip as long).
+        crf: quality, 0 (lossless) to 51.
+        hooks: reports the stage "write" in frames.
+        total: frames in all `chunks`, for the progress.
+
+    Raises:
+        SettingError: `fps` or `crf` is out of range.
+        VideoError: there are no frames; the sound is empty, not finite or has other channels; the file cannot be
+            written (folder missing, no permission, disk full).
+    """
+    path = Path(path)
+    fps = exact_fps(fps)
+    if not 0 <= crf <= 51:
+        raise SettingError(f"crf must be between 0 and 51, got {crf}.")
+    if sound is not None:
+        _check_sound(*sound)
+    if path.is_dir():
+        raise VideoError(f"{path} is a folder. Give the name of a file.")
+    pictures, track, done = None, None, 0
+    with replacing(path) as partial, _opened(partial, path) as container:
+        for chunk in chunks:
+            hooks.check()
+            for picture in chunk:
+                planes = rgb_to_yuv420(picture)
+                with explained(path):
+                    if pictures is None:
+                        pictures = _picture_stream(container, planes, fps, crf)
+                        track = _SoundTrack.add(container, *sound) if sound else None
+                    frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+                    frame.pts, frame.time_base = done, 1 / fps
+                    container.mux(pictures.encode(frame))
+                    done += 1
+                    if track:
+                        # In step with the pictures: the muxer keeps one kind waiting for the other in memory.
+                        track.encode_until(done / fps)
+            hooks.report("write", done, total)
+        if pictures is None:
+            raise VideoError(NO_FRAMES)
+        with explained(path):
+            container.mux(pictures.encode(None))
+            if track:
+                track.finish()
+
+
+@contextmanager
+def _opened(partial: Path, path: Path) -> Iterator[OutputContainer]:
+    with explained(path):
+        partial.touch()  # before the first frame is asked for: those cost minutes
+    # An absolute path, because ffmpeg takes what stands before a colon in a relative one for a protocol.
+    container = av.open(str(partial.absolute()), "w", format="mp4", options={"movflags": "+faststart"})
+    try:
+        yield container
+        with explained(path):
+            container.close()
+    except BaseException:
+        with suppress(Exception):  # what came first is what the caller must hear
+            container.close()
+        raise
+
+
+def _picture_stream(container: OutputContainer, planes: np.ndarray, fps: Fraction, crf: int) -> VideoStream:
+    stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf)})
+    stream.height, stream.width = planes.shape[0] * 2 // 3, planes.shape[1]
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.time_base = 1 / fps
+    for tag in ("color_primaries", "color_trc", "colorspace"):
+        setattr(stream.codec_context, tag, BT709)
+    stream.codec_context.color_range = LIMITED
+    return stream
+
+
+@dataclass
+class _SoundTrack:
+    """Sound that is encoded bit by bit."""
+
+    container: OutputContainer
+    stream: AudioStream
+    samples: np.ndarray
+    sample_rate: int
+    done: int = 0
+
+    @classmethod
+    def add(cls, container: OutputContainer, samples: np.ndarray, sample_rate: int) -> "_SoundTrack":
+        rate = next((rate for rate in AAC_SAMPLE_RATES if rate >= sample_rate), AAC_SAMPLE_RATES[-1])
+        stream = container.add_stream("aac", rate=rate)
+        stream.layout = _layout(samples)
+        # AAC takes at most 6 bits a sample and channel; 96 kbit/s a channel is transparent for speech.
+        stream.bit_rate = len(samples) * min(96_000, 4 * rate)
+        return cls(container, stream, samples, sample_rate)
+
+    def encode_until(self, seconds: Fraction) -> None:
+        while self.done < min(seconds * self.sample_rate, self.samples.shape[1]):
+            block = self.samples[:, self.done : self.done + SOUND_BLOCK]
+            block = np.ascontiguousarray(block.clip(-1, 1), dtype=np.float32)
+            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=_layout(block))
+            frame.sample_rate = self.sample_rate
+            frame.pts, frame.time_base = self.done, Fraction(1, self.sample_rate)
+            self.container.mux(self.stream.encode(frame))
+            self.done += block.shape[1]
+
+    def finish(self) -> None:
+        self.encode_until(Fraction(self.samples.shape[1], self.sample_rate))
+        self.container.mux(self.stream.encode(None))
+
+
+def _layout(samples: np.ndarray) -> str:
+    return "mono" if len(samples) == 1 else "stereo"
+
+
+def _check_sound(samples: np.ndarray, sample_rate: int) -> None:
+    if samples.ndim != 2 or len(samples) not in (1, 2) or not samples.size:
+        raise VideoError(f"The sound must be (1 or 2 channels, samples), got an array of shape {samples.shape}.")
+    if not 1000 <= sample_rate <= 768_000:
+        raise VideoError(f"The sound's sample rate must be between 1000 and 768000, got {sample_rate}.")
+    if not np.isfinite([samples.min(), samples.max()]).all():
+        raise VideoError("The sound holds values that are not finite (NaN or infinity). Repair it, or leave it out.")
