@@ -1,0 +1,1 @@
+"""Measurements: time and peak memory of each stage, and two settings side by side."""

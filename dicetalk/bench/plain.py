@@ -1,0 +1,84 @@
+"""The guided network without the exact savings, as the method is usually written: what `bench` and the tests compare
+with.
+
+Every call projects the tokens of all its frames again, attends to the clip token with softmax, repeats the temporal
+tokens for every pixel, runs the pose guider on every frame's mask and computes all three branches whatever their
+weight.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from einops import repeat
+from torch import nn
+
+from dicetalk.denoise.attention import CrossAttention
+from dicetalk.denoise.context import AdapterContext, AttentionContext, KeyValues
+from dicetalk.denoise.guidance import Branch
+from dicetalk.denoise.guided import Conditioning, GuidedUNet
+from dicetalk.denoise.unet import UNet
+
+
+class PlainCrossAttention(CrossAttention):
+    """Finds tokens where :class:`CrossAttention` finds keys and values, and projects them in every call."""
+
+    def _attend(
+        self,
+        hidden: torch.Tensor,
+        context: AttentionContext,
+        rows: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        masked: Callable[[torch.Tensor, AdapterContext], torch.Tensor],
+    ) -> torch.Tensor:
+        query = self.to_q(hidden)
+        clip = rows(context.clip_values[self.layer], context.clip_index)
+        attended = self.attention(query, self.to_k(clip), self.to_v(clip), self.heads)
+        for i, adapter in enumerate(context.adapters):
+            key, value = self.project_adapter(i, rows(adapter.key_values[self.layer][0], adapter.index))
+            attended = attended + adapter.scale * masked(self.attention(query, key, value, self.heads), adapter)
+        return self.to_out[0](attended)
+
+    def temporal(self, hidden: torch.Tensor, batch: int, context: AttentionContext) -> torch.Tensor:
+        pixels = len(hidden) // batch
+
+        def rows(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+            return repeat(tokens[index].mean(dim=1), "b t d -> (b s) t d", s=pixels)
+
+        return self._attend(hidden, context, rows, lambda attended, adapter: attended)
+
+
+class PlainUNet(UNet):
+    """Hands tokens on unprojected."""
+
+    def project_clip(self, clip: torch.Tensor) -> list[torch.Tensor]:
+        return [clip] * len(self._cross_attentions)
+
+    def project_adapter(self, adapter: int, tokens: torch.Tensor) -> KeyValues:
+        return [(tokens, tokens)] * len(self._cross_attentions)
+
+
+def plain_unet(unet: UNet) -> PlainUNet:
+    """A UNet that shares the weights of `unet` and saves nothing."""
+    # Same modules and parameters under classes that override methods only.
+    plain = copy.deepcopy(unet, {id(tensor): tensor for tensor in unet.state_dict(keep_vars=True).values()})
+    plain.__class__ = PlainUNet
+    for module in plain.modules():
+        if isinstance(module, CrossAttention):
+            module.__class__ = PlainCrossAttention
+    return plain
+
+
+class PlainGuidedUNet(GuidedUNet):
+    """:class:`GuidedUNet` that saves nothing; takes the pose guider beside its arguments."""
+
+    def __init__(self, unet: UNet, conditioning: Conditioning, *args, pose_guider: nn.Module, **kwargs):
+        super().__init__(plain_unet(unet), conditioning, *args, **kwargs)
+        self.pose_guider = pose_guider.to(self.device)
+        self.picture_mask = conditioning.mask.to(self.device, self.dtype).expand(-1, 3, -1, -1)
+
+    def _branches(self, step: int) -> list[Branch]:
+        p, e = self.portrait_guidance[step], self.expression_guidance[step]
+        return [Branch(False, False, 1 - p), Branch(True, False, p - e), Branch(True, True, e)]
+
+    def _pose(self, frames: list[int]) -> torch.Tensor:
+        return self.pose_guider(self.picture_mask.repeat(len(frames), 1, 1, 1))

@@ -1,0 +1,48 @@
+"""Models of named sizes with random weights: their time and memory are those of trained ones."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dicetalk.attention import sdpa_attention
+from dicetalk.bench.sizes import Size
+from dicetalk.checkpoints import networks
+from dicetalk.checkpoints.load import DiceModel
+from dicetalk.checkpoints.strict import fill
+from dicetalk.emotion.prior import PRESET_NAMES, PRIOR_DIM, EmotionPrior
+
+
+def random_model(size: Size, dtype: torch.dtype, seed: int = 0) -> DiceModel:
+    """The model of `size`, on the CPU, with weights that keep activations finite; Whisper and RIFE in float32."""
+    config = size.config
+    generator = torch.Generator().manual_seed(seed)
+    built = {net.field: networks.dice_network(net, config, nn, sdpa_attention) for net in networks.DICE_NETWORKS}
+    built |= {"vae": networks.vae(config.vae), "image_encoder": networks.image_encoder(config.image_encoder)}
+    whisper_sizes = {
+        "d_model": config.audio.channels,
+        "encoder_layers": config.audio.layers - 1,
+        "encoder_attention_heads": size.whisper_heads,
+        "encoder_ffn_dim": 4 * config.audio.channels,
+    }
+    precise = {"whisper": networks.whisper_encoder(whisper_sizes), "flownet": networks.flownet()}
+    return DiceModel(
+        **{field: _fill(network, dtype, generator) for field, network in built.items()},
+        **{field: _fill(network, torch.float32, generator) for field, network in precise.items()},
+        priors={n: EmotionPrior(torch.randn(PRIOR_DIM, generator=generator), name=n) for n in PRESET_NAMES},
+        detector_path=None,
+        config=config,
+        dtype=dtype,
+    )
+
+
+def _fill(network: nn.Module, dtype: torch.dtype, generator: torch.Generator) -> nn.Module:
+    weights = {name: _random(name, like, generator) for name, like in network.state_dict().items()}
+    return fill(Path("random weights"), network, weights, dtype)
+
+
+def _random(name: str, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    if like.dim() < 2:
+        return torch.full(like.shape, 1.0 if "norm" in name and name.endswith("weight") else 0.0)
+    fan_in = like[0].numel()
+    return torch.randn(like.shape, generator=generator) / fan_in**0.5

@@ -1,0 +1,120 @@
+"""Runs the whole line on a synthetic portrait and speech, and compares two settings side by side."""
+
+import statistics
+import tempfile
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dicetalk.audio.speech import Speech, load_speech
+from dicetalk.bench.plain import PlainGuidedUNet
+from dicetalk.bench.sizes import Size
+from dicetalk.bench.watch import StageWatch
+from dicetalk.checkpoints.load import DiceModel
+from dicetalk.denoise.guided import GuidedUNet
+from dicetalk.emotion.track import EmotionTrack
+from dicetalk.pipeline import generate_latents, render
+from dicetalk.portrait.prepare import Portrait, prepare_portrait
+from dicetalk.residency import DeviceResidency
+from dicetalk.settings import SamplerSettings
+from dicetalk.video import write_mp4
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one side of a comparison runs with.
+
+    Args:
+        sampler: of the run.
+        savings: off computes what the exact savings save (:mod:`dicetalk.bench.plain`).
+        decode_chunk: frames decoded together.
+    """
+
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    savings: bool = True
+    decode_chunk: int = 10
+
+
+def measure(model: DiceModel, size: Size, setting: Setting, device: torch.device) -> dict[str, Any]:
+    """One run from arrays to an MP4.
+
+    Returns:
+        ``seconds`` and ``peak_bytes`` by stage, ``windows`` (network calls of the sampler), ``window_seconds`` (mean
+        time of one), ``total_seconds``.
+    """
+    portrait, speech = synthetic_portrait(size, model), synthetic_speech(size.seconds)
+    residency = DeviceResidency(device)
+    guided = GuidedUNet if setting.savings else partial(PlainGuidedUNet, pose_guider=model.pose_guider)
+    track = EmotionTrack.constant(model.priors["happy"])
+    with StageWatch(device) as watch, tempfile.TemporaryDirectory() as folder:
+        latents = generate_latents(
+            model, portrait, speech, track, setting.sampler, residency=residency, hooks=watch.hooks, guided=guided
+        )
+        clip = render(model, latents, decode_chunk=setting.decode_chunk, residency=residency, hooks=watch.hooks)
+        write_mp4(
+            Path(folder) / "bench.mp4",
+            clip.chunks,
+            fps=Fraction(clip.fps),
+            sound=(speech.sound, speech.sound_sample_rate),
+            hooks=watch.hooks,
+            total=clip.frames,
+        )
+    return {
+        "seconds": dict(watch.seconds),
+        "peak_bytes": dict(watch.peak_bytes),
+        "windows": watch.reports["sample"],
+        "window_seconds": watch.seconds["sample"] / watch.reports["sample"],
+        "total_seconds": sum(watch.seconds.values()),
+    }
+
+
+def compare(
+    model: DiceModel, size: Size, base: Setting, against: Setting | None, device: torch.device, repeats: int
+) -> dict[str, Any]:
+    """Measure `base`, alternating with `against` if given, after one run of each that does not count.
+
+    Returns:
+        ``base`` (and ``against``): lists of what :func:`measure` returned; ``ratio``: median time of `base` over median
+        time of `against`, by stage, for a window and in total.
+    """
+    sides = {"base": base} | ({"against": against} if against else {})
+    warm = {name: replace(s, sampler=replace(s.sampler, steps=1, noise_strength=1.0)) for name, s in sides.items()}
+    for setting in warm.values():
+        measure(model, size, setting, device)
+    results: dict[str, Any] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, setting in sides.items():
+            results[name].append(measure(model, size, setting, device))
+    if against:
+        results["ratio"] = _ratios(results["base"], results["against"])
+    return results
+
+
+def _ratios(base: list[dict[str, Any]], against: list[dict[str, Any]]) -> dict[str, float]:
+    def medians(runs: list[dict[str, Any]]) -> dict[str, float]:
+        times = {stage: [run["seconds"][stage] for run in runs] for stage in runs[0]["seconds"]}
+        times |= {key: [run[f"{key}_seconds"] for run in runs] for key in ("window", "total")}
+        return {stage: statistics.median(values) for stage, values in times.items()}
+
+    first, second = medians(base), medians(against)
+    return {stage: first[stage] / second[stage] for stage in first if second.get(stage)}
+
+
+def synthetic_portrait(size: Size, model: DiceModel) -> Portrait:
+    """A smooth colour gradient with a face box in its middle."""
+    side = size.short_side
+    ramp = np.linspace(0, 255, side, dtype=np.uint8)
+    picture = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], np.uint8(128)), axis=-1)
+    box = (0.25 * side, 0.25 * side, 0.5 * side, 0.5 * side)
+    return prepare_portrait(picture, box=box, short_side=side, clip_size=model.config.image_encoder.image_size)
+
+
+def synthetic_speech(seconds: float) -> Speech:
+    """A tone that comes and goes."""
+    time = np.arange(int(seconds * 16000)) / 16000
+    return load_speech((0.3 * np.sin(2 * np.pi * 220 * time) * np.sin(2 * np.pi * 3 * time), 16000))

@@ -1,0 +1,29 @@
+"""The command line: ``python -m dicetalk COMMAND``."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from dicetalk.cli.parser import build_parser
+from dicetalk.errors import Cancelled, DiceTalkError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        Exit status: 0 done, 1 an error that was explained (or `doctor` found something wrong), 2 wrong usage, 130
+        stopped by Ctrl-C.
+    """
+    logging.basicConfig(format="note: %(message)s", level=logging.WARNING)
+    options = build_parser().parse_args(arguments)
+    room, command = options.command
+    try:
+        return getattr(importlib.import_module(f"dicetalk.cli.{room}"), command)(options)
+    except DiceTalkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, Cancelled):
+        print("stopped; nothing half-written is left behind.", file=sys.stderr)
+        return 130

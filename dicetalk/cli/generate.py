@@ -1,0 +1,103 @@
+"""``dicetalk generate``."""
+
+import argparse
+from collections.abc import Iterator
+from fractions import Fraction
+
+import torch
+
+from dicetalk.audio.speech import Speech, load_speech
+from dicetalk.checkpoints.load import DiceModel, load_model
+from dicetalk.cli.device import choose_device, choose_dtype
+from dicetalk.cli.progress import Bars
+from dicetalk.cli.sampler_options import sampler_settings
+from dicetalk.emotion.mix import mix, parse_emotion
+from dicetalk.emotion.track import EmotionTrack
+from dicetalk.emotion.track_file import read_track
+from dicetalk.errors import SettingError
+from dicetalk.hooks import Hooks
+from dicetalk.pipeline import generate_latents, render
+from dicetalk.portrait.faces import FaceDetector
+from dicetalk.portrait.paste import ColourMatch, PasteBack
+from dicetalk.portrait.prepare import Portrait, prepare_portrait
+from dicetalk.portrait.read import read_picture
+from dicetalk.portrait.yoloface import YoloFace
+from dicetalk.residency import DeviceResidency, Residency
+from dicetalk.video import frames_to_cover, hold_last_frame, write_mp4, write_png_folder
+
+
+def generate(options: argparse.Namespace) -> int:
+    """Make the video that `options` describe."""
+    settings = sampler_settings(options)
+    _check(options)
+    device = choose_device(options.device)
+    residency = DeviceResidency(device)
+    with Bars(options.quiet) as bars:
+        speech = load_speech(options.audio, start=options.start, duration=options.duration, hooks=bars.hooks)
+        model = load_model(options.models, svd=options.svd, dtype=choose_dtype(options.dtype, device))
+        portrait = _portrait(options, model, residency)
+        track = _emotion(options, model)
+        latents = generate_latents(model, portrait, speech, track, settings, residency=residency, hooks=bars.hooks)
+        clip = render(
+            model,
+            latents,
+            decode_chunk=options.decode_chunk,
+            interpolate=not options.no_interpolation,
+            residency=residency,
+            hooks=bars.hooks,
+        )
+        chunks = _finish(options, clip.chunks, portrait)
+        _write(options, chunks, Fraction(clip.fps), speech, bars.hooks)
+    print(options.out)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.out.suffix.lower() not in ("", ".mp4"):
+        raise SettingError(f"--out {options.out}: write an .mp4, or a folder of PNG frames (a name without extension).")
+    if options.decode_chunk < 1:
+        raise SettingError(f"--decode-chunk {options.decode_chunk}: give 1 or more; the released number is 10.")
+    if not 0 <= options.crf <= 51:
+        raise SettingError(f"--crf {options.crf}: give 0 (lossless) to 51.")
+
+
+def _portrait(options: argparse.Namespace, model: DiceModel, residency: Residency) -> Portrait:
+    # The released detector if the files hold it; none means the one that comes with the package.
+    path = model.detector_path
+    detector: FaceDetector | None = YoloFace(path, residency) if path and options.box is None else None
+    return prepare_portrait(
+        read_picture(options.image),
+        detector=detector,
+        face_index=options.face_index,
+        box=options.box,
+        whole_picture=options.whole_picture,
+        crop=options.crop,
+        short_side=options.short_side,
+        mask_scale=options.mask_scale,
+        clip_size=model.config.image_encoder.image_size,
+    )
+
+
+def _emotion(options: argparse.Namespace, model: DiceModel) -> EmotionTrack:
+    if options.emotion_track:
+        return read_track(options.emotion_track, model.priors)
+    return EmotionTrack.constant(mix(parse_emotion(options.emotion), model.priors))
+
+
+def _finish(options: argparse.Namespace, chunks: Iterator[torch.Tensor], portrait: Portrait) -> Iterator[torch.Tensor]:
+    if options.paste_back or options.colour_match:
+        chunks = map(ColourMatch(portrait), chunks)
+    return PasteBack(portrait, options.feather).stream(chunks) if options.paste_back else chunks
+
+
+def _write(
+    options: argparse.Namespace, chunks: Iterator[torch.Tensor], fps: Fraction, speech: Speech, hooks: Hooks
+) -> None:
+    # Whole frames rarely end with the sound: the last one is held so that no syllable is cut.
+    total = frames_to_cover(speech.sound.shape[1], speech.sound_sample_rate, fps)
+    chunks = hold_last_frame(chunks, total)
+    if options.out.suffix:
+        sound = speech.sound, speech.sound_sample_rate
+        write_mp4(options.out, chunks, fps=fps, sound=sound, crf=options.crf, hooks=hooks, total=total)
+    else:
+        write_png_folder(options.out, chunks, hooks=hooks, total=total)

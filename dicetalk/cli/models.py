@@ -1,0 +1,28 @@
+"""``dicetalk doctor``, ``download`` and ``convert``."""
+
+import argparse
+
+from dicetalk.checkpoints.convert import convert_model
+from dicetalk.checkpoints.doctor import format_report, inspect_model
+from dicetalk.checkpoints.download import download_model
+from dicetalk.cli.device import DTYPES
+from dicetalk.cli.progress import Bars
+
+
+def doctor(options: argparse.Namespace) -> int:
+    report = inspect_model(options.folder, svd=options.svd)
+    print(format_report(report))
+    return 0 if report.complete else 1
+
+
+def download(options: argparse.Namespace) -> int:
+    with Bars() as bars:
+        download_model(options.folder, hooks=bars.hooks, token=options.token)
+    return doctor(argparse.Namespace(folder=options.folder, svd=None))
+
+
+def convert(options: argparse.Namespace) -> int:
+    with Bars() as bars:
+        convert_model(options.folder, options.out, dtype=DTYPES[options.dtype], hooks=bars.hooks)
+    print(options.out)
+    return 0

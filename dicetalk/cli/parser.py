@@ -1,0 +1,187 @@
+"""Every command and its options. Nothing here is slow to import, so that help comes at once."""
+
+import argparse
+from pathlib import Path
+
+from dicetalk.bench.sizes import SIZES
+from dicetalk.cli.sampler_options import add_sampler_options
+
+DTYPES = ("fp16", "bf16", "fp32")
+MODELS = Path("models")
+
+_DESCRIPTION = """\
+Turn one portrait, recorded speech and an emotion into a talking-head video (DICE-Talk).
+
+  dicetalk doctor models                        what is there, what is missing
+  dicetalk download models                      fetch what is missing
+  dicetalk generate --image me.png --audio hello.wav --emotion happy --out hello.mp4
+
+`python -m dicetalk` is the same program.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; ``options.command`` is the module of :mod:`dicetalk.cli` to run, and its function."""
+    parser = argparse.ArgumentParser(
+        prog="dicetalk", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_generate(commands)
+    _add_models(commands)
+    _add_bench(commands)
+    return parser
+
+
+def _add_generate(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "generate",
+        help="make a video from a portrait, speech and an emotion",
+        description="Make a talking-head video. Its length is the length of the speech.",
+    )
+    needed = parser.add_argument_group("needed")
+    needed.add_argument("--image", required=True, type=Path, help="portrait: any picture from 64 px to 8K")
+    needed.add_argument("--audio", required=True, type=Path, help="speech: any sound or video file, 0.1 s to an hour")
+    needed.add_argument(
+        "--out", required=True, type=Path, help="video to write (.mp4), or a new folder for PNG frames (no extension)"
+    )
+
+    emotion = parser.add_argument_group("emotion")
+    either = emotion.add_mutually_exclusive_group()
+    either.add_argument(
+        "--emotion",
+        default="neutral",
+        help="name[:intensity], or several joined by +: happy:0.8 or happy:0.5+sad:0.3 (default: neutral)",
+    )
+    either.add_argument("--emotion-track", type=Path, help="JSON file with an emotion that changes over the clip")
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--models", type=Path, default=MODELS, help="folder of the weights (default: models)")
+    model.add_argument(
+        "--svd",
+        type=Path,
+        help="SVD-XT: a diffusers folder or svd_xt*.safetensors (default: found in the models folder)",
+    )
+    _add_device_options(model)
+
+    portrait = parser.add_argument_group("portrait")
+    where = portrait.add_mutually_exclusive_group()
+    where.add_argument("--face-index", type=int, help="which face, 0 is the largest (default: the largest)")
+    where.add_argument("--box", type=_box, metavar="X,Y,W,H", help="face box in pixels instead of the detector")
+    where.add_argument("--whole-picture", action="store_true", help="let the whole picture move, without a detector")
+    portrait.add_argument("--crop", action="store_true", help="animate a square around the face only")
+    portrait.add_argument("--paste-back", action="store_true", help="put the result back into the full picture")
+    portrait.add_argument(
+        "--feather",
+        type=float,
+        default=0.06,
+        help="width of the soft edge of --paste-back, as a part of the crop's size (default: 0.06)",
+    )
+    portrait.add_argument(
+        "--colour-match",
+        action="store_true",
+        help="correct slow colour drift against the portrait (always with --paste-back)",
+    )
+    portrait.add_argument(
+        "--short-side", type=int, default=512, help="size the network works at, a multiple of 64 (default: 512)"
+    )
+    portrait.add_argument("--mask-scale", type=float, default=1.1, help="face box to mask (default: 1.1)")
+
+    speech = parser.add_argument_group("speech")
+    speech.add_argument("--start", type=float, default=0.0, help="seconds into the sound (default: 0)")
+    speech.add_argument("--duration", type=float, help="seconds to use (default: to the end)")
+
+    add_sampler_options(parser)
+
+    video = parser.add_argument_group("video")
+    video.add_argument("--no-interpolation", action="store_true", help="12.5 frames per second instead of 25")
+    video.add_argument(
+        "--decode-chunk", type=int, default=10, help="frames decoded together; released: 10 (default: 10)"
+    )
+    video.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 best to 51 (default: 18)")
+    video.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.set_defaults(command=("generate", "generate"))
+
+
+def _add_models(commands: argparse._SubParsersAction) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="check the weights: every file, found, missing or damaged",
+        description="Check the weights in a folder. "
+        "Exit status 0 if everything needed is there and whole, 1 otherwise.",
+    )
+    _add_folder(doctor)
+    doctor.set_defaults(command=("models", "doctor"))
+
+    download = commands.add_parser(
+        "download",
+        help="fetch the weights that are missing",
+        description="Fetch what is missing from the Hugging Face hub. A broken download goes on where it stopped. "
+        "The weights are CC BY-NC-SA 4.0 (DICE-Talk) and under Stability AI's licence (SVD-XT).",
+    )
+    download.add_argument("folder", type=Path, help="folder of the weights")
+    download.add_argument("--token", help="Hugging Face token, for SVD-XT, which asks to accept its licence first")
+    download.set_defaults(command=("models", "download"))
+
+    convert = commands.add_parser(
+        "convert",
+        help="pack the four DICE-Talk files into one safetensors file",
+        description="Pack unet.pth, audio_linear.pth, emo_model.pth and pose_guider.pth into one safetensors file.",
+    )
+    convert.add_argument("folder", type=Path, help="folder of the weights")
+    convert.add_argument("out", type=Path, help="file to write, .safetensors")
+    convert.add_argument("--dtype", default="fp16", choices=list(DTYPES), help="number format (default: fp16)")
+    convert.set_defaults(command=("models", "convert"))
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="folder of the weights")
+    parser.add_argument("--svd", type=Path, help="SVD-XT elsewhere: a diffusers folder or svd_xt*.safetensors")
+
+
+def _add_bench(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="time every stage, or two settings side by side",
+        description="Time every stage and its peak memory with random weights. --set and --against take any sampler "
+        "setting (steps, window, schedule, ...), decode_chunk, and savings=on|off (off computes what the exact savings "
+        "save).",
+    )
+    parser.add_argument("--size", choices=list(SIZES), default="small", help="model and clip (default: small)")
+    parser.add_argument(
+        "--set", dest="base", action="append", default=[], metavar="NAME=VALUE", help="setting of the run"
+    )
+    parser.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="run a second setting in turn with the first and print the ratio of times",
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="runs that count (default: 3)")
+    parser.add_argument("--seconds", type=float, help="of speech (default: the size's own)")
+    parser.add_argument("--short-side", type=int, help="of the picture (default: the size's own)")
+    parser.add_argument("--json", type=Path, help="file for the results")
+    _add_device_options(parser.add_argument_group("model"))
+    parser.set_defaults(command=("bench", "bench"))
+
+
+def _add_device_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:1, mps, ... (default: auto, the first accelerator found)",
+    )
+    group.add_argument(
+        "--dtype",
+        default="auto",
+        choices=["auto", *DTYPES],
+        help="number format of the networks (default: auto, fp16 on an accelerator and fp32 on the CPU)",
+    )
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    try:
+        x, y, width, height = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write four numbers, X,Y,WIDTH,HEIGHT.") from None
+    return x, y, width, height

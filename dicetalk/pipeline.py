@@ -1,0 +1,204 @@
+"""The line from a portrait, speech and an emotion to a video, walked once from top to bottom."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from dicetalk.audio.features import SpeechFeatures
+from dicetalk.audio.projection import AudioProjection
+from dicetalk.audio.speech import Speech
+from dicetalk.audio.whisper import speech_features
+from dicetalk.checkpoints.load import DiceModel
+from dicetalk.conditioning import (
+    Noise,
+    draw_noise,
+    embed_portrait,
+    encode_portrait,
+    pad_tokens,
+    pose_features,
+)
+from dicetalk.denoise.guided import Conditioning, GuidedUNet
+from dicetalk.denoise.sampler import PredictV, sample_euler
+from dicetalk.denoise.schedule import karras_sigmas
+from dicetalk.denoise.tokens import FrameTokens
+from dicetalk.denoise.windows import padding, window_schedule
+from dicetalk.emotion.model import BankContext, EmotionModel
+from dicetalk.emotion.track import EmotionTrack
+from dicetalk.hooks import SILENT, Hooks
+from dicetalk.portrait.prepare import Portrait
+from dicetalk.residency import CPU, Residency
+from dicetalk.settings import FPS, SamplerSettings
+from dicetalk.video.decode import decode_frames
+from dicetalk.video.interpolate import interpolate_frames
+
+
+@dataclass(frozen=True)
+class AudioRows:
+    """Audio tokens of each frame; row 0 has no speech, row ``1 + i`` is frame i."""
+
+    features: SpeechFeatures
+    projection: AudioProjection
+    tokens: int
+
+    def __len__(self) -> int:
+        return 1 + self.features.frames
+
+    def __call__(self, rows: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        windows = self.features.windows((rows - 1).clamp(min=0))
+        windows = windows * (rows > 0).to(windows)[:, None, None, None]
+        return self.projection(windows.to(device, dtype))
+
+
+@dataclass(frozen=True)
+class EmotionRows:
+    """Emotion tokens of each distinct prior; row 0 has no emotion, row ``1 + i`` is prior i ``(priors, prior_dim)``."""
+
+    priors: torch.Tensor
+    model: EmotionModel
+    bank: BankContext
+    tokens: int
+
+    def __len__(self) -> int:
+        return 1 + len(self.priors)
+
+    def __call__(self, rows: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        priors = torch.cat([torch.zeros_like(self.priors[:1]), self.priors])[rows]
+        return self.model.tokens(priors.to(device, dtype), self.bank)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """A sampled clip before decoding.
+
+    Args:
+        values: scaled latents, float32 ``(frames or more, 4, h, w)`` on the CPU. What is beyond `frames` is the
+        schedule's
+            padding: the last decoder chunk reads it, nobody sees it.
+        frames: length of the clip.
+    """
+
+    values: torch.Tensor
+    frames: int
+
+
+def generate_latents(
+    model: DiceModel,
+    portrait: Portrait,
+    speech: Speech,
+    emotion: EmotionTrack,
+    settings: SamplerSettings,
+    *,
+    residency: Residency = CPU,
+    hooks: Hooks = SILENT,
+    guided: Callable[..., PredictV] = GuidedUNet,
+) -> Latents:
+    """Denoise a clip that is as long as the speech.
+
+    Args:
+        model: all networks.
+        portrait: as :func:`dicetalk.portrait.prepare.prepare_portrait` made it.
+        speech: as :func:`dicetalk.audio.speech.load_speech` made it.
+        emotion: one emotion, or one that changes over the clip.
+        settings: of the sampler.
+        residency: where networks run.
+        hooks: progress of `speech`, `portrait` and `sample`.
+        guided: makes the guided network; the benchmark puts another one here.
+
+    Raises:
+        SpeechError: the speech is shorter than one frame.
+        Cancelled: the caller asked to stop.
+    """
+    # 1. Speech to Whisper states
+    features = speech_features(speech.samples, model.whisper, residency=residency, hooks=hooks)
+    frames = features.frames
+    total = frames + padding(settings.schedule, settings.window)
+
+    # 2. Portrait to latents, clip token and pose features
+    hooks.check()
+    noise = draw_noise(settings.seed, total, tuple(portrait.image.shape[-2:]), model.config.vae.latent_channels)
+    conditioned = _condition_portrait(model, portrait, noise, settings, residency)
+    hooks.report("portrait", 1, 1)
+
+    # 3. Denoise
+    priors, prior_index = emotion.priors(frames, FPS)
+    with (
+        torch.inference_mode(),
+        residency(model.unet, model.audio_projection, model.emotion_model) as device,
+    ):
+        bank = model.emotion_model.bank_context(torch.zeros((), device=device, dtype=model.dtype))
+        audio = AudioRows(features, model.audio_projection, model.config.audio.context_tokens)
+        feeling = EmotionRows(priors, model.emotion_model, bank, model.config.emotion.query.context_tokens)
+        nothing = torch.zeros(frames, dtype=torch.long)
+        conditioning = Conditioning(
+            **conditioned,
+            audio=pad_tokens(FrameTokens(audio, 1 + torch.arange(frames), nothing), total - frames),
+            emotion=pad_tokens(FrameTokens(feeling, 1 + prior_index, nothing), total - frames),
+        )
+        network = guided(model.unet, conditioning, settings, device, model.dtype, hooks)
+        sigmas = karras_sigmas(settings.steps)[settings.steps - settings.steps_run :]
+        x = conditioning.start_latents + noise.latents * sigmas[0]
+        schedule = window_schedule(settings.schedule, total, settings.window, settings.overlap, settings.shift)
+        return Latents(sample_euler(network, x, sigmas, schedule, hooks), frames)
+
+
+def _condition_portrait(
+    model: DiceModel, portrait: Portrait, noise: Noise, settings: SamplerSettings, residency: Residency
+) -> dict[str, torch.Tensor]:
+    image_latents, start_latents = encode_portrait(
+        model.vae, portrait.image, noise.portrait, settings.portrait_noise, residency
+    )
+    mask = portrait.mask[None]
+    return {
+        "clip_token": embed_portrait(model.image_encoder, portrait.clip_pixels, residency),
+        "image_latents": image_latents,
+        "start_latents": start_latents,
+        "mask": mask,
+        "pose": pose_features(model.pose_guider, mask, residency),
+    }
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A decoded clip as a stream.
+
+    Args:
+        chunks: frames ``(n, 3, H, W)`` in 0..1 on the CPU, float32; can be walked once.
+        frames: how many frames `chunks` gives in all.
+        fps: frames per second.
+    """
+
+    chunks: Iterator[torch.Tensor]
+    frames: int
+    fps: float
+
+
+def render(
+    model: DiceModel,
+    latents: Latents,
+    *,
+    decode_chunk: int = 10,
+    interpolate: bool = True,
+    residency: Residency = CPU,
+    hooks: Hooks = SILENT,
+) -> Clip:
+    """Decode a sampled clip, chunk by chunk, and put a frame between each pair.
+
+    Args:
+        model: all networks.
+        latents: as :func:`generate_latents` made them.
+        decode_chunk: frames that the temporal decoder sees together; the released number is 10, another one gives
+            slightly different pictures.
+        interpolate: double the frame rate by RIFE, ``n`` frames become ``2 n - 1``.
+        residency: where networks run.
+        hooks: progress of `decode` and `interpolate`.
+    """
+    chunks = decode_frames(
+        model.vae, latents.values, latents.frames, chunk=decode_chunk, residency=residency, hooks=hooks
+    )
+    clip = Clip(chunks, latents.frames, FPS)
+    if not interpolate:
+        return clip
+    frames = 2 * clip.frames - 1
+    smooth = interpolate_frames(model.flownet, clip.chunks, clip.frames, residency=residency, hooks=hooks)
+    return replace(clip, chunks=smooth, frames=frames, fps=2 * FPS)

@@ -1,0 +1,239 @@
+"""The command line from files to files, on a small model with random weights in the released formats."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from released_files import SMALL, write_released
+
+from dicetalk.cli import main
+from dicetalk.cli.parser import build_parser
+from dicetalk.cli.sampler_options import parse_setting
+from dicetalk.config import VAEConfig
+from dicetalk.errors import SettingError
+
+ROOT = Path(__file__).parents[2]
+PORTRAIT, SPEECH = ROOT / "examples" / "portrait.jpg", ROOT / "examples" / "speech.wav"
+FAST = ["--steps", "2", "--window", "8", "--short-side", "64", "--device", "cpu", "--dtype", "fp32", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete small model, its four networks in one converted file, which carries the sizes."""
+    released, packed = tmp_path_factory.mktemp("released"), tmp_path_factory.mktemp("models")
+    write_released(released, replace(SMALL, vae=VAEConfig((32, 32, 32, 32), 1)))
+    for part in ("RIFE", "whisper-tiny", "emotion", "stable-video-diffusion-img2vid-xt"):
+        (released / part).rename(packed / part)
+        (released / part).symlink_to(packed / part)
+    convert_small(released, packed / "dicetalk.safetensors")
+    return packed
+
+
+def convert_small(released: Path, out: Path) -> None:
+    from dicetalk.checkpoints.convert import convert_model
+
+    convert_model(released, out, config=replace(SMALL, vae=VAEConfig((32, 32, 32, 32), 1)))
+
+
+def generate(models: Path, out: Path, *options: str, image: Path = PORTRAIT, audio: Path = SPEECH) -> int:
+    files = ["--models", str(models), "--image", str(image), "--audio", str(audio), "--out", str(out)]
+    return main(["generate", *files, *FAST, *options])
+
+
+def probe(path: Path) -> dict[str, float]:
+    with av.open(str(path)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        return {
+            "frames": sum(1 for _ in container.decode(video)),
+            "fps": float(video.average_rate),
+            "width": video.width,
+            "height": video.height,
+            "sound_seconds": float(audio.duration * audio.time_base),
+        }
+
+
+def test_a_video_as_long_as_the_speech(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "hello.mp4"
+    assert generate(models, out, "--emotion", "happy:0.8", "--duration", "1.5") == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    video = probe(out)
+    assert video["fps"] == 25 and video["width"] == video["height"] == 64
+    assert abs(video["frames"] / 25 - 1.5) <= 1 / 25
+    assert abs(video["sound_seconds"] - 1.5) <= 1 / 25
+    assert [p.name for p in tmp_path.iterdir()] == ["hello.mp4"]
+
+
+def read_frames(folder: Path) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(p)) for p in sorted(folder.iterdir())]).astype(int)
+
+
+def test_every_choice_changes_the_picture(models: Path, tmp_path: Path) -> None:
+    """Options that do nothing would be lies: each of these must change the frames, and the seed must repeat them."""
+    track = tmp_path / "track.json"
+    track.write_text(json.dumps({"keyframes": [{"time": 0, "emotion": "happy"}, {"time": 0.5, "emotion": "sad"}]}))
+    short = ["--duration", "0.7", "--no-interpolation", "--emotion-scale", "5"]
+    choices = {
+        "plain": [],
+        "again": [],
+        "happy": ["--emotion", "happy"],
+        "track": ["--emotion-track", str(track)],
+        "seed": ["--seed", "1"],
+        "tight": ["--schedule", "tight"],
+        "overlap": ["--overlap", "3"],
+        "shift": ["--shift", "2"],
+        "window": ["--window", "6"],
+        "steps": ["--steps", "3"],
+        "portrait_guidance": ["--portrait-guidance", "2"],
+        "expression_guidance": ["--expression-guidance", "4:5"],
+        "audio_scale": ["--audio-scale", "0"],
+        "emotion_scale": ["--emotion-scale", "0"],
+        "motion": ["--motion-bucket", "100"],
+        "expression": ["--expression-bucket", "100"],
+        "strength": ["--noise-strength", "0.5"],
+        "portrait_noise": ["--portrait-noise", "0.5"],
+        "whole": ["--whole-picture"],
+        "box": ["--box", "100,100,200,200"],
+        "mask": ["--mask-scale", "2"],
+        "crop": ["--crop"],
+        "chunk": ["--decode-chunk", "3"],
+        "colour": ["--colour-match"],
+        "start": ["--start", "1"],
+    }
+    frames = {}
+    for name, options in choices.items():
+        assert generate(models, tmp_path / name, *short, *options) == 0
+        frames[name] = read_frames(tmp_path / name)
+    assert len(frames["plain"]) == 9, "0.7 s are 8.75 frames of 12.5 a second, the last one held"
+    assert np.array_equal(frames["plain"], frames["again"])
+    same = [name for name in choices if name not in ("plain", "again") and np.array_equal(frames["plain"], frames[name])]
+    assert same == []
+
+
+def test_memory_savers_change_nothing_that_can_be_seen(models: Path, tmp_path: Path) -> None:
+    frames = []
+    for i, options in enumerate(([], ["--one-branch-at-a-time"], ["--key-value-budget", "0"])):
+        assert generate(models, tmp_path / str(i), "--duration", "0.5", *options) == 0
+        frames.append(read_frames(tmp_path / str(i)))
+    for other in frames[1:]:
+        assert np.abs(other - frames[0]).max() <= 1
+
+
+def test_paste_back_keeps_the_rest_of_the_picture(models: Path, tmp_path: Path) -> None:
+    assert generate(models, tmp_path / "full", "--duration", "0.3", "--crop", "--paste-back") == 0
+    frames = read_frames(tmp_path / "full")
+    source = np.asarray(Image.open(PORTRAIT).convert("RGB")).astype(int)
+    assert frames.shape[1:] == source.shape
+    changed = np.abs(frames - source).max(axis=(0, 3)) > 1
+    rows, columns = np.nonzero(changed)
+    assert changed.any() and rows.min() > 20 and rows.max() < 320 and columns.min() > 100 and columns.max() < 350
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", "0"], "steps is 0"),
+        (["--emotion", "bored"], "'bored' is unknown. Known: neutral"),
+        (["--emotion", "happy:x"], "'x' of 'happy' is not a number"),
+        (["--face-index", "3"], "1"),
+        (["--box", "900,900,10,10"], "outside the picture"),
+        (["--short-side", "100"], "multiple of 64"),
+        (["--crf", "60"], "--crf 60"),
+        (["--decode-chunk", "0"], "--decode-chunk 0"),
+        (["--device", "abacus"], "--device abacus"),
+        (["--start", "100"], "100"),
+        (["--emotion-track", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_errors_name_the_thing(
+    models: Path, tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert generate(models, tmp_path / "out.mp4", *options) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_models_say_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert generate(tmp_path / "nothing", tmp_path / "out.mp4") == 1
+    error = capsys.readouterr().err
+    assert "unet.pth" in error and "dicetalk download" in error
+
+
+def test_no_face_names_both_ways_on(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    Image.new("RGB", (200, 200), "grey").save(tmp_path / "wall.png")
+    assert generate(models, tmp_path / "out.mp4", image=tmp_path / "wall.png") == 1
+    error = capsys.readouterr().err
+    assert "No face" in error and "box" in error and "whole picture" in error
+
+
+def test_ctrl_c_leaves_nothing(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dicetalk.video import decode
+
+    def stop(*args: object) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(decode, "_decode", stop)
+    assert generate(models, tmp_path / "out.mp4") == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_and_its_exit_status(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["doctor", str(models)]) == 0
+    table = capsys.readouterr().out
+    assert "dicetalk.safetensors" in table and "found" in table
+    assert main(["doctor", str(tmp_path)]) == 1
+    assert "missing" in capsys.readouterr().out
+
+
+def test_bench_compares_two_settings(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "bench.json"
+    options = ["--size", "small", "--seconds", "0.5", "--short-side", "64", "--repeats", "1", "--device", "cpu"]
+    assert main(["bench", *options, "--set", "steps=2", "--against", "savings=off", "--json", str(out)]) == 0
+    result = json.loads(out.read_text())
+    stages = {"speech", "portrait", "sample", "decode", "interpolate", "write"}
+    assert set(result["base"][0]["seconds"]) == stages == set(result["against"][0]["peak_bytes"])
+    assert result["ratio"]["window"] == pytest.approx(
+        result["base"][0]["window_seconds"] / result["against"][0]["window_seconds"]
+    )
+    assert "time of base / time of against" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pair", ["steps", "steps=x", "speed=3", "savings=maybe", "decode_chunk=0"])
+def test_bench_refuses_unknown_settings(pair: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(["bench", "--set", pair]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_settings_are_read_by_their_type() -> None:
+    assert parse_setting("steps", "3") == 3
+    assert parse_setting("portrait_guidance", "1:2.5") == (1.0, 2.5)
+    assert parse_setting("batched_guidance", "off") is False
+    for name, text in (("steps", "3.5"), ("portrait_guidance", "1:2:3"), ("batched_guidance", "no")):
+        with pytest.raises(SettingError, match=name):
+            parse_setting(name, text)
+
+
+def test_help_is_quick_and_the_readme_tells_every_option() -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, dicetalk.cli; print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert loaded.stdout.strip() == "False", "help must not wait for torch"
+    readme = (ROOT / "README.md").read_text()
+    commands = next(a for a in build_parser()._actions if a.choices).choices
+    for command, parser in commands.items():
+        assert f"dicetalk {command}" in readme
+        for action in parser._actions:
+            for option in action.option_strings:
+                assert option in ("-h", "--help") or re.search(rf"`{option}[ `]", readme), f"{command} {option}"
