@@ -1,0 +1,231 @@
+"""Made-up clips: a face that says a sentence with an emotion, and everything that is known about it."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.errors import SettingError
+from dicetalk.portrait.faces import FaceBox
+from dicetalk.train.faces.expression import emotion_weights, express
+from dicetalk.train.faces.identity import Split, identity_seeds, sample_identity
+from dicetalk.train.faces.lipsync import mouth_curve
+from dicetalk.train.faces.motion import head_motion
+from dicetalk.train.faces.render import FaceRenderer
+from dicetalk.train.faces.scene import sample_scene
+from dicetalk.train.voices import sample_voice, sentences, speak
+
+FPS = 12.5
+SIZE = 128
+INTENSITIES = (0.3, 0.6, 1.0)
+SAMPLE_RATE = 22_050
+"""Of espeak-ng's formant voices."""
+
+SILENT_SECONDS = 3.2
+SILENT_SHARE = 1 / 16
+"""Of the clips of a split."""
+
+EDGE_SECONDS = (0.15, 0.4)
+"""Shortest and longest silence before and after a sentence."""
+
+CHANGE_SECONDS = 0.8
+"""How long the face takes from one emotion to the next."""
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """What :func:`make_clip` is asked for; small, so that workers can share a list of them."""
+
+    identity_seed: int
+    emotion: str
+    intensity: float
+    sentence: str | None
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingClip:
+    """One clip and its truth.
+
+    Args:
+        frames: uint8 RGB ``(N, H, W, 3)``.
+        coefficients: of the expression, float32 ``(N, 17)``, see
+            :data:`dicetalk.train.faces.expression.ACTION_UNITS`; the embedder's visual input.
+        mouth: true opening of the mouth, 0 to 1, float32 ``(N,)``.
+        poses: of the head, float32 ``(N, 6)``, see :data:`dicetalk.train.faces.motion.POSE`.
+        sound: float32 ``(samples,)``, mono, as long as the frames.
+        sample_rate: samples a second.
+        fps: frames a second.
+        identity_seed: who is seen.
+        emotions: the emotion, or those that follow one another.
+        intensity: of the emotion, 0 to 1.
+        weights: of the eight presets in every frame, float32 ``(N, 8)``; neutral's stays 0.
+        sentences: what is said with each emotion; empty if nothing is.
+        boxes: x, y, width and height of the face in every frame, in pixels, float32 ``(N, 4)``.
+        landmarks: eyes, nose and corners of the mouth, left to right, in pixels, float32 ``(N, 5, 2)``.
+    """
+
+    frames: np.ndarray
+    coefficients: np.ndarray
+    mouth: np.ndarray
+    poses: np.ndarray
+    sound: np.ndarray
+    sample_rate: int
+    fps: float
+    identity_seed: int
+    emotions: tuple[str, ...]
+    intensity: float
+    weights: np.ndarray
+    sentences: tuple[str, ...]
+    boxes: np.ndarray
+    landmarks: np.ndarray
+
+    @property
+    def face(self) -> FaceBox:
+        """The face in the first frame, as a face detector returns it."""
+        points = tuple((float(x), float(y)) for x, y in self.landmarks[0])
+        return FaceBox(*map(float, self.boxes[0]), landmarks=points)
+
+
+def make_clip(
+    identity_seed: int,
+    emotion: str,
+    intensity: float,
+    sentence: str | None,
+    seed: int,
+    size: int = SIZE,
+    fps: float = FPS,
+) -> TrainingClip:
+    """A clip with one emotion; equal arguments give equal clips.
+
+    Args:
+        identity_seed: who is seen and whose voice is heard.
+        emotion: one of the eight presets.
+        intensity: 0 (neutral) to 1.
+        sentence: what is said; if none, the clip is silent and lasts 3.2 s.
+        seed: of the scene, the motion and the small changes of the voice.
+        size: of the frames, in pixels.
+        fps: frames a second.
+
+    Raises:
+        EmotionError: the emotion is unknown, or the intensity is not between 0 and 1.
+        SpeechError: espeak-ng is missing or fails.
+    """
+    rng = np.random.default_rng([identity_seed, seed])
+    if sentence is None:
+        sound = np.zeros(round(SILENT_SECONDS * SAMPLE_RATE), np.float32)
+    else:
+        sound = _utterance(identity_seed, emotion, intensity, sentence, rng)
+    weights = emotion_weights(emotion, intensity, _frames(sound, fps))
+    said = () if sentence is None else (sentence,)
+    return _film(identity_seed, (emotion,), intensity, said, weights, sound, rng, size, fps)
+
+
+def make_changing_clip(
+    identity_seed: int,
+    emotions: Sequence[str],
+    intensity: float,
+    sentences: Sequence[str],
+    seed: int,
+    size: int = SIZE,
+    fps: float = FPS,
+) -> TrainingClip:
+    """A clip in which one emotion passes into the next; each has a sentence of its own. Otherwise as :func:`make_clip`.
+
+    Raises:
+        SettingError: there are no emotions, or not as many sentences.
+        EmotionError: an emotion is unknown, or the intensity is not between 0 and 1.
+        SpeechError: espeak-ng is missing or fails.
+    """
+    if len(emotions) != len(sentences) or not emotions:
+        raise SettingError(
+            f"Give one sentence for each emotion; got {len(emotions)} emotions, {len(sentences)} sentences."
+        )
+    rng = np.random.default_rng([identity_seed, seed])
+    parts = [
+        _utterance(identity_seed, emotion, intensity, sentence, rng)
+        for emotion, sentence in zip(emotions, sentences, strict=True)
+    ]
+    sound = np.concatenate(parts)
+    seconds = (np.arange(_frames(sound, fps)) + 0.5) / fps
+    weights = emotion_weights(emotions[0], intensity, len(seconds))
+    borders = np.cumsum([len(part) for part in parts[:-1]]) / SAMPLE_RATE
+    for border, emotion in zip(borders, emotions[1:], strict=True):
+        done = ((seconds - border) / CHANGE_SECONDS + 0.5).clip(0, 1)[:, None]
+        done = done * done * (3 - 2 * done)
+        weights = weights * (1 - done) + emotion_weights(emotion, intensity, len(seconds)) * done
+    return _film(identity_seed, tuple(emotions), intensity, tuple(sentences), weights, sound, rng, size, fps)
+
+
+def plan_clips(split: Split, seed: int) -> Iterator[ClipPlan]:
+    """An endless plan of clips of a split: emotional and ordinary (neutral) ones in turn, as in the paper (4.1).
+
+    Raises:
+        SettingError: `split` is neither "train" nor "test".
+    """
+    identities, lines = identity_seeds(split), sentences(split)
+    rng = np.random.default_rng(seed)
+    feelings = [name for name in PRESET_NAMES if name != "neutral"]
+    for number in itertools.count():
+        emotion = str(rng.choice(feelings)) if number % 2 == 0 else "neutral"
+        intensity = float(rng.choice(INTENSITIES)) if emotion != "neutral" else 0.0
+        sentence = None if rng.random() < SILENT_SHARE else str(rng.choice(lines))
+        yield ClipPlan(
+            identities[rng.integers(len(identities))], emotion, intensity, sentence, int(rng.integers(1 << 31))
+        )
+
+
+def clips(split: Split, seed: int, size: int = SIZE, fps: float = FPS) -> Iterator[TrainingClip]:
+    """The clips of :func:`plan_clips`, drawn one at a time."""
+    for plan in plan_clips(split, seed):
+        yield make_clip(plan.identity_seed, plan.emotion, plan.intensity, plan.sentence, plan.seed, size, fps)
+
+
+def _frames(sound: np.ndarray, fps: float) -> int:
+    return int(len(sound) / SAMPLE_RATE * fps + 1e-6)
+
+
+def _utterance(
+    identity_seed: int, emotion: str, intensity: float, sentence: str, rng: np.random.Generator
+) -> np.ndarray:
+    voice = sample_voice(identity_seed, sample_identity(identity_seed).high_voice)
+    sound, _ = speak(sentence, voice, emotion, intensity, int(rng.integers(1 << 31)))
+    before, after = (rng.uniform(*EDGE_SECONDS, 2) * SAMPLE_RATE).astype(int)
+    return np.pad(sound, (before, after))
+
+
+def _film(
+    identity_seed: int,
+    emotions: tuple[str, ...],
+    intensity: float,
+    said: tuple[str, ...],
+    weights: np.ndarray,
+    sound: np.ndarray,
+    rng: np.random.Generator,
+    size: int,
+    fps: float,
+) -> TrainingClip:
+    person = sample_identity(identity_seed)
+    renderer = FaceRenderer(person, sample_scene(rng), size)
+    mouth, stress = mouth_curve(sound, SAMPLE_RATE, len(weights), fps)
+    coefficients = express(person.manner, weights, mouth, stress, fps, rng)
+    poses = head_motion(weights, stress, fps, rng).astype(np.float32)
+    drawn = renderer.draw_clip(coefficients, poses)
+    return TrainingClip(
+        frames=np.stack([frame.pixels for frame in drawn]),
+        coefficients=coefficients,
+        mouth=mouth,
+        poses=poses,
+        sound=sound[: round(len(weights) / fps * SAMPLE_RATE)],
+        sample_rate=SAMPLE_RATE,
+        fps=fps,
+        identity_seed=identity_seed,
+        emotions=emotions,
+        intensity=intensity,
+        weights=weights.astype(np.float32),
+        sentences=said,
+        boxes=np.stack([frame.box for frame in drawn]),
+        landmarks=np.stack([frame.landmarks for frame in drawn]),
+    )
