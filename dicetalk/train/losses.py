@@ -1,0 +1,195 @@
+"""Objectives of the embedder (paper eq. 7-8) and of the diffusion model with its emotion bank (eq. 15-17).
+
+Pure functions of tensors and generators. The bank's own loss (eq. 17) comes from
+:meth:`dicetalk.emotion.model.EmotionBank.nearest`.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+P_MEAN = 0.7
+P_STD = 1.6
+"""Mean and standard deviation of log sigma in training (Blattmann et al. 2023, image to video)."""
+
+UNLABELLED = -1
+"""The label of a clip whose emotion is not known."""
+
+
+def group_ids(keys: Sequence[Hashable]) -> torch.Tensor:
+    """Number clips by `keys`, equal keys alike, int64 ``(B,)``.
+
+    The key of a clip with a known emotion is ``(identity, emotion)``, that of any other its video's name.
+    """
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys])
+
+
+def info_nce(priors: torch.Tensor, groups: torch.Tensor, temperature: float = 0.1) -> torch.Tensor:
+    """Contrastive loss of sampled priors on cosine similarity (eq. 7-8).
+
+    Each other clip of its group is a positive of a clip, each clip of another group a negative. A clip's loss is the
+    mean over its positives, each against all negatives; clips without a positive are skipped.
+
+    The constant that the paper adds to the similarity to keep its exponentials in range stands above and below the
+    fraction line and cancels; here the fraction is computed from logarithms, which is exact and in range without it.
+
+    Args:
+        priors: ``(B, dim)``.
+        groups: equal for clips of one group, int64 ``(B,)``; see :func:`group_ids`.
+        temperature: tau.
+    """
+    unit = F.normalize(priors.float(), dim=-1)
+    logits = unit @ unit.T / temperature
+    same = groups[:, None] == groups
+    positive = (same & ~torch.eye(len(groups), dtype=torch.bool, device=groups.device)).to(logits)
+    negatives = logits.masked_fill(same, -torch.inf).logsumexp(dim=1, keepdim=True)
+    # -log(p / (p + n)) = log(1 + n / p)
+    losses = F.softplus(negatives - logits)
+    count = positive.sum(dim=1)
+    per_clip = (losses * positive).sum(dim=1) / count.clamp(min=1)
+    return per_clip.sum() / (count > 0).sum().clamp(min=1)
+
+
+def anchor_loss(mu: torch.Tensor, labels: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+    """Mean squared distance from each emotion's mean in the batch to its anchor.
+
+    Only the class means are drawn: where a clip lies around its emotion's mean stays free. Anchors that lie close
+    together, as the released priors do, leave raw cosine similarity nothing to tell emotions by; contrast the
+    differences to the anchors' mean then, ``info_nce(priors - anchors.mean(dim=0), ...)``.
+
+    Args:
+        mu: means of the priors, ``(B, dim)``.
+        labels: rows of `anchors`, int64 ``(B,)``; :data:`UNLABELLED` clips are left out.
+        anchors: ``(classes, dim)``, for instance the eight released priors.
+    """
+    members = (labels[:, None] == torch.arange(len(anchors), device=labels.device)).to(mu)
+    count = members.sum(dim=0)
+    means = members.T @ mu / count.clamp(min=1)[:, None]
+    distances = (means - anchors.to(mu)).square().mean(dim=-1)
+    present = (count > 0).to(mu)
+    return (distances * present).sum() / present.sum().clamp(min=1)
+
+
+def sample_sigmas(count: int, generator: torch.Generator, mean: float = P_MEAN, std: float = P_STD) -> torch.Tensor:
+    """Noise levels for training, log-normal, float32 ``(count,)`` on `generator`'s device."""
+    return (mean + std * torch.randn(count, generator=generator, device=generator.device)).exp()
+
+
+def add_noise(latents: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """Noisy latents ``z + sigma * eps``; `sigma` ``(B,)`` holds one level for each clip."""
+    return latents + _like(sigma, latents) * noise
+
+
+def v_target(latents: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """What the network shall predict, ``(eps - sigma * z) / sqrt(sigma^2 + 1)``.
+
+    It is the v that :func:`dicetalk.denoise.schedule.v_to_denoised` turns back into `latents`.
+
+    Args:
+        latents: clean latents z, ``(B, ...)``.
+        noise: eps, of the shape of `latents`.
+        sigma: one level for each clip, ``(B,)``.
+    """
+    sigma = _like(sigma, latents)
+    return (noise - sigma * latents) / (sigma**2 + 1).sqrt()
+
+
+def denoising_loss(v: torch.Tensor, latents: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of the predicted `v` (eq. 1 with v-prediction).
+
+    EDM weighs the error of the denoised latents by ``(sigma^2 + 1) / sigma^2`` = 1 / c_out^2, so that v itself has the
+    weight 1 at every noise level. Arguments as for :func:`v_target`.
+    """
+    return F.mse_loss(v.float(), v_target(latents, noise, sigma).float())
+
+
+def pool_features(features: torch.Tensor, frames: int) -> torch.Tensor:
+    """One vector for each clip, ``(B, channels)``: the mean of UNet features ``(B * frames, channels, h, w)``."""
+    return features.float().unflatten(0, (-1, frames)).mean(dim=(1, 3, 4))
+
+
+def classification_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy over emotions (eq. 16), a mean over the clips of the batch, each at a noise level of its own.
+
+    Args:
+        logits: ``(B, classes)``.
+        labels: int64 ``(B,)``; :data:`UNLABELLED` clips are left out, and without any other the loss is zero.
+    """
+    total = F.cross_entropy(logits.float(), labels, ignore_index=UNLABELLED, reduction="sum")
+    return total / (labels != UNLABELLED).sum().clamp(min=1)
+
+
+class Objective(NamedTuple):
+    """The terms of the diffusion model's objective (eq. 15), each a scalar; an ablated one is zero."""
+
+    denoising: torch.Tensor
+    classification: torch.Tensor
+    vq: torch.Tensor
+
+    def total(self, classification_weight: float) -> torch.Tensor:
+        """``L_denoising + lambda * L_cls + L_vq``."""
+        return self.denoising + classification_weight * self.classification + self.vq
+
+
+def drop_conditions(count: int, generator: torch.Generator, rate: float = 0.05) -> torch.Tensor:
+    """Which conditions each clip goes without: audio, image, emotion, as booleans ``(count, 3)``.
+
+    Of all clips a part `rate` loses audio alone, as many the image alone, as many the emotion alone, and as many all
+    three (paper 4.1), so that each condition is dropped in twice `rate`.
+
+    Args:
+        rate: at most 1/4.
+    """
+    draw = torch.rand(count, 1, generator=generator, device=generator.device)
+    case = (draw / rate).floor()
+    return (case == torch.arange(3, device=case.device)) | (case == 3)
+
+
+def drop_modalities(count: int, generator: torch.Generator, rate: float = 0.5) -> torch.Tensor:
+    """Which sequences each clip's embedding goes without: visual, audio, as booleans ``(count, 2)``; never both.
+
+    Args:
+        rate: part of the clips that lose one; each sequence is lost as often.
+    """
+    draw = torch.rand(count, 1, generator=generator, device=generator.device)
+    return torch.cat([draw < rate / 2, (draw >= rate / 2) & (draw < rate)], dim=1)
+
+
+def bank_usage(indices: torch.Tensor, bank_size: int) -> torch.Tensor:
+    """How often each entry was the nearest (eq. 9), float32 ``(bank_size,)``."""
+    return torch.bincount(indices.flatten(), minlength=bank_size).float()
+
+
+def perplexity(usage: torch.Tensor) -> torch.Tensor:
+    """How many entries are in use, as the exponential of the entropy of `usage`: 1 for one, ``bank_size`` for all."""
+    return torch.special.entr(usage / usage.sum()).sum().exp()
+
+
+def revive(
+    entries: torch.Tensor, usage: torch.Tensor, projected: torch.Tensor, generator: torch.Generator, least: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put entries that hardly any prior is nearest to where there are priors.
+
+    Args:
+        entries: the codebook's weight, ``(bank_size, bank_dim)``.
+        usage: how often each was used of late, ``(bank_size,)``.
+        projected: recent priors in the bank's space, ``(R, bank_dim)``.
+        generator: chooses among `projected`; each at most once while there are enough.
+        least: an entry with less `usage` is dead.
+
+    Returns:
+        New entries, and booleans ``(bank_size,)``, true for the revived: their optimizer state is void.
+    """
+    dead = usage < least
+    order = torch.randperm(len(projected), generator=generator, device=generator.device).to(projected.device)
+    rank = dead.cumsum(0) - 1
+    chosen = projected[order[rank % len(projected)]].detach().to(entries)
+    return torch.where(dead[:, None], chosen, entries.detach()), dead
+
+
+def _like(sigma: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """`sigma` ``(B,)`` shaped to multiply `latents` ``(B, ...)``; its square has no room in half precision."""
+    return sigma.to(latents.device).reshape(-1, *[1] * (latents.ndim - 1))
