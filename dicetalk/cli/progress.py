@@ -15,7 +15,10 @@ _TITLES = {
     "decode": "Decoding frames",
     "interpolate": "Interpolating frames",
     "write": "Writing frames",
+    "convert": "Writing tensors",
+    "download": "Fetching MB",
 }
+_FORMAT = "{desc} {percentage:3.0f}% {bar} {n_fmt}/{total_fmt} [{elapsed}, {remaining} left]"
 
 
 class Bars:
@@ -44,7 +47,9 @@ class Bars:
             return
         if stage not in self.bars:
             title = f"{_TITLES.get(stage, stage):<20}"
-            self.bars[stage] = tqdm(total=total, desc=title, position=len(self.bars), file=sys.stderr)
+            self.bars[stage] = tqdm(
+                total=total, desc=title, position=len(self.bars), bar_format=_FORMAT, file=sys.stderr
+            )
         bar = self.bars[stage]
         bar.update(done - bar.n)
         if done >= total:
