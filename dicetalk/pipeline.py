@@ -137,7 +137,7 @@ def generate_latents(
         )
         network = guided(model.unet, conditioning, settings, device, model.dtype, hooks)
         sigmas = karras_sigmas(settings.steps)[settings.steps - settings.steps_run :]
-        x = conditioning.start_latents + noise.latents * sigmas[0]
+        x = noise.latents.mul_(sigmas[0]).add_(conditioning.start_latents)
         schedule = window_schedule(settings.schedule, total, settings.window, settings.overlap, settings.shift)
         return Latents(sample_euler(network, x, sigmas, schedule, hooks), frames)
 

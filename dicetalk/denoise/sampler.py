@@ -11,6 +11,8 @@ from dicetalk.hooks import SILENT, Hooks
 PredictV = Callable[[torch.Tensor, torch.Tensor, list[int], int], torch.Tensor]
 """``predict(x, sigma, frames, step)``: v ``(frames, 4, h, w)`` for the scaled latents `x` of the frames `frames`."""
 
+UPDATE_FRAMES = 64
+
 
 def sample_euler(
     predict: PredictV,
@@ -22,34 +24,42 @@ def sample_euler(
     """Denoise a clip.
 
     The clip stays where `x` is; only windows travel to the network, so a device never holds more than one of them.
+    Beside `x` there is one tensor of its size: it collects v, and then holds the denoised latents.
 
     Args:
         predict: the guided network.
-        x: noisy latents at ``sigmas[0]``, float32 ``(frames, 4, h, w)``.
+        x: noisy latents at ``sigmas[0]``, float32 ``(frames, 4, h, w)``; changed in place.
         sigmas: falling noise levels, ``(steps + 1,)``.
         schedule: windows of each step.
-        hooks: asked before every network call; `sample` reports windows done, with the denoised latents as preview.
+        hooks: asked before every network call; `sample` reports windows done, and after each step the denoised
+            latents as preview, which are only valid during the call.
 
     Returns:
-        Latents of the shape of `x`.
+        `x`, denoised.
     """
     steps = len(sigmas) - 1
-    plan = [schedule(step) for step in range(steps)]
-    total, done = sum(map(len, plan)), 0
-    for step, windows in enumerate(plan):
-        sigma, sigma_next = sigmas[step], sigmas[step + 1]
-        scaled = scale_input(x, sigma)
-        v = torch.zeros_like(x)
+    total, done = sum(len(schedule(step)) for step in range(steps)), 0
+    v = torch.empty_like(x)
+    for step in range(steps):
+        windows = schedule(step)
+        v.zero_()
         covered = torch.zeros(len(x), 1, 1, 1, dtype=x.dtype, device=x.device)
         for frames in windows:
             hooks.check()
-            v[frames] += predict(scaled[frames], sigma, frames, step).to(v)
+            v[frames] += predict(scale_input(x[frames], sigmas[step]), sigmas[step], frames, step).to(v)
             covered[frames] += 1
             done += 1
             if frames is not windows[-1]:
                 hooks.report("sample", done, total)
-        denoised = v_to_denoised(v / covered, x, sigma)
-        slope = (x - denoised) / sigma
-        x = x + slope * (sigma_next - sigma)
-        hooks.report("sample", done, total, denoised)
+        v /= covered
+        _euler_step(x, v, sigmas[step], sigmas[step + 1])
+        hooks.report("sample", done, total, v)
     return x
+
+
+def _euler_step(x: torch.Tensor, v: torch.Tensor, sigma: torch.Tensor, sigma_next: torch.Tensor) -> None:
+    """Move `x` to `sigma_next`; `v` becomes the denoised latents. Both in place, a few frames at a time."""
+    for part, denoised in zip(x.split(UPDATE_FRAMES), v.split(UPDATE_FRAMES), strict=True):
+        denoised.copy_(v_to_denoised(denoised, part, sigma))
+        slope = (part - denoised) / sigma
+        part += slope * (sigma_next - sigma)

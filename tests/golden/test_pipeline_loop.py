@@ -143,7 +143,7 @@ def test_loop(loop: GoldenFile, networks: Networks, name: str) -> None:
 
     hook = networks.unet.register_forward_pre_hook(spy)
     schedule = window_schedule("reference", total, case["fpb"], case["overlap"], case["shift"])
-    latents = sample_euler(predict, x, sigmas, schedule)
+    latents = sample_euler(predict, x.clone(), sigmas, schedule)
     hook.remove()
     check("latents", latents[None])
     assert calls == case["windows"]

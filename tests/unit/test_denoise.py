@@ -91,7 +91,6 @@ def test_a_perfect_network_gives_the_clip(name: str) -> None:
     target = torch.randn(40, 4, 2, 3, generator=generator)
     sigmas = karras_sigmas(6)
     x = target + sigmas[0] * torch.randn(target.shape, generator=generator)
-    before = x.clone()
     out = sample_euler(
         lambda x, sigma, frames, step: ideal_v(x, sigma, target[frames]),
         x,
@@ -99,7 +98,6 @@ def test_a_perfect_network_gives_the_clip(name: str) -> None:
         window_schedule(name, 40, 7, 2, 3),
     )
     assert (out - target).abs().max() < 1e-3
-    assert torch.equal(x, before), "the caller's tensor was changed"
 
 
 def test_overlapping_predictions_are_averaged() -> None:
@@ -110,12 +108,13 @@ def test_overlapping_predictions_are_averaged() -> None:
         return torch.full((len(frames), 1, 1, 1), float(frames[0]))
 
     out = sample_euler(predict, x, sigmas, lambda step: [[0, 1], [1, 2]])
+    assert out is x
     # Denoised is c_out * v = -v / sqrt(2); the last Euler step lands on it.
     assert torch.allclose(out.flatten() * -(2**0.5), torch.tensor([0.0, 0.5, 1.0]))
 
 
 def test_progress_counts_windows_and_cancel_stops_before_the_next_call() -> None:
-    reports, calls = [], []
+    reports, previews, calls = [], [], []
 
     def predict(x: torch.Tensor, sigma: torch.Tensor, frames: list[int], step: int) -> torch.Tensor:
         calls.append(step)
@@ -123,10 +122,17 @@ def test_progress_counts_windows_and_cancel_stops_before_the_next_call() -> None
 
     schedule = window_schedule("tight", 10, 4, 0, 1)
     total = sum(len(schedule(step)) for step in range(3))
-    hooks = Hooks(progress=lambda *report: reports.append(report))
-    sample_euler(predict, torch.zeros(10, 1, 1, 1), karras_sigmas(3), schedule, hooks)
-    assert [r[:3] for r in reports] == [("sample", i + 1, total) for i in range(total)]
-    assert sum(r[3] is not None for r in reports) == 3
+
+    def listen(stage: str, done: int, total: int, preview: torch.Tensor | None) -> None:
+        reports.append((stage, done, total))
+        if preview is not None:
+            previews.append(preview.clone())
+
+    sample_euler(predict, torch.ones(10, 1, 1, 1), karras_sigmas(3), schedule, Hooks(progress=listen))
+    assert reports == [("sample", i + 1, total) for i in range(total)]
+    assert len(previews) == 3
+    c_skip = 1 / (700.0**2 + 1)
+    assert torch.allclose(previews[0], torch.full((10, 1, 1, 1), c_skip)), "v is zero: denoised is c_skip * x"
 
     calls.clear()
     hooks = Hooks(cancelled=lambda: len(calls) == 2)
