@@ -39,7 +39,7 @@ def draw_noise(seed: int, frames: int, image_size: tuple[int, int], latent_chann
     return Noise(portrait, latents)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode_portrait(
     vae: nn.Module, image: torch.Tensor, noise: torch.Tensor, noise_std: float, residency: Residency
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,7 +74,7 @@ def _mode(vae: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return vae.encode(images.float()).latent_dist.mode()[0]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def embed_portrait(image_encoder: nn.Module, pixels: torch.Tensor, residency: Residency) -> torch.Tensor:
     """The clip token ``(1, 1, context_dim)`` of CLIP-normalised `pixels` ``(3, size, size)``, on the CPU."""
     dtype = next(image_encoder.parameters()).dtype
@@ -82,7 +82,7 @@ def embed_portrait(image_encoder: nn.Module, pixels: torch.Tensor, residency: Re
         return image_encoder(pixels[None].to(device, dtype)).image_embeds[:, None].cpu()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def pose_features(pose_guider: PoseGuider, mask: torch.Tensor, residency: Residency) -> torch.Tensor:
     """Pose-guider features ``(n, channels, h, w)`` of face masks ``(n, 1, H, W)`` in 0..1, on the CPU."""
     dtype = next(pose_guider.parameters()).dtype

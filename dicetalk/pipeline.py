@@ -123,7 +123,7 @@ def generate_latents(
     # 3. Denoise
     priors, prior_index = emotion.priors(frames, FPS)
     with (
-        torch.inference_mode(),
+        torch.no_grad(),
         residency(model.unet, model.audio_projection, model.emotion_model) as device,
     ):
         bank = model.emotion_model.bank_context(torch.zeros((), device=device, dtype=model.dtype))

@@ -76,14 +76,10 @@ def interpolate_frames(
 
 @torch.no_grad()
 def _middle_frames(flownet: FlowNet, first: Tensor, second: Tensor, residency: Residency) -> Tensor:
-    *_, height, width = first.shape
+    batch, _, height, width = first.shape
     multiple = flownet.size_multiple()
-    padding = (0, -width % multiple, 0, -height % multiple)
-    with residency(flownet, memory_required=_interpolate_bytes(first)) as device:
-        first, second = (F.pad(frames.to(device), padding, mode="replicate") for frames in (first, second))
+    below, right = -height % multiple, -width % multiple
+    memory_required = batch * (height + below) * (width + right) * FLOATS_PER_PIXEL * first.dtype.itemsize
+    with residency(flownet, memory_required=memory_required) as device:
+        first, second = (F.pad(frames.to(device), (0, right, 0, below), mode="replicate") for frames in (first, second))
         return flownet(first, second)[..., :height, :width].cpu().clamp_(0, 1)
-
-
-def _interpolate_bytes(frames: Tensor) -> int:
-    batch, _, height, width = frames.shape
-    return batch * height * width * FLOATS_PER_PIXEL * 4

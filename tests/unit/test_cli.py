@@ -126,6 +126,14 @@ def test_memory_savers_change_nothing_that_can_be_seen(models: Path, tmp_path: P
         assert np.abs(other - frames[0]).max() <= 1
 
 
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_half_precision_runs_the_whole_line(models: Path, tmp_path: Path, dtype: str) -> None:
+    for name, options in (("half", ["--dtype", dtype]), ("full", ["--dtype", "fp32"])):
+        assert generate(models, tmp_path / name, "--duration", "0.3", "--noise-strength", "0.5", *options) == 0
+    half, full = read_frames(tmp_path / "half"), read_frames(tmp_path / "full")
+    assert np.abs(half - full).mean() < 20 and full.std() > 20
+
+
 def test_paste_back_keeps_the_rest_of_the_picture(models: Path, tmp_path: Path) -> None:
     assert generate(models, tmp_path / "full", "--duration", "0.3", "--crop", "--paste-back") == 0
     frames = read_frames(tmp_path / "full")
