@@ -13,6 +13,7 @@ import soundfile
 import torch
 
 from dicetalk.errors import SpeechError
+from dicetalk.media import open_media
 
 BLOCK_SAMPLES = 1 << 16
 
@@ -80,9 +81,7 @@ def file_source(path: Path) -> Iterator[Source]:
     with ExitStack() as stack:
         try:
             opened = stack.enter_context(path.open("rb"))
-            # No protocol is allowed, so that a playlist in disguise reaches no other file and no host.
-            options = {"protocol_whitelist": "none"}
-            container = stack.enter_context(av.open(opened, metadata_errors="replace", options=options))
+            container = stack.enter_context(open_media(opened))
             if not container.streams.audio:
                 raise SpeechError(f"{path} holds no audio stream.")
             frames = container.decode(audio=0)

@@ -25,6 +25,7 @@ MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8_000, 192_000
 MIN_SECONDS, MAX_SECONDS = 0.1, 3600.0
 MAX_CHANNELS = 32
 MAX_LEVEL = 1000.0
+BYTES_PER_SAMPLE = 4
 SILENCE_LEVEL = 1 / 32768
 """Below one step of 16 bits."""
 
@@ -175,9 +176,9 @@ class _Track:
 
     def __init__(self, channels: int, rate: int, new_rate: int):
         self.rate, self.new_rate = rate, new_rate
+        self.channels = channels
         self.taken = 0
-        self.filled = 0
-        self.data = np.empty((0, channels), np.float32)
+        self.data = bytearray()  # grows in place, where an array would be copied
         # HQ is librosa's default and thereby the release's. Equal rates would pass through a filter for nothing.
         self.resampler = (
             None if rate == new_rate else soxr.ResampleStream(rate, new_rate, channels, dtype="float32", quality="HQ")
@@ -190,17 +191,12 @@ class _Track:
     def finish(self) -> np.ndarray:
         """All samples ``(n, channels)``; n is the length at the new rate, rounded up as librosa does."""
         if self.resampler is not None:
-            self._store(self.resampler.resample_chunk(self.data[:0], last=True))
-        # The resampler's own count may differ by one; resizing cuts or fills with zeros.
-        self._resize(-(-self.taken * self.new_rate // self.rate))
-        return self.data
+            self._store(self.resampler.resample_chunk(np.empty((0, self.channels), np.float32), last=True))
+        # The resampler's own count may differ by one: cut, or fill with zeros.
+        wanted = -(-self.taken * self.new_rate // self.rate) * self.channels * BYTES_PER_SAMPLE
+        del self.data[wanted:]
+        self.data.extend(bytes(wanted - len(self.data)))
+        return np.frombuffer(self.data, np.float32).reshape(-1, self.channels)
 
     def _store(self, block: np.ndarray) -> None:
-        end = self.filled + len(block)
-        if end > len(self.data):
-            self._resize(end + end // 8)
-        self.data[self.filled : end] = block
-        self.filled = end
-
-    def _resize(self, length: int) -> None:
-        self.data.resize((length, self.data.shape[1]), refcheck=False)
+        self.data += block.astype(np.float32, copy=False).tobytes()

@@ -178,7 +178,7 @@ def test_files_by_pyav(tmp_path: Path, name: str, codec: str, picture: bool) -> 
     assert abs(speech.seconds - 1.3) < 0.06
     spectrum = np.abs(np.fft.rfft(speech.samples[2000:18_000] * np.hanning(16_000)))
     assert spectrum.argmax() == 440
-    assert np.abs(speech.samples[2000:18_000]).max() == pytest.approx(0.5, abs=0.02)
+    assert np.abs(speech.samples[2000:18_000]).max() == pytest.approx(0.5, abs=0.05)  # AAC is lossy
 
 
 def test_names_that_mislead(tmp_path: Path) -> None:
