@@ -55,7 +55,13 @@ def measure(model: DiceModel, size: Size, setting: Setting, device: torch.device
         latents = generate_latents(
             model, portrait, speech, track, setting.sampler, residency=residency, hooks=watch.hooks, guided=guided
         )
-        clip = render(model, latents, decode_chunk=setting.decode_chunk, residency=residency, hooks=watch.hooks)
+        clip = render(
+            model,
+            latents,
+            decode_chunk=setting.decode_chunk,
+            residency=replace(residency, offload=False),
+            hooks=watch.hooks,
+        )
         write_mp4(
             Path(folder) / "bench.mp4",
             clip.chunks,

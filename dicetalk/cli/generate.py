@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -43,7 +44,7 @@ def generate(options: argparse.Namespace) -> int:
             latents,
             decode_chunk=options.decode_chunk,
             interpolate=not options.no_interpolation,
-            residency=residency,
+            residency=replace(residency, offload=False),  # the decoder and RIFE take turns, chunk by chunk
             hooks=bars.hooks,
         )
         chunks = _finish(options, clip.chunks, portrait)

@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_generate(commands)
     _add_models(commands)
     _add_bench(commands)
+    _add_training(commands)
     return parser
 
 
@@ -163,6 +164,42 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--json", type=Path, help="file for the results")
     _add_device_options(parser.add_argument_group("model"))
     parser.set_defaults(command=("bench", "bench"))
+
+
+def _add_training(commands: argparse._SubParsersAction) -> None:
+    prepare = commands.add_parser(
+        "prepare",
+        help="make training shards out of a data set of videos, or of drawn faces",
+        description="Cut faces, hear the speech and write shards for training. Videos that cannot be used are listed in "
+        "skipped.csv. Run again, it goes on where it stopped.",
+    )
+    prepare.add_argument("dataset", help="folder of the data set; for --kind procedural the split, train or test")
+    prepare.add_argument("out", type=Path, help="folder of the shards")
+    prepare.add_argument(
+        "--kind",
+        default="auto",
+        choices=["auto", "mead", "ravdess", "cremad", "csv", "procedural"],
+        help="layout of the data set; csv is a table of videos with their labels (default: auto, by what is there)",
+    )
+    prepare.add_argument("--models", type=Path, default=MODELS, help="folder with whisper-tiny (default: models)")
+    prepare.add_argument("--size", type=int, default=512, help="side of the frames, a multiple of 64 (default: 512)")
+    prepare.add_argument("--limit", type=int, help="number of videos; needed for --kind procedural")
+    prepare.add_argument("--workers", type=int, default=1, help="videos worked on at the same time (default: 1)")
+    prepare.add_argument("--seed", type=int, default=0, help="of the drawn faces (default: 0)")
+    prepare.add_argument("--landmarker", type=Path, help="face_landmarker.task: adds MediaPipe's expression features")
+    prepare.add_argument("--device", default="auto", help="where Whisper runs (default: auto)")
+    prepare.add_argument("--quiet", action="store_true", help="no progress bars")
+    prepare.set_defaults(command=("prepare", "prepare"))
+
+    train = commands.add_parser(
+        "train",
+        help="train the emotion embedder, or the networks",
+        description="Train from shards. A run whose output folder holds checkpoints goes on from the newest one.",
+    )
+    train.add_argument("what", choices=["embedder", "diffusion"], help="what to train")
+    train.add_argument("--config", type=Path, required=True, help="YAML file with every setting")
+    train.add_argument("--quiet", action="store_true", help="no progress bars")
+    train.set_defaults(command=("train", "train"))
 
 
 def _add_device_options(group: argparse._ArgumentGroup) -> None:

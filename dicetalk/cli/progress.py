@@ -17,6 +17,8 @@ _TITLES = {
     "write": "Writing frames",
     "convert": "Writing tensors",
     "download": "Fetching MB",
+    "prepare": "Preparing clips",
+    "train": "Training steps",
 }
 _FORMAT = "{desc} {percentage:3.0f}% {bar} {n_fmt}/{total_fmt} [{elapsed}, {remaining} left]"
 

@@ -1,0 +1,1 @@
+"""Data sets of talking faces become training clips: finding videos, cutting out faces, listening, labels."""

@@ -1,0 +1,85 @@
+"""Procedural clips for shards; see :mod:`dicetalk.train.clips`."""
+
+import itertools
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from dicetalk.audio.speech import SAMPLES_PER_FRAME, load_speech
+from dicetalk.errors import SettingError
+from dicetalk.hooks import SILENT, Hooks
+from dicetalk.train.clip_record import ClipLabels, DatasetError
+from dicetalk.train.clips import ClipPlan, make_clip, plan_clips
+from dicetalk.train.prepare import clip as clips
+
+DRAWN_SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """A clip that is going to be drawn."""
+
+    name: str
+    plan: ClipPlan
+    split: str
+
+
+def plan_sources(split: str, count: int, seed: int = 0) -> list[SourcePlan]:
+    """The first `count` clips of a split's plan.
+
+    Raises:
+        DatasetError: `split` is neither ``train`` nor ``test``.
+        SettingError: `count` is not positive.
+    """
+    if split not in DRAWN_SPLITS:
+        raise DatasetError(f"Procedural clips are {split!r}: give train or test in place of a data set's folder.")
+    if count < 1:
+        raise SettingError(f"The number of clips is {count}: give 1 or more.")
+    plans = itertools.islice(plan_clips(split, seed), count)
+    return [SourcePlan(f"drawn-{split}-{seed}-{number:07}", plan, split) for number, plan in enumerate(plans)]
+
+
+@dataclass(frozen=True)
+class DrawnMaker:
+    """Draws and hears the clip of a :class:`SourcePlan`; its coefficients and the mouth are the true ones.
+
+    Args:
+        listen: hears the speech.
+        size: side of the frames in pixels.
+    """
+
+    listen: clips.Listen
+    size: int
+
+    def __call__(
+        self, source: SourcePlan, there: Collection[str] = (), hooks: Hooks = SILENT
+    ) -> Iterator[clips.MadeClip]:
+        """Draw the clip, if it is not `there`; of a longer one the first 10 s.
+
+        Raises:
+            SpeechError: espeak-ng is missing or fails.
+        """
+        (name,) = clips.part_names(source.name, 1)
+        if name in there:
+            return
+        hooks.check()
+        plan = source.plan
+        drawn = make_clip(plan.identity_seed, plan.emotion, plan.intensity, plan.sentence, plan.seed, self.size)
+        # A silent clip is silent by plan, so nobody needs the notice.
+        speech = load_speech((drawn.sound, drawn.sample_rate), hooks=Hooks(notice=lambda _: None))
+        frames = min(len(drawn.frames), speech.frames, clips.MAX_FRAMES)
+        low = drawn.boxes[:frames, :2].min(axis=0).clip(0, self.size)
+        high = (drawn.boxes[:frames, :2] + drawn.boxes[:frames, 2:]).max(axis=0).clip(0, self.size)
+        labels = ClipLabels(
+            f"drawn-{plan.identity_seed}", plan.emotion, float(plan.intensity), source.name, source.split
+        )
+        yield clips.make(
+            name,
+            labels,
+            drawn.frames[:frames],
+            self.listen(speech.samples[: frames * SAMPLES_PER_FRAME]),
+            np.concatenate([low, high - low]),
+            coefficients=drawn.coefficients[:frames],
+            mouth=drawn.mouth[:frames],
+        )
