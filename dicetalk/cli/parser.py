@@ -186,7 +186,7 @@ def _add_training(commands: argparse._SubParsersAction) -> None:
     prepare.add_argument("--limit", type=int, help="number of videos; needed for --kind procedural")
     prepare.add_argument("--workers", type=int, default=1, help="videos worked on at the same time (default: 1)")
     prepare.add_argument("--seed", type=int, default=0, help="of the drawn faces (default: 0)")
-    prepare.add_argument("--landmarker", type=Path, help="face_landmarker.task: adds MediaPipe's expression features")
+    prepare.add_argument("--landmarker", type=Path, help="face_landmarker.task: adds MediaPipe's expressions")
     prepare.add_argument("--device", default="auto", help="where Whisper runs (default: auto)")
     prepare.add_argument("--quiet", action="store_true", help="no progress bars")
     prepare.set_defaults(command=("prepare", "prepare"))
