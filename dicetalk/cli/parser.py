@@ -170,8 +170,8 @@ def _add_training(commands: argparse._SubParsersAction) -> None:
     prepare = commands.add_parser(
         "prepare",
         help="make training shards out of a data set of videos, or of drawn faces",
-        description="Cut faces, hear the speech and write shards for training. Videos that cannot be used are listed in "
-        "skipped.csv. Run again, it goes on where it stopped.",
+        description="Cut faces, hear the speech and write shards for training. Videos that cannot be used are listed "
+        "in skipped.csv. Run again, it goes on where it stopped.",
     )
     prepare.add_argument("dataset", help="folder of the data set; for --kind procedural the split, train or test")
     prepare.add_argument("out", type=Path, help="folder of the shards")
