@@ -1,0 +1,62 @@
+"""Looks after the emotion bank in training: how many entries are in use, and a second chance for those that are not."""
+
+from typing import Any
+
+import torch
+
+from dicetalk.emotion.model import EmotionBank
+from dicetalk.train.data import seed_for
+from dicetalk.train.loop import Run
+from dicetalk.train.losses import bank_usage, perplexity, revive
+
+_REVIVE = 16
+"""Stream of random numbers; the loop's own are small."""
+
+
+class BankCare:
+    """Counts which entries priors retrieve, and moves dead ones to where priors are.
+
+    Args:
+        bank: the emotion bank.
+        every: steps between revivals; 0 never revives.
+    """
+
+    def __init__(self, bank: EmotionBank, every: int):
+        self.bank, self.every = bank, every
+        self.usage = torch.zeros(bank.bank_size)
+        self.logged = torch.zeros(bank.bank_size)
+        self.recent = torch.zeros(0, bank.fc.in_features)
+
+    @torch.no_grad()
+    def after_step(self, run: Run, outputs: list[dict[str, torch.Tensor]]) -> None:
+        """Take the ``bank_indices`` and ``priors`` of a step, of all processes alike."""
+        indices = run.accelerator.gather(torch.cat([output["bank_indices"] for output in outputs]))
+        priors = run.accelerator.gather(torch.cat([output["priors"] for output in outputs]))
+        used = bank_usage(indices.cpu(), self.bank.bank_size)
+        self.usage += used
+        self.logged += used
+        # Twice as many as there are entries, so that revived ones spread.
+        self.recent = torch.cat([self.recent, priors.float().cpu()])[-2 * self.bank.bank_size :]
+        if self.every and run.step % self.every == 0:
+            self._revive(run)
+            self.usage.zero_()
+
+    def _revive(self, run: Run) -> None:
+        codebook = self.bank.codebook.weight
+        projected = self.bank.fc(self.recent.to(codebook))
+        generator = torch.Generator().manual_seed(seed_for(run.seed, _REVIVE, run.step))
+        entries, dead = revive(codebook, self.usage.to(codebook.device), projected, generator)
+        if dead.any():
+            run.replace_rows(codebook, entries, dead)
+
+    def measures(self) -> dict[str, float]:
+        """``bank_perplexity`` since the last call: how many entries are in use."""
+        value = perplexity(self.logged).item()
+        self.logged.zero_()
+        return {"bank_perplexity": value}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"usage": self.usage.clone(), "logged": self.logged.clone(), "recent": self.recent.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.usage, self.logged, self.recent = (state[name].clone() for name in ("usage", "logged", "recent"))

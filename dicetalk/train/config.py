@@ -1,0 +1,303 @@
+"""Settings of a training run: a YAML file becomes frozen dataclasses; what does not fit is refused by name."""
+
+import math
+import re
+import types
+import typing
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from dicetalk.bench.sizes import SIZES
+from dicetalk.config import FULL, ModelConfig
+from dicetalk.emotion.embedder import EmbedderConfig
+from dicetalk.errors import DiceTalkError, SettingError
+from dicetalk.settings import FPS
+from dicetalk.train.losses import P_MEAN, P_STD
+
+Bank = Literal["retrieve", "learnable", "none"]
+Config = TypeVar("Config")
+
+
+def _within(default: Any, low: float, high: float = math.inf, above: bool = False) -> Any:
+    """A number from `low` (not itself if `above`) to `high`."""
+    return field(default=default, metadata={"low": low, "high": high, "above": above})
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """What every training run has.
+
+    Args:
+        steps: optimizer steps of the whole run.
+        learning_rate: of AdamW after the warm-up.
+        warmup_steps: over which it rises from zero.
+        decay: what follows: ``constant``, or ``cosine`` down to zero at the last step.
+        weight_decay: of AdamW.
+        clip_norm: largest norm of all gradients together.
+        accumulation: batches of each step, one after another; each process has as many.
+        precision: ``bf16`` computes in bfloat16; weights, their averages and losses stay in float32.
+        device: ``auto`` leaves the choice to Accelerate; ``cpu`` is for a machine whose GPU is busy.
+        ema_decay: of the moving average of the weights, which is what is validated and exported.
+        log_every: steps between rows of ``train.csv``; a row holds means since the one before.
+        validate_every: steps between rows of ``validation.csv``; 0 never validates.
+        validation_batches: how many, always the same; each process has as many.
+        checkpoint_every: steps between checkpoints; the last step always has one.
+        keep_checkpoints: how many of the newest stay.
+        workers: processes that read data; 0 reads between steps.
+        seed: of everything that is drawn.
+    """
+
+    steps: int = _within(100_000, 1)
+    learning_rate: float = _within(1e-4, 0, above=True)
+    warmup_steps: int = _within(500, 0)
+    decay: Literal["constant", "cosine"] = "constant"
+    weight_decay: float = _within(0.01, 0)
+    clip_norm: float = _within(1.0, 0, above=True)
+    accumulation: int = _within(1, 1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu"] = "auto"
+    ema_decay: float = _within(0.999, 0, 1)
+    log_every: int = _within(50, 1)
+    validate_every: int = _within(1000, 0)
+    validation_batches: int = _within(8, 1)
+    checkpoint_every: int = _within(1000, 1)
+    keep_checkpoints: int = _within(2, 1)
+    workers: int = _within(2, 0)
+    seed: int = _within(0, 0, 2**32 - 1)
+
+
+@dataclass(frozen=True)
+class EmbedderTraining:
+    """``train embedder``.
+
+    Args:
+        data: folder of shards that `dicetalk prepare` wrote.
+        out: folder for checkpoints, curves and the exported embedder.
+        embedder: sizes; ``visual_fps`` is 12.5, ``visual_dim`` and ``audio_dim`` are those of the shards.
+        loop: see :class:`LoopConfig`.
+        identities: in a batch.
+        emotions: of each of them (or videos, where no emotion is known): other emotions of one face are the negatives
+            that keep the identity out of the prior.
+        clips: of each emotion, so that a clip has positives.
+        shortest: frames of the shortest part of a clip that is embedded.
+        longest: frames of the longest.
+        modality_dropout: part of the clips that lose face or speech.
+        temperature: tau of eq. 7.
+        anchors: folder with the eight released priors, ``NAME.npy``, that the emotions' means are drawn to; or none.
+        anchor_weight: of that.
+    """
+
+    data: Path
+    out: Path
+    embedder: EmbedderConfig = field(default_factory=lambda: EmbedderConfig(visual_fps=FPS))
+    loop: LoopConfig = LoopConfig()
+    identities: int = _within(4, 2)
+    emotions: int = _within(4, 2)
+    clips: int = _within(4, 2)
+    shortest: int = _within(12, 1)
+    longest: int = _within(75, 1)
+    modality_dropout: float = _within(0.5, 0, 1)
+    temperature: float = _within(0.1, 0, above=True)
+    anchors: Path | None = None
+    anchor_weight: float = _within(30.0, 0, above=True)
+
+    def __post_init__(self) -> None:
+        if self.shortest > self.longest:
+            raise SettingError(f"shortest: {self.shortest} frames are more than the longest, {self.longest}.")
+        if self.embedder.visual_fps != FPS:
+            raise SettingError(
+                f"embedder: visual_fps is {self.embedder.visual_fps:g}; shards have {FPS} frames a second."
+            )
+
+
+@dataclass(frozen=True)
+class Ablations:
+    """The rows of the paper's table 4; the defaults are the method.
+
+    Args:
+        bank: ``retrieve`` is the method (eq. 9-11, 17); ``learnable`` attends to all entries, which learn as plain
+            embeddings, without retrieval and eq. 17; ``none`` gives the prior's own tokens to the UNet.
+        classifier: emotion classification of the UNet's features (eq. 16).
+        sampled_prior: draw the prior from its Gaussian (eq. 6); off takes its mean.
+    """
+
+    bank: Bank = "retrieve"
+    classifier: bool = True
+    sampled_prior: bool = True
+
+
+@dataclass(frozen=True)
+class DiffusionTraining:
+    """``train diffusion``.
+
+    Args:
+        data: folder of shards that `dicetalk prepare` wrote.
+        out: folder for checkpoints, curves and the exported model.
+        models: folder with SVD's VAE and image encoder, and with what `start` needs.
+        embedder: file that `train embedder` exported.
+        model: sizes: ``full``, the name of a size of `dicetalk bench`, or a whole table of :class:`ModelConfig`.
+        loop: see :class:`LoopConfig`.
+        start: weights to begin with: ``random``; ``svd``, an SVD UNet (diffusers' ``unet`` folder in `models`) with
+            adapters that do nothing at first; or ``dice``, the released or converted DICE-Talk networks in `models`.
+        trained: ``all``, or ``adapters``, which leaves SVD's own layers of the UNet as they are.
+        ablations: see :class:`Ablations`.
+        batch_size: clips of a batch, in each process.
+        window: frames of a clip that are denoised together.
+        prior_frames: most frames of the part of a clip whose emotion is embedded.
+        drop_rate: part of the clips that lose the audio, the image, the emotion, and as many all three.
+        classification_weight: lambda of eq. 15.
+        sigma_mean: mean of log sigma. SVD's own 0.7 refines a trained network; one that starts at random may need more.
+        sigma_std: its standard deviation.
+        revive_every: steps after which bank entries that no prior was nearest to move to where priors are; 0 never.
+        motion_bucket: head motion that the network is told of.
+        expression_bucket: facial motion that the network is told of.
+        gradient_checkpointing: compute the UNet's blocks twice instead of keeping what they computed.
+        latents: folder for the clips' latents, made once and used again; none is ``latents`` in `out`.
+    """
+
+    data: Path
+    out: Path
+    models: Path
+    embedder: Path
+    model: ModelConfig = FULL
+    loop: LoopConfig = LoopConfig()
+    start: Literal["random", "svd", "dice"] = "svd"
+    trained: Literal["all", "adapters"] = "all"
+    ablations: Ablations = Ablations()
+    batch_size: int = _within(1, 1)
+    window: int = _within(25, 1)
+    prior_frames: int = _within(50, 1)
+    drop_rate: float = _within(0.05, 0, 0.25)
+    classification_weight: float = _within(0.1, 0)
+    sigma_mean: float = _within(P_MEAN, -10, 10)
+    sigma_std: float = _within(P_STD, 0, 10, above=True)
+    revive_every: int = _within(500, 0)
+    motion_bucket: float = _within(8.0, 0, 255)
+    expression_bucket: float = _within(16.0, 0, 255)
+    gradient_checkpointing: bool = False
+    latents: Path | None = None
+
+    @property
+    def latents_folder(self) -> Path:
+        """Where the clips' latents are kept."""
+        return self.latents or self.out / "latents"
+
+
+def read_config(path: Path | str, kind: type[Config]) -> Config:
+    """Read a YAML file as a `kind`.
+
+    Raises:
+        SettingError: the file cannot be read, an entry is unknown, missing or given twice, or a value is of the wrong
+            type or out of range; or PyYAML is not installed.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path}: the config cannot be read ({error}).") from error
+    return build(kind, parse_yaml(text, path), str(path))
+
+
+def parse_yaml(text: str, path: Path) -> Any:
+    """The content of a YAML file; keys must not repeat, and ``1e-4`` is a number, as in YAML 1.2.
+
+    Raises:
+        SettingError: it is no YAML, or PyYAML is not installed.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise SettingError('Training needs PyYAML and Accelerate: pip install "dicetalk[train]".') from error
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise SettingError(f"{path}: entry {key!r} is given twice, near line {node.start_mark.line + 1}.")
+            return super().construct_mapping(node, deep)
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), "-+0123456789"
+    )
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise SettingError(f"{path} is no valid YAML: {error}") from error
+
+
+def build(kind: type[Config], values: Any, where: str) -> Config:
+    """A dataclass of plain `values`; `where` is what messages call them.
+
+    Raises:
+        SettingError: see :func:`read_config`.
+    """
+    if not isinstance(values, dict):
+        raise SettingError(f"{where}: expected a table of entries, got {values!r}.")
+    known = {f.name: f for f in fields(kind)}
+    for name in values:
+        if name not in known:
+            raise SettingError(f"{where}: unknown entry {name!r}. Known: {', '.join(known)}.")
+    hints, built = typing.get_type_hints(kind), {}
+    for name, entry in known.items():
+        if name in values:
+            value = _convert(hints[name], values[name], f"{where}: {name}")
+            built[name] = _ranged(value, entry.metadata, f"{where}: {name}")
+        elif entry.default is MISSING and entry.default_factory is MISSING:
+            raise SettingError(f"{where}: entry {name!r} is missing.")
+    try:
+        return kind(**built)
+    except SettingError as error:
+        raise SettingError(f"{where}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(hint, types.UnionType):  # only "or none" occurs
+        return None if value is None else _convert(hint.__args__[0], value, where)
+    if hint is ModelConfig:
+        return _model_config(value, where)
+    if is_dataclass(hint):
+        return build(hint, value, where)
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise SettingError(f"{where}: expected one of {', '.join(choices)}, got {value!r}.")
+        return value
+    accepted, words = _KINDS[hint]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool) or value == "":
+        raise SettingError(f"{where}: expected {words}, got {value!r}.")
+    return hint(value)
+
+
+_KINDS: dict[type, tuple[tuple[type, ...], str]] = {
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    bool: ((bool,), "true or false"),
+    Path: ((str,), "a path"),
+}
+
+
+def _ranged(value: Any, limits: Any, where: str) -> Any:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return value
+    # Whole numbers without limits of their own are sizes of networks.
+    low = limits.get("low", 1 if isinstance(value, int) else -math.inf)
+    high, above = limits.get("high", math.inf), limits.get("above", False)
+    if not math.isfinite(value) or not low <= value <= high or (above and value == low):
+        bounds = f"{'above' if above else 'of at least'} {low:g}" + (
+            f" and at most {high:g}" if high < math.inf else ""
+        )
+        raise SettingError(f"{where}: expected a number {bounds}, got {value!r}.")
+    return value
+
+
+def _model_config(value: Any, where: str) -> ModelConfig:
+    if isinstance(value, str):
+        if value not in SIZES:
+            raise SettingError(f"{where}: expected a table, or one of {', '.join(SIZES)}, got {value!r}.")
+        return SIZES[value].config
+    try:
+        return ModelConfig.from_dict(value)
+    except DiceTalkError as error:
+        raise SettingError(f"{where}: {error}") from error

@@ -1,0 +1,282 @@
+"""Batches out of shards.
+
+Batch n of a run is a function of the run's seed, the process and n alone. So nothing about the data has to be saved to
+go on in the middle of a run, and the number of reading processes changes nothing.
+"""
+
+import logging
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from dicetalk.audio.features import STEPS_BEFORE, STEPS_PER_FRAME, frame_windows
+from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.errors import PortraitError, SettingError
+from dicetalk.portrait.faces import FaceBox
+from dicetalk.portrait.prepare import face_mask, to_clip_pixels
+from dicetalk.train.latents import LatentStore
+from dicetalk.train.losses import UNLABELLED, group_ids
+from dicetalk.train.shards import ClipRecord, DatasetError, read_clip
+
+Batch = dict[str, torch.Tensor]
+DrawBatch = Callable[[np.random.Generator, int], Batch]
+"""Makes batch n of random numbers of its own, ``draw(rng, n)``."""
+
+Read = TypeVar("Read")
+
+NEUTRAL = PRESET_NAMES.index("neutral")
+MASK_SCALE = 1.1
+"""Size of the face mask relative to the face box, as for the portrait."""
+
+TRIES = 16
+"""So many clips in a row may be unreadable before a run ends."""
+
+_log = logging.getLogger("dicetalk")
+
+
+def seed_for(*numbers: int) -> int:
+    """One seed of several numbers, 63 bits, as torch's generators take it."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+@dataclass(frozen=True, eq=False)
+class NumberedBatches(Dataset):
+    """Batches by number.
+
+    Args:
+        draw: makes one.
+        seed: of the run, and whatever else tells its streams of batches apart.
+    """
+
+    draw: DrawBatch
+    seed: tuple[int, ...]
+
+    def __getitem__(self, number: int) -> Batch:
+        return self.draw(np.random.default_rng([*self.seed, number]), number)
+
+
+def readable(choose: Callable[[], ClipRecord], read: Callable[[ClipRecord], Read]) -> Read:
+    """Read a clip; one that cannot be read is skipped with a warning, and another is chosen.
+
+    Raises:
+        DatasetError: too many in a row cannot be read.
+    """
+    for _ in range(TRIES):
+        record = choose()
+        try:
+            return read(record)
+        except (DatasetError, PortraitError) as error:
+            _log.warning("Clip %s is skipped: %s", record.id, error)
+            last = error
+    raise DatasetError(f"{TRIES} clips in a row could not be read, at last: {last}")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a clip for the embedder: `visual` ``(N, d)``, `audio` ``(4 N, layers * channels)``; `seen` is false
+    where the clip has no expression coefficients, and zeros stand for them."""
+
+    visual: torch.Tensor
+    audio: torch.Tensor
+    seen: bool
+
+
+def read_part(record: ClipRecord, visual_dim: int, frames: int, rng: np.random.Generator) -> Part:
+    """A random part of a clip, `frames` long or as long as the clip."""
+    frames = min(frames, record.frames)
+    start = int(rng.integers(record.frames - frames + 1))
+    seen = "coefficients" in record.shapes
+    names = ["whisper", "coefficients"] if seen else ["whisper"]
+    read = read_clip(record, names, start=start, stop=start + frames)
+    visual = read["coefficients"].float() if seen else torch.zeros(frames, visual_dim)
+    audio = read["whisper"][STEPS_BEFORE : STEPS_BEFORE + STEPS_PER_FRAME * frames].float().flatten(1)
+    return Part(visual, audio, seen)
+
+
+def stack_parts(parts: Sequence[Part]) -> Batch:
+    """`parts` padded to the longest, with their lengths."""
+    lengths = torch.tensor([len(part.visual) for part in parts])
+    return {
+        "visual": pad_sequence([part.visual for part in parts], batch_first=True),
+        "audio": pad_sequence([part.audio for part in parts], batch_first=True),
+        "visual_lengths": lengths,
+        "audio_lengths": STEPS_PER_FRAME * lengths,
+        "seen": torch.tensor([part.seen for part in parts]),
+    }
+
+
+def check_sizes(records: Sequence[ClipRecord], visual_dim: int, audio_dim: int) -> None:
+    """Compare an embedder's inputs with the shards.
+
+    Raises:
+        SettingError: they differ.
+    """
+    for record in records:
+        coefficients = record.shapes.get("coefficients", (0, visual_dim))[1]
+        states = int(np.prod(record.shapes["whisper"][1:]))
+        for what, name, stored, expected in (
+            ("expression coefficients", "visual_dim", coefficients, visual_dim),
+            ("Whisper numbers a step", "audio_dim", states, audio_dim),
+        ):
+            if stored != expected:
+                raise SettingError(
+                    f"Clip {record.id} in {record.path} has {stored} {what}; the embedder's {name} is {expected}."
+                )
+
+
+def group_key(record: ClipRecord) -> Hashable:
+    """What clips share that are positives of each other: identity and emotion, or else the video."""
+    labels = record.labels
+    return labels.video if labels.emotion is None else (labels.identity, labels.emotion)
+
+
+def preset_label(record: ClipRecord) -> int:
+    """Number of the clip's emotion among the presets."""
+    emotion = record.labels.emotion
+    return UNLABELLED if emotion is None else PRESET_NAMES.index(emotion)
+
+
+@dataclass(frozen=True)
+class EmbedderBatches:
+    """Draws batches of identities x emotions x clips.
+
+    Args:
+        records: of one split.
+        visual_dim: expression coefficients of a frame.
+        identities: in a batch, if there are as many.
+        emotions: of each identity, if it has as many.
+        clips: of each emotion; a clip may come twice with different parts.
+        frames: shortest and longest part.
+    """
+
+    records: Sequence[ClipRecord]
+    visual_dim: int
+    identities: int
+    emotions: int
+    clips: int
+    frames: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        tree: dict[str, dict[Hashable, list[ClipRecord]]] = {}
+        for record in self.records:
+            tree.setdefault(record.labels.identity, {}).setdefault(group_key(record), []).append(record)
+        object.__setattr__(self, "_tree", [list(groups.values()) for groups in tree.values()])
+
+    def __call__(self, rng: np.random.Generator, number: int) -> Batch:
+        """`visual`, `audio` and their lengths, `seen`, `groups` and `labels`."""
+        parts, keys, labels = [], [], []
+        for who in rng.permutation(len(self._tree))[: self.identities]:
+            groups = self._tree[who]
+            for place in rng.permutation(len(groups))[: self.emotions]:
+                group = groups[place]
+                for _ in range(self.clips):
+                    parts.append(self._read_one(group, rng))
+                    keys.append(group_key(group[0]))
+                    labels.append(preset_label(group[0]))
+        return stack_parts(parts) | {"groups": group_ids(keys), "labels": torch.tensor(labels)}
+
+    def _read_one(self, group: list[ClipRecord], rng: np.random.Generator) -> Part:
+        shortest, longest = self.frames
+        frames = int(rng.integers(shortest, longest + 1))
+        return readable(
+            lambda: group[rng.integers(len(group))], lambda record: read_part(record, self.visual_dim, frames, rng)
+        )
+
+
+def emotion_levels(classes: int) -> int:
+    """Intensities that a classifier of so many classes tells apart: seven emotions at each, and neutral.
+
+    Raises:
+        SettingError: there is no such number.
+    """
+    levels, rest = divmod(classes - 1, len(PRESET_NAMES) - 1)
+    if rest or levels < 1:
+        raise SettingError(
+            f"The emotion classifier has {classes} classes; expected 1 + 7 * levels: 8, or 22 for three intensities."
+        )
+    return levels
+
+
+def emotion_class(emotion: str | None, intensity: float | None, levels: int) -> int:
+    """The classifier's number of an emotion: 0 is neutral, then each other preset's levels, weakest first.
+
+    Without a known emotion, or a known intensity where there are several levels, it is
+    :data:`dicetalk.train.losses.UNLABELLED`.
+    """
+    if emotion is None:
+        return UNLABELLED
+    place = PRESET_NAMES.index(emotion)
+    if place == NEUTRAL:
+        return 0
+    if levels > 1 and intensity is None:
+        return UNLABELLED
+    level = 0 if levels == 1 else min(max(int(np.ceil(intensity * levels)) - 1, 0), levels - 1)
+    return 1 + (place - 1) * levels + level
+
+
+@dataclass(frozen=True)
+class DiffusionBatches:
+    """Draws batches of clips, emotional and ordinary (neutral or of unknown emotion) ones in turn (paper 4.1).
+
+    Args:
+        records: of one split, none shorter than `window`.
+        latents: of every one of them.
+        batch_size: clips of a batch.
+        window: frames of a clip.
+        prior_frames: most frames of the part whose emotion is embedded.
+        visual_dim: expression coefficients of a frame.
+        clip_size: side of the image encoder's picture.
+        classes: of the emotion classifier.
+    """
+
+    records: Sequence[ClipRecord]
+    latents: LatentStore
+    batch_size: int
+    window: int
+    prior_frames: int
+    visual_dim: int
+    clip_size: int
+    classes: int
+
+    def __post_init__(self) -> None:
+        emotional = [r for r in self.records if r.labels.emotion not in (None, PRESET_NAMES[NEUTRAL])]
+        ordinary = [r for r in self.records if r.labels.emotion in (None, PRESET_NAMES[NEUTRAL])]
+        object.__setattr__(self, "_kinds", (emotional or ordinary, ordinary or emotional))
+
+    def __call__(self, rng: np.random.Generator, number: int) -> Batch:
+        """What :class:`dicetalk.train.diffusion.DiffusionTask` needs of each clip; shapes start with ``batch_size``.
+
+        `latents` ``(window, 4, h, w)`` and `image_latents` ``(4, h, w)``, both unscaled; `clip_pixels`
+        ``(3, size, size)``; `mask` ``(1, H, W)``; `windows` of Whisper's states ``(window, 10, layers, channels)``;
+        `classes`; and a part of the clip as for the embedder.
+        """
+        clips, parts = [], []
+        for place in range(self.batch_size):
+            kind = self._kinds[(number * self.batch_size + place) % 2]
+            clip, part = readable(lambda kind=kind: kind[rng.integers(len(kind))], lambda r: self._read(r, rng))
+            clips.append(clip)
+            parts.append(part)
+        return stack_parts(parts) | {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
+
+    def _read(self, record: ClipRecord, rng: np.random.Generator) -> tuple[Batch, Part]:
+        start = int(rng.integers(record.frames - self.window + 1))
+        portrait = int(rng.integers(record.frames))
+        speech = read_clip(record, ["whisper", "box"], start=start, stop=start + self.window)
+        picture = read_clip(record, ["frames"], start=portrait, stop=portrait + 1)["frames"][0].numpy()
+        height, width = picture.shape[:2]
+        mask = face_mask(FaceBox(*speech["box"].tolist()), (0, 0, width, height), MASK_SCALE)
+        labels = record.labels
+        clip = {
+            "latents": self.latents.read(record, start, start + self.window),
+            "image_latents": self.latents.read(record, portrait, portrait + 1)[0],
+            "clip_pixels": to_clip_pixels(picture, self.clip_size),
+            "mask": torch.from_numpy(mask)[None].float() / 255,
+            "windows": frame_windows(speech["whisper"].float()).contiguous(),
+            "classes": torch.tensor(emotion_class(labels.emotion, labels.intensity, emotion_levels(self.classes))),
+        }
+        return clip, read_part(record, self.visual_dim, self.prior_frames, rng)

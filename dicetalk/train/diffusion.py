@@ -1,0 +1,218 @@
+"""Trains the diffusion model with its emotion bank (paper 3.2-3.3, eq. 9-17)."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from dicetalk.config import ModelConfig
+from dicetalk.emotion.embedder import EmotionEmbedder
+from dicetalk.errors import SettingError
+from dicetalk.hooks import SILENT, Hooks
+from dicetalk.settings import FPS
+from dicetalk.train.bank import BankCare
+from dicetalk.train.config import DiffusionTraining
+from dicetalk.train.data import Batch, DiffusionBatches, check_sizes, emotion_levels
+from dicetalk.train.embedder_file import load_embedder
+from dicetalk.train.export import export_model
+from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint
+from dicetalk.train.loop import Run, make_accelerator, train
+from dicetalk.train.losses import drop_conditions, sample_sigmas
+from dicetalk.train.objective import DiffusionObjective
+from dicetalk.train.shards import ClipRecord, list_clips, splits
+from dicetalk.train.start import Trainable, dice_networks, frozen_networks, random_networks, svd_networks
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+EXPORT = "dicetalk-trained.safetensors"
+"""Put into a model folder it stands for the four DICE-Talk files."""
+
+
+def train_diffusion(config: DiffusionTraining, hooks: Hooks = SILENT) -> list[Path]:
+    """Train, or go on training, and write the model into ``config.out``.
+
+    Raises:
+        DiceTalkError: something about the config, the weights, the data or the disk; see
+            :func:`dicetalk.train.loop.train`.
+    """
+    accelerator = make_accelerator(config.loop)
+    hooks = hooks if accelerator.is_main_process else SILENT
+    embedder = load_embedder(config.embedder)
+    networks, sizes = start_networks(config)
+    config = replace(config, model=sizes)
+    vae, image_encoder = frozen_networks(sizes, config.models)
+    records = usable_clips(config, list_clips(config.data, hooks=hooks), embedder, hooks)
+    store = LatentStore(config.latents_folder, encoder_fingerprint(vae))
+    records = _encoded(store, vae, records, accelerator, hooks)
+    task = DiffusionTask(config, networks, image_encoder, embedder, vae.config.scaling_factor, store, records)
+    task.to(accelerator.device)
+    del vae
+    return train(task, config.loop, config.out, accelerator, hooks)
+
+
+def start_networks(config: DiffusionTraining) -> tuple[Trainable, ModelConfig]:
+    """The networks that ``config.start`` asks for, and their sizes.
+
+    Raises:
+        CheckpointError: weights are missing or damaged.
+    """
+    seed = config.loop.seed
+    if config.start == "dice":
+        return dice_networks(config.model, config.models, seed)
+    if config.start == "svd":
+        return svd_networks(config.model, config.models, seed), config.model
+    return random_networks(config.model, seed), config.model
+
+
+def usable_clips(
+    config: DiffusionTraining, records: list[ClipRecord], embedder: EmotionEmbedder, hooks: Hooks = SILENT
+) -> list[ClipRecord]:
+    """The clips that are as long as a window.
+
+    Raises:
+        SettingError: pictures differ in size or have one that the UNet cannot halve often enough, the sizes of the
+            networks and the shards disagree, or no clip for training is long enough.
+    """
+    sizes = {record.shapes["frames"][1:3] for record in records}
+    step = 8 * 2 ** (len(config.model.unet.block_out_channels) - 1)
+    if len(sizes) > 1 or any(side % step for size in sizes for side in size):
+        shown = ", ".join(f"{height}x{width}" for height, width in sorted(sizes)[:4])
+        raise SettingError(f"{config.data} has pictures of {shown}; expected one size, multiples of {step}.")
+    check_sizes(records, embedder.config.visual_dim, embedder.config.audio_dim)
+    if embedder.config.visual_fps != FPS:
+        raise SettingError(f"{config.embedder} was trained at {embedder.config.visual_fps:g} fps; shards have {FPS}.")
+    audio = config.model.audio
+    if audio.layers * audio.channels != embedder.config.audio_dim or embedder.config.dim != _prior_dim(config):
+        raise SettingError(
+            f"{config.embedder} reads {embedder.config.audio_dim} Whisper numbers a step and gives priors of "
+            f"{embedder.config.dim}; the model takes {audio.layers} x {audio.channels} and {_prior_dim(config)}."
+        )
+    long_enough = [record for record in records if record.frames >= config.window]
+    if not any(record.labels.split == "train" for record in long_enough):
+        raise SettingError(f"{config.data} has no clip for training with {config.window} frames (window).")
+    if len(long_enough) < len(records):
+        short = len(records) - len(long_enough)
+        hooks.notice(
+            f"{short} of {len(records)} clips are left out: shorter than the window of {config.window} frames."
+        )
+    return long_enough
+
+
+def _prior_dim(config: DiffusionTraining) -> int:
+    return config.model.emotion.query.input_dim
+
+
+def _encoded(
+    store: LatentStore, vae: nn.Module, records: list[ClipRecord], accelerator: "Accelerator", hooks: Hooks
+) -> list[ClipRecord]:
+    """Encode the clips, each process its share; returns those that could be."""
+    share = records[accelerator.process_index :: accelerator.num_processes]
+    encode_clips(store, vae.to(accelerator.device), share, accelerator.device, hooks)
+    accelerator.wait_for_everyone()
+    held = [record for record in records if store.holds(record)]
+    if not any(record.labels.split == "train" for record in held):
+        raise SettingError(f"No clip for training could be encoded into {store.folder}.")
+    return held
+
+
+class DiffusionTask:
+    """See :class:`dicetalk.train.loop.Task`.
+
+    Args:
+        config: of the training; ``config.model`` is what `networks` were built from.
+        networks: to train.
+        image_encoder: frozen.
+        embedder: frozen.
+        scaling_factor: of the VAE's latents.
+        store: latents of `records`.
+        records: clips of all splits, none shorter than the window; ``val`` validates.
+
+    Raises:
+        SettingError: the classifier's classes are no emotions at intensities.
+    """
+
+    def __init__(
+        self,
+        config: DiffusionTraining,
+        networks: Trainable,
+        image_encoder: nn.Module,
+        embedder: EmotionEmbedder,
+        scaling_factor: float,
+        store: LatentStore,
+        records: list[ClipRecord],
+    ):
+        emotion_levels(config.model.emotion.classifier_dims[-1])
+        self.config = config
+        self.module = DiffusionObjective(networks, config)
+        self.image_encoder = image_encoder.eval().requires_grad_(False)
+        self.embedder = embedder.eval().requires_grad_(False)
+        self.scaling_factor = scaling_factor
+        self.store = store
+        self.bank = BankCare(networks.emotion_model.codebook, config.revive_every)
+        parts = splits(records)
+        self.batches = {"train": self._batches(parts["train"])}
+        if parts["val"]:
+            self.batches["validation"] = self._batches(parts["val"])
+
+    def to(self, device: torch.device) -> None:
+        """Bring the frozen networks to `device`."""
+        self.image_encoder.to(device)
+        self.embedder.to(device)
+
+    def _batches(self, records: list[ClipRecord]) -> DiffusionBatches:
+        config = self.config
+        return DiffusionBatches(
+            records,
+            self.store,
+            config.batch_size,
+            config.window,
+            config.prior_frames,
+            self.embedder.config.visual_dim,
+            config.model.image_encoder.image_size,
+            config.model.emotion.classifier_dims[-1],
+        )
+
+    @torch.no_grad()
+    def inputs(self, batch: Batch, generator: torch.Generator) -> dict[str, Any]:
+        """Run the frozen networks and draw what is random; on the CPU, so that every device draws the same."""
+        latents = batch["latents"] * self.scaling_factor
+        count, device = len(latents), latents.device
+        prior = self.embedder(batch["visual"], batch["audio"], batch["visual_lengths"], batch["audio_lengths"])
+        sampled = self.config.ablations.sampled_prior
+        return {
+            "latents": latents,
+            "image_latents": batch["image_latents"],
+            "clip_token": self.image_encoder(batch["clip_pixels"]).image_embeds[:, None],
+            "windows": batch["windows"],
+            "mask": batch["mask"],
+            "classes": batch["classes"],
+            "priors": prior.sample(generator) if sampled else prior.mu,
+            "noise": torch.randn(latents.shape, generator=generator).to(device),
+            "sigma": sample_sigmas(count, generator, self.config.sigma_mean, self.config.sigma_std).to(device),
+            "dropped": drop_conditions(count, generator, self.config.drop_rate).to(device),
+        }
+
+    def after_step(self, run: Run, outputs: list[dict[str, torch.Tensor]]) -> None:
+        if self._retrieves:
+            self.bank.after_step(run, outputs)
+
+    def measures(self) -> dict[str, float]:
+        return self.bank.measures() if self._retrieves else {}
+
+    @property
+    def _retrieves(self) -> bool:
+        return self.config.ablations.bank == "retrieve"
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.bank.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.bank.load_state_dict(state)
+
+    def export(self, folder: Path) -> list[Path]:
+        path = folder / EXPORT
+        export_model(self.module, self.config, path)
+        return [path]

@@ -1,0 +1,337 @@
+"""The training loop that the embedder and the diffusion model share.
+
+Accelerate places models, averages gradients over processes and machines, and computes in bfloat16. Everything random in
+a step comes from generators seeded with the run's seed, the process and the step's number, so a run that is killed and
+started again does exactly what it would have done.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from dicetalk.errors import CheckpointError, SettingError
+from dicetalk.hooks import SILENT, Hooks
+from dicetalk.train.checkpoint import load_newest, save_checkpoint, sweep
+from dicetalk.train.config import LoopConfig
+from dicetalk.train.curves import Curves
+from dicetalk.train.data import Batch, DrawBatch, NumberedBatches, seed_for
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from diffusers.training_utils import EMAModel
+
+CHECKPOINTS, CURVES = "checkpoints", "curves"
+_BATCHES, _NOISE, _VALIDATION, _VALIDATION_NOISE = range(4)
+"""Streams of random numbers."""
+
+
+class Task(Protocol):
+    """What is trained."""
+
+    module: nn.Module
+    """Called with what :meth:`inputs` returns; gives tensors by name, of which ``loss`` is minimised and every other
+    scalar is logged. Parameters that shall not be trained have no gradient."""
+
+    batches: Mapping[str, DrawBatch]
+    """What draws batches for ``train`` and, if there are clips for it, ``validation``; goes to reading processes."""
+
+    def inputs(self, batch: Batch, generator: torch.Generator) -> dict[str, Any]:
+        """Arguments of `module` for a batch that lies on the training device; `generator` is on the CPU."""
+        ...
+
+    def after_step(self, run: "Run", outputs: list[dict[str, torch.Tensor]]) -> None:
+        """Called after each optimizer step with what `module` returned for its batches."""
+        ...
+
+    def measures(self) -> dict[str, float]:
+        """What else a row of ``train.csv`` holds; called when one is written."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `after_step` and `measures` remember."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        ...
+
+    def export(self, folder: Path) -> list[Path]:
+        """Write what inference loads, with the weights that `module` has now."""
+        ...
+
+
+@dataclass
+class Meter:
+    """Means of what is logged, since the last row; part of a checkpoint, so that curves go on as well.
+
+    Args:
+        sums: by name, each a sum and how many values are in it, float32 ``(2,)``.
+    """
+
+    sums: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def add(self, outputs: Mapping[str, torch.Tensor]) -> None:
+        """Take the scalars of `outputs`."""
+        for name, value in outputs.items():
+            if value.ndim == 0:
+                value = value.detach().float()
+                one = torch.stack([value, torch.ones_like(value)])
+                self.sums[name] = self.sums[name] + one if name in self.sums else one
+
+    def means(self, accelerator: "Accelerator") -> dict[str, float]:
+        """Means over batches and processes."""
+        totals = {name: accelerator.reduce(total, reduction="sum").tolist() for name, total in self.sums.items()}
+        return {name: total / count for name, (total, count) in totals.items()}
+
+
+@dataclass(frozen=True)
+class Run:
+    """The moving parts of a run, for :meth:`Task.after_step`.
+
+    Args:
+        accelerator: of all processes.
+        optimizer: Accelerate's wrapper of AdamW.
+        ema: moving averages of `trained`.
+        trained: parameters with gradients.
+        step: steps done.
+        seed: of the run.
+    """
+
+    accelerator: "Accelerator"
+    optimizer: Any
+    ema: "EMAModel"
+    trained: list[nn.Parameter]
+    step: int
+    seed: int
+
+    @torch.no_grad()
+    def replace_rows(self, parameter: nn.Parameter, values: torch.Tensor, rows: torch.Tensor) -> None:
+        """Set `parameter` to `values`, and forget what the optimizer and the average knew of `rows` (booleans)."""
+        parameter.copy_(values)
+        for moment in self.optimizer.state[parameter].values():
+            if torch.is_tensor(moment) and moment.shape == parameter.shape:
+                moment[rows] = 0
+        place = next(i for i, other in enumerate(self.trained) if other is parameter)
+        self.ema.shadow_params[place][rows] = parameter.detach()[rows]
+
+
+def make_accelerator(config: LoopConfig) -> "Accelerator":
+    """Accelerate's handle on devices and processes.
+
+    Raises:
+        SettingError: Accelerate is not installed, or the device has no bfloat16.
+    """
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise SettingError('Training needs Accelerate and PyYAML: pip install "dicetalk[train]".') from error
+    try:
+        return Accelerator(
+            mixed_precision="bf16" if config.precision == "bf16" else "no",
+            gradient_accumulation_steps=config.accumulation,
+            cpu=config.device == "cpu",
+        )
+    except ValueError as error:
+        raise SettingError(f"precision: {config.precision} cannot be used here ({error}).") from error
+
+
+def learning_rate(config: LoopConfig, step: int) -> float:
+    """Of step `step`, counted from 1: linear warm-up, then what ``config.decay`` says."""
+    rise = min(1.0, step / (config.warmup_steps + 1))
+    if config.decay == "constant" or step <= config.warmup_steps:
+        return config.learning_rate * rise
+    part = (step - 1 - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * part))
+
+
+def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator", hooks: Hooks = SILENT) -> list[Path]:
+    """Train from the newest checkpoint in `out`, or from the start, to the last step, and export.
+
+    Args:
+        task: what is trained; its frozen networks lie on ``accelerator.device`` already.
+        config: see :class:`LoopConfig`.
+        out: folder for ``checkpoints``, ``curves`` and the export.
+        accelerator: of :func:`make_accelerator`.
+        hooks: progress of `train` in steps.
+
+    Returns:
+        The exported files.
+
+    Raises:
+        SettingError: the loss is no longer a number.
+        CheckpointError: checkpoints cannot be written or read, or belong to another training.
+        DatasetError: too many clips cannot be read.
+        Cancelled: the caller asked to stop; the run can go on from its last checkpoint.
+    """
+    from diffusers.training_utils import EMAModel
+
+    trained = [p for p in task.module.parameters() if p.requires_grad]
+    module, optimizer = accelerator.prepare(
+        task.module.train(), torch.optim.AdamW(trained, config.learning_rate, weight_decay=config.weight_decay)
+    )
+    ema, meter = EMAModel(trained, decay=config.ema_decay), Meter()
+    if accelerator.is_main_process:
+        sweep(out / CHECKPOINTS)
+    accelerator.wait_for_everyone()
+    start = _resume(task, optimizer, ema, meter, out / CHECKPOINTS, accelerator, hooks)
+
+    batches = iter(_loader(task, config, start, accelerator))
+    curves = Curves(out / CURVES, start) if accelerator.is_main_process else None
+    try:
+        for step in range(start + 1, config.steps + 1):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, step)
+            outputs = _step(task, module, optimizer, trained, config, step, batches, accelerator, hooks)
+            for output in outputs:
+                meter.add(output)
+            ema.step(trained)
+            task.after_step(Run(accelerator, optimizer, ema, trained, step, config.seed), outputs)
+
+            if step % config.log_every == 0:
+                row = (
+                    _finite(meter, step, accelerator) | task.measures() | {"learning_rate": learning_rate(config, step)}
+                )
+                meter.sums = {}
+                if curves:
+                    curves.add("train", step, row)
+            if config.validate_every and step % config.validate_every == 0 and "validation" in task.batches:
+                values = _validate(task, module, trained, ema, config, accelerator, hooks)
+                if curves:
+                    curves.add("validation", step, values)
+            if step % config.checkpoint_every == 0 or step == config.steps:
+                _finite(meter, step, accelerator)
+                if accelerator.is_main_process:
+                    state = _state(task, optimizer, ema, meter, step)
+                    save_checkpoint(out / CHECKPOINTS, step, state, config.keep_checkpoints)
+            hooks.report("train", step, config.steps)
+    finally:
+        if curves:
+            curves.close()
+
+    accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        return []
+    ema.copy_to(trained)
+    return task.export(out)
+
+
+def _loader(task: Task, config: LoopConfig, start: int, accelerator: "Accelerator") -> DataLoader:
+    seed = (config.seed, _BATCHES, accelerator.process_index)
+    numbered = NumberedBatches(task.batches["train"], seed)
+    numbers = range(start * config.accumulation, config.steps * config.accumulation)
+    return DataLoader(numbered, batch_size=None, sampler=numbers, num_workers=config.workers)
+
+
+def _step(
+    task: Task,
+    module: nn.Module,
+    optimizer: Any,
+    trained: list[nn.Parameter],
+    config: LoopConfig,
+    step: int,
+    batches: Iterator[Batch],
+    accelerator: "Accelerator",
+    hooks: Hooks,
+) -> list[dict[str, torch.Tensor]]:
+    from accelerate.utils import send_to_device
+
+    outputs = []
+    for part in range(config.accumulation):
+        hooks.check()
+        number = (step - 1) * config.accumulation + part
+        seed = seed_for(config.seed, _NOISE, accelerator.process_index, number)
+        batch = send_to_device(next(batches), accelerator.device)
+        inputs = task.inputs(batch, torch.Generator().manual_seed(seed))
+        with accelerator.accumulate(module):
+            output = module(**inputs)
+            accelerator.backward(output["loss"])
+            output = {name: value.detach() for name, value in output.items()}
+            if accelerator.sync_gradients:
+                output["gradient_norm"] = accelerator.clip_grad_norm_(trained, config.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+        outputs.append(output)
+    return outputs
+
+
+def _validate(
+    task: Task,
+    module: nn.Module,
+    trained: list[nn.Parameter],
+    ema: "EMAModel",
+    config: LoopConfig,
+    accelerator: "Accelerator",
+    hooks: Hooks,
+) -> dict[str, float]:
+    """Means over the validation batches with the averaged weights, which are what is exported."""
+    from accelerate.utils import send_to_device
+
+    process, meter = accelerator.process_index, Meter()
+    numbered = NumberedBatches(task.batches["validation"], (config.seed, _VALIDATION, process))
+    ema.store(trained)
+    ema.copy_to(trained)
+    module.eval()
+    try:
+        with torch.no_grad():
+            for number in range(config.validation_batches):
+                hooks.check()
+                generator = torch.Generator().manual_seed(seed_for(config.seed, _VALIDATION_NOISE, process, number))
+                meter.add(module(**task.inputs(send_to_device(numbered[number], accelerator.device), generator)))
+    finally:
+        module.train()
+        ema.restore(trained)
+    return meter.means(accelerator)
+
+
+def _finite(meter: Meter, step: int, accelerator: "Accelerator") -> dict[str, float]:
+    """The means; a loss that is not finite ends the run before it is saved."""
+    means = meter.means(accelerator)
+    broken = [name for name, value in means.items() if not math.isfinite(value)]
+    if broken:
+        raise SettingError(
+            f"Step {step}: {broken[0]} is {means[broken[0]]}. Lower learning_rate or clip_norm, or raise warmup_steps; "
+            "the run goes on from its last checkpoint."
+        )
+    return means
+
+
+def _state(task: Task, optimizer: Any, ema: "EMAModel", meter: Meter, step: int) -> dict[str, Any]:
+    return {
+        "step": step,
+        "module": task.module.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "ema": ema.state_dict(),
+        "meter": meter.sums,
+        "task": task.state_dict(),
+    }
+
+
+def _resume(
+    task: Task, optimizer: Any, ema: "EMAModel", meter: Meter, folder: Path, accelerator: "Accelerator", hooks: Hooks
+) -> int:
+    """Load the newest checkpoint, if there is one; returns the steps done."""
+    state = load_newest(folder, hooks)
+    if state is None:
+        return 0
+    try:
+        averages = state["ema"]["shadow_params"]
+        if [p.shape for p in averages] != [p.shape for p in ema.shadow_params]:
+            raise ValueError("other parameters were trained")
+        task.module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        ema.load_state_dict(state["ema"])
+        ema.to(accelerator.device)
+        task.load_state_dict(state["task"])
+        meter.sums = {name: total.to(accelerator.device) for name, total in state["meter"].items()}
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{folder}: the checkpoint is of another training ({reason}). Choose another `out`, or remove the folder."
+        ) from error
+    return int(state["step"])

@@ -1,0 +1,138 @@
+"""The networks that a diffusion training starts from: the four that are trained, and SVD's frozen two."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dicetalk.attention import sdpa_attention
+from dicetalk.audio.projection import AudioProjection
+from dicetalk.checkpoints import files
+from dicetalk.checkpoints.files import FoundFiles, find_files
+from dicetalk.checkpoints.networks import DICE_NETWORKS
+from dicetalk.checkpoints.parts import dice_parts, explained, other_parts
+from dicetalk.checkpoints.read import read_tensors
+from dicetalk.checkpoints.strict import check_names_and_shapes, fill, finite
+from dicetalk.config import ModelConfig
+from dicetalk.denoise.attention import CrossAttention
+from dicetalk.denoise.pose_guider import PoseGuider
+from dicetalk.denoise.unet import UNet
+from dicetalk.emotion.model import EmotionClassifier, EmotionModel
+from dicetalk.errors import CheckpointError
+
+_UNET_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
+_ADAPTERS = ".attn2.processor."
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """The four networks of :data:`dicetalk.checkpoints.networks.DICE_NETWORKS`, in float32, on the CPU."""
+
+    unet: UNet
+    audio_projection: AudioProjection
+    emotion_model: EmotionModel
+    pose_guider: PoseGuider
+
+
+def random_networks(config: ModelConfig, seed: int) -> Trainable:
+    """Untrained networks; equal seeds give equal weights, and the global generator is as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Trainable(**{net.field: net.build(config, nn, sdpa_attention) for net in DICE_NETWORKS})
+
+
+def svd_networks(config: ModelConfig, models: Path, seed: int) -> Trainable:
+    """SVD's UNet with adapters that do nothing at first, so that training starts with what SVD can do.
+
+    The adapters' values and the pose guider's last layer are zero; their gradients are not. Keys, which do not matter
+    while the values are zero, and the networks beside the UNet are random.
+
+    Raises:
+        CheckpointError: SVD's UNet is missing, damaged or of another size.
+    """
+    networks = random_networks(config, seed)
+    path = _svd_unet(models)
+    stored = read_tensors(path)
+    own = networks.unet.state_dict()
+    adapters = {name: tensor for name, tensor in own.items() if _ADAPTERS in name}
+    with explained(files.UNET):
+        check_names_and_shapes(path, networks.unet, stored | adapters)
+        weights = {name: finite(path, name, tensor, torch.float32) for name, tensor in stored.items()}
+    networks.unet.load_state_dict(weights | adapters)
+    for module in networks.unet.modules():
+        if isinstance(module, CrossAttention):
+            for values in module.processor.to_v_ip:
+                nn.init.zeros_(values.weight)
+    nn.init.zeros_(networks.pose_guider.conv_out.weight)
+    nn.init.zeros_(networks.pose_guider.conv_out.bias)
+    return networks
+
+
+def dice_networks(config: ModelConfig, models: Path, seed: int) -> tuple[Trainable, ModelConfig]:
+    """The released or converted networks; where a file leaves out the classifier, it starts at random.
+
+    Returns:
+        The networks and `config`, or the converted file's own.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    found = find_files(models)
+    with explained(files.PACKED):
+        parts, config = dice_parts(found, config)
+    _check_found(found, [part.field for part in parts], [network.field for network in DICE_NETWORKS])
+    loaded = {}
+    for part in parts:
+        with explained(part.file):
+            network = part.build()
+            tensors = part.read(list(network.state_dict()))
+            loaded[part.field] = fill(part.path, network, tensors, torch.float32, part.may_lack)
+    networks = Trainable(**loaded)
+    if networks.emotion_model.classifier is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            networks.emotion_model.classifier = EmotionClassifier(config.emotion.classifier_dims)
+    for network in vars(networks).values():
+        network.requires_grad_(True)
+        # Weights may still be views of a read-only file.
+        for parameter in network.parameters():
+            parameter.data = parameter.data.clone()
+    return networks, config
+
+
+def frozen_networks(config: ModelConfig, models: Path) -> tuple[nn.Module, nn.Module]:
+    """SVD's VAE and image encoder, in float32.
+
+    Raises:
+        CheckpointError: one is missing or damaged.
+    """
+    found = find_files(models)
+    wanted = ("vae", "image_encoder")
+    parts = {part.field: part for part in other_parts(found, config) if part.field in wanted}
+    _check_found(found, list(parts), list(wanted))
+    loaded = []
+    for field in wanted:
+        part = parts[field]
+        with explained(part.file):
+            network = part.build()
+            loaded.append(fill(part.path, network, part.read(list(network.state_dict())), torch.float32))
+    return loaded[0], loaded[1]
+
+
+def _check_found(found: FoundFiles, have: list[str], wanted: list[str]) -> None:
+    missing = [field.replace("_", " ") for field in wanted if field not in have]
+    if missing:
+        raise CheckpointError(f"{found.folder}: no weights of the {', '.join(missing)}. See `dicetalk doctor`.")
+
+
+def _svd_unet(models: Path) -> Path:
+    folders = (f"{files.SVD_FOLDER}-1-1", files.SVD_FOLDER, "svd_xt", "")
+    places = [models / folder / "unet" / name for folder in folders for name in _UNET_FILES]
+    path = next(filter(Path.is_file, places), None)
+    if path is None:
+        raise CheckpointError(
+            f"{models}: no SVD UNet. Put the `unet` folder of a diffusers SVD-XT (safetensors; not the single file) "
+            f"into {models / files.SVD_FOLDER}, or choose another `start`."
+        )
+    return path
