@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from training_room import TINY
 
 from dicetalk.bench.sizes import SIZES
+from dicetalk.config import FULL
 from dicetalk.errors import SettingError
 from dicetalk.train.config import Ablations, DiffusionTraining, EmbedderTraining, LoopConfig, build, read_config
 
@@ -129,3 +130,11 @@ def test_objects_in_yaml_are_refused(read) -> None:
 def test_a_loop_survives_the_way_through_its_table(steps: int, rate: float, decay: str, seed: int) -> None:
     config = LoopConfig(steps=steps, learning_rate=rate, decay=decay, seed=seed)
     assert build(LoopConfig, asdict(config), "loop") == config
+
+
+def test_the_examples_are_configs() -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    embedder = read_config(examples / "train-embedder.yaml", EmbedderTraining)
+    assert embedder.embedder.visual_dim == 17 and embedder.loop.learning_rate == 1e-4
+    diffusion = read_config(examples / "train-diffusion.yaml", DiffusionTraining)
+    assert diffusion.model == FULL and diffusion.loop.precision == "bf16"
