@@ -31,7 +31,9 @@ def run(
     sample = inputs["sample"]
     batch, frames = sample.shape[:2]
     index = torch.arange(batch * frames).reshape(batch, frames)
-    mask = mask_pyramid(inputs["mask"], tuple(sample.shape[-2:]), 4) if masked else None
+    mask = (
+        mask_pyramid(inputs["mask"], tuple(sample.shape[-2:]), len(unet.config.block_out_channels)) if masked else None
+    )
     adapters = tuple(
         AdapterContext(unet.project_adapter(i, inputs[name]), index, scale, mask)
         for i, (name, scale) in enumerate(zip(("audio", "emotion"), scales, strict=True))
