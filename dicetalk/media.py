@@ -18,8 +18,9 @@ def open_media(file: BinaryIO) -> InputContainer:
     Raises:
         av.error.FFmpegError: it is damaged or no media file.
     """
+    # Not as `options`, which go to every stream too: before PyAV 18 that crashes on FLV, whose streams show up late.
     options = {"protocol_whitelist": "none"}
     try:
-        return av.open(file, metadata_errors="replace", options=options)
+        return av.open(file, metadata_errors="replace", container_options=options)
     except TypeError:  # PyAV 19 replaces them always, and has no argument for it
-        return av.open(file, options=options)
+        return av.open(file, container_options=options)
