@@ -33,5 +33,9 @@ class VideoError(DiceTalkError):
     """The video cannot be decoded, interpolated or written."""
 
 
+class NotEnoughMemoryError(DiceTalkError):
+    """The host or the device has no room left, and there is nothing smaller to go on with."""
+
+
 class Cancelled(Exception):
     """The caller asked to stop. Not a :class:`DiceTalkError`: nothing went wrong."""

@@ -24,6 +24,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DiceTalkError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except (RuntimeError, MemoryError) as error:
+        from dicetalk.memory import is_out_of_memory  # imports torch, which has been imported by now
+
+        if not is_out_of_memory(error):
+            raise
+        print(
+            f"error: there is not enough memory ({str(error).strip().partition(chr(10))[0]}). Choose a smaller "
+            "--short-side, --dtype fp16, or --device cpu.",
+            file=sys.stderr,
+        )
+        return 1
     except (KeyboardInterrupt, Cancelled):
         print("stopped; nothing half-written is left behind.", file=sys.stderr)
         return 130

@@ -9,6 +9,7 @@ from dicetalk.denoise.guidance import Branch, combine, guidance_branches
 from dicetalk.denoise.schedule import sigma_to_timestep
 from dicetalk.denoise.tokens import FrameTokens, ProjectedRows
 from dicetalk.denoise.unet import UNet
+from dicetalk.errors import NotEnoughMemoryError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.memory import is_out_of_memory
 from dicetalk.settings import FPS, SamplerSettings, ramp_values
@@ -89,7 +90,7 @@ class GuidedUNet:
             try:
                 return combine(self._predict(x, sigma, frames, branches), branches)
             except RuntimeError as error:
-                if not is_out_of_memory(error) or len(branches) == 1:
+                if not is_out_of_memory(error):
                     raise
             # Outside the except clause, so that the failed call's tensors are freed before the next try.
             self.batched = False
@@ -97,7 +98,16 @@ class GuidedUNet:
         total = torch.zeros_like(x)
         for branch in branches:
             self.hooks.check()
-            total += combine(self._predict(x, sigma, frames, [branch]), [branch]).to(total)
+            try:
+                total += combine(self._predict(x, sigma, frames, [branch]), [branch]).to(total)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise NotEnoughMemoryError(
+                    f"There is not enough memory on {self.device} for a window of {len(frames)} frames with latents of "
+                    f"{x.shape[-1]} x {x.shape[-2]}, even one guidance branch at a time. Choose a smaller picture size "
+                    "or window, a smaller key/value budget, or another device."
+                ) from error
         return total
 
     def _branches(self, step: int) -> list[Branch]:

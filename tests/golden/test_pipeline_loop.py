@@ -18,6 +18,7 @@ from dicetalk.denoise.schedule import karras_sigmas, sigma_to_timestep
 from dicetalk.denoise.tokens import FrameTokens, StoredRows
 from dicetalk.denoise.unet import UNet
 from dicetalk.denoise.windows import padding, window_schedule
+from dicetalk.errors import NotEnoughMemoryError
 from dicetalk.hooks import Hooks
 from dicetalk.residency import CPU
 from dicetalk.settings import SamplerSettings
@@ -247,3 +248,13 @@ def test_out_of_memory_runs_branches_one_at_a_time(loop: GoldenFile, networks: N
         assert (result - expected).abs().max() < 2e-5
     assert len(notices) == 1 and "one at a time" in notices[0]
     assert sizes == [sizes[0]] + [1] * (2 * sizes[0])
+
+    def no_room_at_all(module: torch.nn.Module, args: tuple) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    hook = networks.unet.register_forward_pre_hook(no_room_at_all)
+    try:
+        with pytest.raises(NotEnoughMemoryError, match=f"window of {len(frames)} frames.*smaller picture size"):
+            poor(x, torch.tensor(3.0), frames, 0)
+    finally:
+        hook.remove()

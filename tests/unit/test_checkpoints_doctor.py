@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from released_files import SMALL, write_released, write_svd_single_file
+from released_files import SMALL, write_svd_single_file
 
 from dicetalk.checkpoints import files
 from dicetalk.checkpoints.convert import convert_model
@@ -15,18 +15,6 @@ from dicetalk.checkpoints.doctor import ModelReport, format_report, inspect_mode
 from dicetalk.checkpoints.files import MODEL_FILES
 
 VAE = files.VAE.name
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("released")
-    write_released(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(released: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(released, tmp_path / "models")
 
 
 def inspect(folder: Path, **options: Path) -> ModelReport:

@@ -30,20 +30,6 @@ FLOAT32 = ("whisper", "flownet")
 SVD = Path("stable-video-diffusion-img2vid-xt")
 
 
-@pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete model; tests do not change it."""
-    folder = tmp_path_factory.mktemp("released")
-    write_released(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(released: Path, tmp_path: Path) -> Path:
-    """A copy to break."""
-    return shutil.copytree(released, tmp_path / "models")
-
-
 def change(path: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> None:
     tensors = torch.load(path, weights_only=True)
     edit(tensors)

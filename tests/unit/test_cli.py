@@ -193,6 +193,19 @@ def test_ctrl_c_leaves_nothing(models: Path, tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_memory_is_explained(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def no_room(*args: object) -> torch.Tensor:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore text.")
+
+    monkeypatch.setattr("dicetalk.conditioning._mode", no_room)
+    assert generate(models, tmp_path / "out.mp4") == 1
+    error = capsys.readouterr().err
+    assert "not enough memory (CUDA out of memory. Tried to allocate 2 GiB.)" in error and "--short-side" in error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_doctor_and_its_exit_status(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["doctor", str(models)]) == 0
     table = capsys.readouterr().out
