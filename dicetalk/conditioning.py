@@ -9,6 +9,10 @@ from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.tokens import FrameTokens
 from dicetalk.residency import Residency
 
+ENCODER_FLOATS_PER_PIXEL = 8
+"""Upper bound of what lives at once while a picture is encoded, in multiples of the first block's channels: 5 in the
+released encoder, the rest is workspace."""
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -60,7 +64,9 @@ def encode_portrait(
     """
     encoder = nn.ModuleList([vae.encoder, vae.quant_conv])
     dtype = next(encoder.parameters()).dtype
-    with residency(vae) as device:
+    height, width = image.shape[-2:]
+    needed = height * width * ENCODER_FLOATS_PER_PIXEL * vae.config.block_out_channels[0] * torch.float32.itemsize
+    with residency(vae, memory_required=needed) as device:
         encoder.float()
         try:
             clean = _mode(vae, image[None].to(device))

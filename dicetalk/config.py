@@ -1,4 +1,4 @@
-"""Sizes of every network. :data:`FULL` is the release; small configs run through the same classes."""
+"""Sizes of every network. :data:`FULL` is the release, :data:`TINY` the bundled model; the classes are the same."""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -18,12 +18,13 @@ class UNetConfig:
     cross_attention_dim: int = 1024
     addition_time_embed_dim: int = 256
     num_adapters: int = 2
+    norm_groups: int = 32
 
     @classmethod
     def from_released(cls, config: dict[str, Any]) -> "UNetConfig":
         """From a diffusers ``config.json`` of this UNet, whose ``num_adapter_tokens`` lists the adapters."""
         tuples = ("block_out_channels", "num_attention_heads")
-        plain = {f.name for f in fields(cls)} - {*tuples, "num_adapters"}
+        plain = {f.name for f in fields(cls)} - {*tuples, "num_adapters", "norm_groups"}
         values = {name: config[name] for name in plain} | {name: tuple(config[name]) for name in tuples}
         return cls(**values, num_adapters=len(config["num_adapter_tokens"]))
 
@@ -79,6 +80,7 @@ class VAEConfig:
     layers_per_block: int = 2
     latent_channels: int = 4
     scaling_factor: float = 0.18215
+    norm_groups: int = 32
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,16 @@ class ImageEncoderConfig:
 
 
 @dataclass(frozen=True)
+class SamplingConfig:
+    """What the networks were made to be used with; :class:`dicetalk.settings.SamplerSettings` says what it means."""
+
+    short_side: int = 512
+    steps: int = 25
+    portrait_guidance: float = 3.0
+    expression_guidance: float = 6.0
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Everything that must be known to build the networks before their weights are read."""
 
@@ -105,6 +117,7 @@ class ModelConfig:
     emotion: EmotionConfig = field(default_factory=EmotionConfig)
     vae: VAEConfig = field(default_factory=VAEConfig)
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dict, ready for JSON."""
@@ -112,12 +125,16 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """Inverse of :meth:`to_dict`.
+        """Inverse of :meth:`to_dict`; `sampling` and `norm_groups` may be left out.
 
         Raises:
             CheckpointError: an entry is unknown, missing or of the wrong type.
         """
         return _build(cls, values, "config")
+
+
+_ADDED_LATER = {"sampling", "norm_groups"}
+"""Entries that older files lack; the release's values stand for them."""
 
 
 def _build(cls: type, values: Any, where: str) -> Any:
@@ -128,11 +145,13 @@ def _build(cls: type, values: Any, where: str) -> Any:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise CheckpointError(f"{where}: unknown entry {unknown[0]!r}. Known: {', '.join(known)}.")
-    missing = sorted(set(known) - set(values))
+    missing = sorted(set(known) - set(values) - _ADDED_LATER)
     if missing:
         raise CheckpointError(f"{where}: entry {missing[0]!r} is missing.")
     built = {}
     for name, like in known.items():
+        if name not in values:
+            continue
         value, path = values[name], f"{where}.{name}"
         if hasattr(like, "__dataclass_fields__"):
             built[name] = _build(type(like), value, path)
@@ -156,3 +175,30 @@ def _is_size(value: Any) -> bool:
 
 
 FULL = ModelConfig()
+
+TINY = ModelConfig(
+    unet=UNetConfig(
+        block_out_channels=(64, 64, 64, 64),
+        num_attention_heads=(2, 2, 2, 2),
+        layers_per_block=1,
+        cross_attention_dim=64,
+        addition_time_embed_dim=32,
+        norm_groups=8,
+        in_channels=32,
+        out_channels=16,
+    ),
+    pose_guider=PoseGuiderConfig(64, block_out_channels=(4, 8, 16, 16)),
+    audio=AudioConfig(channels=64, intermediate_dim=128, output_dim=64, context_tokens=4),
+    emotion=EmotionConfig(
+        query=TokenMLPConfig(256, 128, 64, 4),
+        bank=TokenMLPConfig(64, 128, 64, 4),
+        bank_size=32,
+        attention_dim=64,
+        num_heads=4,
+        classifier_dims=(64, 64, 32, 22),
+    ),
+    vae=VAEConfig((32, 32, 64, 96), layers_per_block=1, latent_channels=16, scaling_factor=1.0, norm_groups=1),
+    image_encoder=ImageEncoderConfig(96, 256, 3, 4, 56, 8, 64, "gelu"),
+    sampling=SamplingConfig(short_side=128, steps=12, portrait_guidance=1.0, expression_guidance=1.5),
+)
+"""The small model that comes with the package, for drawn faces of 128 pixels."""

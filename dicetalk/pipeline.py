@@ -10,15 +10,10 @@ from dicetalk.audio.projection import AudioProjection
 from dicetalk.audio.speech import Speech
 from dicetalk.audio.whisper import speech_features
 from dicetalk.checkpoints.load import DiceModel
-from dicetalk.conditioning import (
-    Noise,
-    draw_noise,
-    embed_portrait,
-    encode_portrait,
-    pad_tokens,
-    pose_features,
-)
+from dicetalk.conditioning import Noise, draw_noise, embed_portrait, pad_tokens, pose_features
+from dicetalk.conditioning import encode_portrait as encode_picture
 from dicetalk.denoise.guided import Conditioning, GuidedUNet
+from dicetalk.denoise.memory import sampling_bytes
 from dicetalk.denoise.sampler import PredictV, sample_euler
 from dicetalk.denoise.schedule import karras_sigmas
 from dicetalk.denoise.tokens import FrameTokens
@@ -109,29 +104,98 @@ def generate_latents(
         SpeechError: the speech is shorter than one frame.
         Cancelled: the caller asked to stop.
     """
-    # 1. Speech to Whisper states
     features = speech_features(speech.samples, model.whisper, residency=residency, hooks=hooks)
+    encoded = encode_portrait(model, portrait, settings, residency=residency, hooks=hooks)
+    return denoise(model, encoded, features, emotion, settings, residency=residency, hooks=hooks, guided=guided)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedPortrait:
+    """A portrait as the sampler needs it, all on the CPU; see :class:`dicetalk.denoise.guided.Conditioning`."""
+
+    clip_token: torch.Tensor
+    image_latents: torch.Tensor
+    start_latents: torch.Tensor
+    mask: torch.Tensor
+    pose: torch.Tensor
+
+
+def encode_portrait(
+    model: DiceModel,
+    portrait: Portrait,
+    settings: SamplerSettings,
+    *,
+    residency: Residency = CPU,
+    hooks: Hooks = SILENT,
+) -> EncodedPortrait:
+    """Run the networks that see the portrait.
+
+    Of `settings` only `portrait_noise` has an influence, and `seed` where there is such noise.
+
+    Args:
+        model: all networks.
+        portrait: as :func:`dicetalk.portrait.prepare.prepare_portrait` made it.
+        settings: of the sampler.
+        residency: where networks run.
+        hooks: progress of `portrait`.
+
+    Raises:
+        Cancelled: the caller asked to stop.
+    """
+    hooks.check()
+    noise = _noise(model, portrait.image.shape[-2:], 0, settings).portrait
+    image_latents, start_latents = encode_picture(model.vae, portrait.image, noise, settings.portrait_noise, residency)
+    hooks.check()
+    clip_token = embed_portrait(model.image_encoder, portrait.clip_pixels, residency)
+    hooks.check()
+    mask = portrait.mask[None]
+    pose = pose_features(model.pose_guider, mask, residency)
+    hooks.report("portrait", 1, 1)
+    return EncodedPortrait(clip_token, image_latents, start_latents, mask, pose)
+
+
+def denoise(
+    model: DiceModel,
+    portrait: EncodedPortrait,
+    features: SpeechFeatures,
+    emotion: EmotionTrack,
+    settings: SamplerSettings,
+    *,
+    residency: Residency = CPU,
+    hooks: Hooks = SILENT,
+    guided: Callable[..., PredictV] = GuidedUNet,
+) -> Latents:
+    """Denoise a clip whose portrait and speech are encoded already.
+
+    Args:
+        model: all networks.
+        portrait: as :func:`encode_portrait` made it.
+        features: as :func:`dicetalk.audio.whisper.speech_features` made them; at least one frame.
+        emotion: one emotion, or one that changes over the clip.
+        settings: of the sampler.
+        residency: where networks run.
+        hooks: progress of `sample`.
+        guided: as in :func:`generate_latents`.
+
+    Raises:
+        Cancelled: the caller asked to stop.
+    """
     frames = features.frames
     total = frames + padding(settings.schedule, settings.window)
-
-    # 2. Portrait to latents, clip token and pose features
-    hooks.check()
-    noise = draw_noise(settings.seed, total, tuple(portrait.image.shape[-2:]), model.config.vae.latent_channels)
-    conditioned = _condition_portrait(model, portrait, noise, settings, residency)
-    hooks.report("portrait", 1, 1)
-
-    # 3. Denoise
+    noise = _noise(model, portrait.mask.shape[-2:], total, settings)
     priors, prior_index = emotion.priors(frames, FPS)
-    with (
-        torch.no_grad(),
-        residency(model.unet, model.audio_projection, model.emotion_model) as device,
-    ):
+    audio_tokens, emotion_tokens = model.config.audio.context_tokens, model.config.emotion.query.context_tokens
+    token_rows = (1 + frames, audio_tokens), (1 + len(priors), emotion_tokens)
+    latent_size = tuple(portrait.image_latents.shape[-2:])
+    needed = sampling_bytes(model.unet, settings, total, latent_size, token_rows, model.dtype)
+    networks = model.unet, model.audio_projection, model.emotion_model
+    with torch.no_grad(), residency(*networks, memory_required=needed) as device:
         bank = model.emotion_model.bank_context(torch.zeros((), device=device, dtype=model.dtype))
-        audio = AudioRows(features, model.audio_projection, model.config.audio.context_tokens)
-        feeling = EmotionRows(priors, model.emotion_model, bank, model.config.emotion.query.context_tokens)
+        audio = AudioRows(features, model.audio_projection, audio_tokens)
+        feeling = EmotionRows(priors, model.emotion_model, bank, emotion_tokens)
         nothing = torch.zeros(frames, dtype=torch.long)
         conditioning = Conditioning(
-            **conditioned,
+            **vars(portrait),
             audio=pad_tokens(FrameTokens(audio, 1 + torch.arange(frames), nothing), total - frames),
             emotion=pad_tokens(FrameTokens(feeling, 1 + prior_index, nothing), total - frames),
         )
@@ -142,20 +206,8 @@ def generate_latents(
         return Latents(sample_euler(network, x, sigmas, schedule, hooks), frames)
 
 
-def _condition_portrait(
-    model: DiceModel, portrait: Portrait, noise: Noise, settings: SamplerSettings, residency: Residency
-) -> dict[str, torch.Tensor]:
-    image_latents, start_latents = encode_portrait(
-        model.vae, portrait.image, noise.portrait, settings.portrait_noise, residency
-    )
-    mask = portrait.mask[None]
-    return {
-        "clip_token": embed_portrait(model.image_encoder, portrait.clip_pixels, residency),
-        "image_latents": image_latents,
-        "start_latents": start_latents,
-        "mask": mask,
-        "pose": pose_features(model.pose_guider, mask, residency),
-    }
+def _noise(model: DiceModel, picture_size: tuple[int, ...], frames: int, settings: SamplerSettings) -> Noise:
+    return draw_noise(settings.seed, frames, tuple(picture_size), model.config.vae.latent_channels)
 
 
 @dataclass(frozen=True)
@@ -189,7 +241,8 @@ def render(
         latents: as :func:`generate_latents` made them.
         decode_chunk: frames that the temporal decoder sees together; the released number is 10, another one gives
             slightly different pictures.
-        interpolate: double the frame rate by RIFE, ``n`` frames become ``2 n - 1``.
+        interpolate: double the frame rate by RIFE, ``n`` frames become ``2 n - 1``; a model without RIFE gives a notice
+            and its own 12.5 fps.
         residency: where networks run.
         hooks: progress of `decode` and `interpolate`.
     """
@@ -198,6 +251,9 @@ def render(
     )
     clip = Clip(chunks, latents.frames, FPS)
     if not interpolate:
+        return clip
+    if model.flownet is None:
+        hooks.notice(f"This model has no frame interpolation (RIFE): the video has {FPS} frames a second.")
         return clip
     frames = 2 * clip.frames - 1
     smooth = interpolate_frames(model.flownet, clip.chunks, clip.frames, residency=residency, hooks=hooks)

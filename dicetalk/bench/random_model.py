@@ -30,6 +30,8 @@ def random_model(size: Size, dtype: torch.dtype, seed: int = 0) -> DiceModel:
         **{field: _fill(network, dtype, generator) for field, network in built.items()},
         **{field: _fill(network, torch.float32, generator) for field, network in precise.items()},
         priors={n: EmotionPrior(torch.randn(PRIOR_DIM, generator=generator), name=n) for n in PRESET_NAMES},
+        embedder=None,
+        expression_reader=None,
         detector_path=None,
         config=config,
         dtype=dtype,

@@ -14,7 +14,9 @@ from dicetalk.checkpoints.read import DamagedFileError, check_start, check_zip
 from dicetalk.checkpoints.strict import check_names_and_shapes
 from dicetalk.checkpoints.whisper import read_whisper_sizes
 from dicetalk.config import FULL, ModelConfig
-from dicetalk.emotion.prior import read_prior_npy
+from dicetalk.emotion.embedder_file import load_embedder
+from dicetalk.emotion.expression_reader import load_expression_reader
+from dicetalk.emotion.prior import load_prior
 from dicetalk.errors import EmotionError
 
 
@@ -142,7 +144,10 @@ def _damage(found: FoundFiles, config: ModelConfig) -> dict[ModelFile, str]:
             note(part.file, lambda part=part: _check_part(part))
     for prior in files.PRIORS.values():
         if prior_path := paths.get(prior):
-            note(prior, lambda prior_path=prior_path: read_prior_npy(prior_path))
+            note(prior, lambda prior_path=prior_path: load_prior(prior_path))
+    for own, load in ((files.EMBEDDER, load_embedder), (files.READER, load_expression_reader)):
+        if own_path := paths.get(own):
+            note(own, lambda load=load, own_path=own_path: load(own_path))
     if detector := paths.get(files.DETECTOR):
         note(files.DETECTOR, lambda: (check_start(detector), check_zip(detector)))
     return damage

@@ -1,6 +1,6 @@
 """What a complete model consists of, and where each file is looked for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class ModelFile:
         repo: Hugging Face repository that publishes it, or none for what is made here.
         places: other paths, relative to any base folder, where it is also found.
         optional: the model works without it.
+        made_by: command that makes it, where no repository has it.
     """
 
     name: str
@@ -35,12 +36,13 @@ class ModelFile:
     repo: str | None
     places: tuple[str, ...] = ()
     optional: bool = False
+    made_by: str = "dicetalk convert"
 
     @property
     def origin(self) -> str:
         """Where the file comes from, for people."""
         if self.repo is None:
-            return "`dicetalk convert`"
+            return f"`{self.made_by}`"
         link = f"https://huggingface.co/{self.repo}"
         if self.repo == SVD_REPO:
             return f"{link} (or -xt-1-1; accept its licence there first), or use ComfyUI's {_SVD_SINGLE_FILE}"
@@ -60,7 +62,7 @@ def _whisper(name: str, what: str, *other_names: str) -> ModelFile:
 
 def _prior(emotion: str) -> ModelFile:
     name = f"{emotion}.npy"
-    places = (f"examples/emotion/{name}", f"priors/{name}", name)
+    places = (f"emotion/{emotion}.safetensors", f"examples/emotion/{name}", f"priors/{name}", name)
     return ModelFile(f"emotion/{name}", f"emotion prior '{emotion}'", DICE_REPO, places)
 
 
@@ -68,7 +70,7 @@ UNET = ModelFile("unet.pth", "UNet with audio and emotion adapters", DICE_REPO)
 AUDIO_PROJECTION = ModelFile("audio_linear.pth", "audio projection", DICE_REPO)
 EMOTION_MODEL = ModelFile("emo_model.pth", "emotion model", DICE_REPO)
 POSE_GUIDER = ModelFile("pose_guider.pth", "pose guider", DICE_REPO)
-FLOWNET = ModelFile("RIFE/flownet.pkl", "frame interpolation (RIFE)", DICE_REPO, ("flownet.pkl",))
+FLOWNET = ModelFile("RIFE/flownet.pkl", "frame interpolation (RIFE)", DICE_REPO, ("flownet.pkl",), optional=True)
 WHISPER_CONFIG = _whisper("config.json", "sizes of Whisper")
 WHISPER = _whisper("model.safetensors", "Whisper, whose encoder hears the speech", "pytorch_model.bin")
 VAE = _svd("vae/diffusion_pytorch_model.fp16.safetensors", "SVD's VAE", "vae/diffusion_pytorch_model.safetensors")
@@ -76,10 +78,21 @@ IMAGE_ENCODER = _svd(
     "image_encoder/model.fp16.safetensors", "SVD's CLIP image encoder", "image_encoder/model.safetensors"
 )
 PRIORS = {emotion: _prior(emotion) for emotion in PRESET_NAMES}
+EMBEDDER = ModelFile("embedder.safetensors", "emotion embedder", None, optional=True, made_by="dicetalk train embedder")
+READER = ModelFile(
+    "expression_reader.safetensors",
+    "what reads the embedder's coefficients off a face",
+    None,
+    optional=True,
+    made_by="dicetalk train tiny",
+)
 DETECTOR = ModelFile("yoloface_v5m.pt", "released face detector", DICE_REPO, optional=True)
 PACKED = ModelFile(_PACKED, "the four DICE-Talk networks in one file", None, optional=True)
 
 DICE_FILES = (UNET, AUDIO_PROJECTION, EMOTION_MODEL, POSE_GUIDER)
+OWN_FILES = (EMBEDDER, READER)
+"""What the release does not have; only a training of one's own makes them."""
+
 MODEL_FILES = (*DICE_FILES, FLOWNET, WHISPER_CONFIG, WHISPER, VAE, IMAGE_ENCODER, *PRIORS.values(), DETECTOR)
 
 
@@ -98,10 +111,11 @@ class FoundFiles:
 
     @property
     def wanted(self) -> tuple[ModelFile, ...]:
-        """Every file of this model, found or not."""
+        """Every file of this model, found or not; of :data:`OWN_FILES` those that were found."""
+        own = tuple(file for file in OWN_FILES if file in self.paths)
         if PACKED in self.paths:
-            return (PACKED, *(file for file in MODEL_FILES if file not in DICE_FILES))
-        return MODEL_FILES
+            return (PACKED, *(file for file in MODEL_FILES if file not in DICE_FILES), *own)
+        return (*MODEL_FILES, *own)
 
     @property
     def missing(self) -> tuple[ModelFile, ...]:
@@ -109,24 +123,36 @@ class FoundFiles:
         return tuple(file for file in self.wanted if file not in self.paths and not file.optional)
 
 
-def find_files(folder: Path | str, svd: Path | str | None = None) -> FoundFiles:
+def find_files(folder: Path | str, svd: Path | str | None = None, shared: Sequence[Path | str] = ()) -> FoundFiles:
     """Look for every file of the model, here and in the usual layouts.
 
     Each file is looked for in `folder`, in its `DICE-Talk` and its `checkpoints`; the first hit counts. SVD-XT is found
     as a diffusers folder, and else as ``svd_xt*.safetensors``.
 
     Args:
-        folder: the model folder.
+        folder: the model folder, or one file in it that says which networks are meant: a converted file, or the
+            released ``unet.pth``.
         svd: SVD-XT elsewhere: a diffusers folder, a single-file checkpoint, or a folder that holds one of these.
             `folder` is then not searched for it.
+        shared: folders that are searched after `folder` for what several programs use: all but the networks of
+            DICE-Talk and the embedder.
     """
-    folder = Path(folder)
+    chosen = Path(folder)
+    folder = chosen.parent if chosen.is_file() else chosen
     paths = {}
-    for file in (PACKED, *MODEL_FILES):
-        hits = _svd_hits(file, folder, svd) if file.repo == SVD_REPO else _hits(file, folder)
+    for file in (PACKED, *MODEL_FILES, *OWN_FILES):
+        folders = [folder] if file in (PACKED, *DICE_FILES, *OWN_FILES) else [folder, *map(Path, shared)]
+        hits = (
+            hit
+            for place in folders
+            for hit in (_svd_hits(file, place, svd) if file.repo == SVD_REPO else _hits(file, place))
+        )
         path = next(hits, None)
         if path is not None:
             paths[file] = path
+    if chosen.is_file():
+        paths.pop(PACKED, None)
+        paths[UNET if chosen.name == UNET.name else PACKED] = chosen
     return FoundFiles(folder, paths)
 
 

@@ -1,5 +1,6 @@
 """Loads a complete model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +18,13 @@ from dicetalk.checkpoints.strict import fill
 from dicetalk.config import FULL, ModelConfig
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.unet import UNet
+from dicetalk.emotion.embedder import EmotionEmbedder
+from dicetalk.emotion.embedder_file import load_embedder
+from dicetalk.emotion.expression_reader import ExpressionReader, load_expression_reader
 from dicetalk.emotion.model import EmotionModel
-from dicetalk.emotion.prior import EmotionPrior, read_prior_npy
+from dicetalk.emotion.prior import EmotionPrior, load_prior
 from dicetalk.errors import CheckpointError, EmotionError
+from dicetalk.hooks import SILENT, Hooks
 from dicetalk.video.rife import FlowNet
 
 if TYPE_CHECKING:  # both take seconds to import
@@ -40,8 +45,10 @@ class DiceModel:
         vae: diffusers' temporal VAE of SVD.
         image_encoder: transformers' CLIP vision tower of SVD.
         whisper: transformers' Whisper encoder, always float32.
-        flownet: interpolates frames, always float32.
+        flownet: interpolates frames, always float32; none if the model has no frame interpolation.
         priors: the eight released priors by emotion.
+        embedder: makes priors of clips, always float32; none if the model has none, as the released one.
+        expression_reader: reads the embedder's coefficients off faces, likewise.
         detector_path: the released face detector, if it is there.
         config: sizes of the networks.
         dtype: of all weights but Whisper's and RIFE's, which are small and lose by half precision.
@@ -54,8 +61,10 @@ class DiceModel:
     vae: "AutoencoderKLTemporalDecoder"
     image_encoder: "CLIPVisionModelWithProjection"
     whisper: "WhisperEncoder"
-    flownet: FlowNet
+    flownet: FlowNet | None
     priors: dict[str, EmotionPrior]
+    embedder: EmotionEmbedder | None
+    expression_reader: ExpressionReader | None
     detector_path: Path | None
     config: ModelConfig
     dtype: torch.dtype
@@ -69,6 +78,8 @@ def load_model(
     operations: ModuleType = nn,
     attention: Attention = sdpa_attention,
     config: ModelConfig = FULL,
+    shared: Sequence[Path | str] = (),
+    hooks: Hooks = SILENT,
 ) -> DiceModel:
     """Load every network and prior.
 
@@ -76,30 +87,40 @@ def load_model(
     by one, so that nothing is held twice.
 
     Args:
-        folder: the model folder; see :func:`dicetalk.checkpoints.files.find_files` for where files may lie in it.
+        folder: the model folder, or its converted file or ``unet.pth``; see
+            :func:`dicetalk.checkpoints.files.find_files` for where files may lie in it.
         svd: SVD-XT elsewhere: a diffusers folder or ``svd_xt*.safetensors``.
         dtype: of the weights.
         operations: namespace of the layers of the four DICE-Talk networks.
         attention: attention function of the UNet and the emotion model.
         config: sizes; a converted file brings its own.
+        shared: folders that are searched after `folder` for what several programs use.
+        hooks: reports the stage `load` in networks.
 
     Raises:
         CheckpointError: files are missing (all are named), or one is damaged, hostile or of another network.
+        Cancelled: the caller asked to stop.
     """
-    found = find_files(folder, svd)
+    found = find_files(folder, svd, shared)
     if found.missing:
         raise CheckpointError(_missing(found))
     with explained(files.PACKED):
         parts, config = dice_parts(found, config, operations, attention)
     loaded = {}
-    for part in (*parts, *other_parts(found, config)):
+    parts = (*parts, *other_parts(found, config))
+    for done, part in enumerate(parts, start=1):
+        hooks.check()
         with explained(part.file):
             network = part.build()
             tensors = part.read(list(network.state_dict()))
             weights_dtype = torch.float32 if part.full_precision else dtype
             loaded[part.field] = fill(part.path, network, tensors, weights_dtype, part.may_lack)
+        hooks.report("load", done, len(parts))
+    embedder, reader = found.paths.get(files.EMBEDDER), found.paths.get(files.READER)
     return DiceModel(
-        **loaded,
+        **{"flownet": None} | loaded,
+        embedder=load_embedder(embedder) if embedder else None,
+        expression_reader=load_expression_reader(reader) if reader else None,
         priors={emotion: _read_prior(found.paths[file]) for emotion, file in files.PRIORS.items()},
         detector_path=found.paths.get(files.DETECTOR),
         config=config,
@@ -108,13 +129,13 @@ def load_model(
 
 
 def _read_prior(path: Path) -> EmotionPrior:
-    """Read a released prior.
+    """Read a prior of the model.
 
     Raises:
         CheckpointError: it is damaged.
     """
     try:
-        return read_prior_npy(path)
+        return load_prior(path)
     except EmotionError as error:
         raise CheckpointError(str(error)) from error
 

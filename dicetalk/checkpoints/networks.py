@@ -19,6 +19,7 @@ from dicetalk.config import ImageEncoderConfig, ModelConfig, VAEConfig
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.unet import UNet
 from dicetalk.emotion.model import EmotionModel
+from dicetalk.norms import regroup
 from dicetalk.video.rife import FlowNet
 
 
@@ -76,26 +77,27 @@ def dice_network(network: DiceNetwork, config: ModelConfig, operations: ModuleTy
         return network.build(config, operations, attention)
 
 
-def vae(config: VAEConfig) -> nn.Module:
-    """diffusers' ``AutoencoderKLTemporalDecoder``."""
+def vae(config: VAEConfig, device: str = "meta") -> nn.Module:
+    """diffusers' ``AutoencoderKLTemporalDecoder``; on another device than meta with random weights."""
     from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
 
-    with torch.device("meta"):
-        return AutoencoderKLTemporalDecoder(
+    with torch.device(device):
+        network = AutoencoderKLTemporalDecoder(
             down_block_types=("DownEncoderBlock2D",) * len(config.block_out_channels),
             block_out_channels=config.block_out_channels,
             layers_per_block=config.layers_per_block,
             latent_channels=config.latent_channels,
             scaling_factor=config.scaling_factor,
         )
+    return regroup(network, config.norm_groups)
 
 
-def image_encoder(config: ImageEncoderConfig) -> nn.Module:
-    """transformers' ``CLIPVisionModelWithProjection``."""
+def image_encoder(config: ImageEncoderConfig, device: str = "meta") -> nn.Module:
+    """transformers' ``CLIPVisionModelWithProjection``; `device` as for :func:`vae`."""
     from transformers.models.clip.configuration_clip import CLIPVisionConfig
     from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
-    with torch.device("meta"):
+    with torch.device(device):
         network = CLIPVisionModelWithProjection(CLIPVisionConfig(**vars(config)))
     # The constructor counts the positions; on the meta device nobody counts, and no file holds them.
     embeddings = network.vision_model.embeddings
@@ -104,10 +106,10 @@ def image_encoder(config: ImageEncoderConfig) -> nn.Module:
     return network
 
 
-def whisper_encoder(sizes: dict[str, Any]) -> nn.Module:
-    """transformers' ``WhisperEncoder``; `sizes` as in :class:`transformers.WhisperConfig`."""
+def whisper_encoder(sizes: dict[str, Any], device: str = "meta") -> nn.Module:
+    """transformers' ``WhisperEncoder``; `sizes` as in its ``WhisperConfig``, `device` as for :func:`vae`."""
     from transformers.models.whisper.configuration_whisper import WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-    with torch.device("meta"):
+    with torch.device(device):
         return WhisperEncoder(WhisperConfig(**sizes))

@@ -15,6 +15,7 @@ from dicetalk.denoise.context import AttentionContext, KeyValues
 from dicetalk.denoise.embedding import TimestepEmbedding, sinusoidal
 from dicetalk.denoise.resnet import SpatioTemporalResBlock
 from dicetalk.denoise.transformer import SpatioTemporalTransformer
+from dicetalk.norms import regroup
 
 ADDED_IDS = 3  # frames per second, motion bucket, expression motion bucket
 
@@ -81,6 +82,7 @@ class UNet(nn.Module):
         self.conv_norm_out = operations.GroupNorm(32, first, eps=1e-5)
         self.conv_out = operations.Conv2d(first, config.out_channels, 3, padding=1)
 
+        regroup(self, config.norm_groups)
         self._cross_attentions = [m for m in self.modules() if isinstance(m, CrossAttention)]
         for layer, module in enumerate(self._cross_attentions):
             module.layer = layer

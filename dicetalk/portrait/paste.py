@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from dicetalk.errors import PortraitError, SettingError
 from dicetalk.portrait.prepare import Portrait
@@ -18,6 +19,8 @@ MAX_SHIFT = 0.25
 FLAT = 0.03
 STILL_SHARE = 0.1
 PART_BYTES = 256 << 20
+# Upscalers round to whole pixels; a frame that was cut differs by more.
+MAX_STRETCH = 0.02
 
 
 class ColourMatch:
@@ -41,15 +44,16 @@ class ColourMatch:
         self.measured: torch.Tensor | None = None
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
-        """Match the next frames of the clip, ``(n, 3, h, w)`` in 0..1 on the CPU.
+        """Match the next frames of the clip, ``(n, 3, h, w)`` in 0..1 on the CPU, in any size.
 
         Raises:
-            PortraitError: the frames do not have the size of the portrait's image.
+            PortraitError: the frames do not have the shape of the portrait's image.
         """
         _check_frames(frames, self.size)
         target_mean, target_contrast = self.target
         matched = torch.empty_like(frames, dtype=torch.float32)
-        for index, measured in enumerate(self._measure(frames)):
+        small = F.interpolate(frames.float(), self.size[1:], mode="area") if frames.shape[1:] != self.size else frames
+        for index, measured in enumerate(self._measure(small)):
             mean, contrast = self._smooth(measured)
             gain = ((target_contrast + FLAT) / (contrast + FLAT)).clamp(1 / MAX_GAIN, MAX_GAIN)
             shift = (target_mean - mean).clamp(-MAX_SHIFT, MAX_SHIFT)
@@ -90,12 +94,12 @@ class PasteBack:
         self.alpha = torch.from_numpy(crop_weight(portrait.crop, *portrait.source.shape[1::-1], feather))
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
-        """Paste frames ``(n, 3, h, w)`` in 0..1 on the CPU into the picture: ``(n, 3, H, W)``.
+        """Paste frames ``(n, 3, h, w)`` in 0..1 on the CPU, upscaled or not, into the picture: ``(n, 3, H, W)``.
 
         All full pictures are in memory at once; :meth:`stream` keeps that bounded.
 
         Raises:
-            PortraitError: the frames do not have the size of the portrait's image.
+            PortraitError: the frames do not have the shape of the portrait's image.
         """
         _check_frames(frames, tuple(self.portrait.image.shape))
         x0, y0, x1, y1 = self.portrait.crop
@@ -138,8 +142,11 @@ def _resize(frame: torch.Tensor, width: int, height: int) -> torch.Tensor:
 
 
 def _check_frames(frames: torch.Tensor, size: tuple[int, ...]) -> None:
-    if frames.ndim != 4 or tuple(frames.shape[1:]) != size:
+    """Frames may have been upscaled on the way, but not cut or stretched."""
+    channels, height, width = size
+    fits = frames.ndim == 4 and frames.shape[1] == channels
+    if not fits or abs(frames.shape[3] / frames.shape[2] * height / width - 1) > MAX_STRETCH:
         raise PortraitError(
-            f"Frames of shape {tuple(frames.shape)} do not belong to this portrait: expected (frames, {size[0]}, "
-            f"{size[1]}, {size[2]})."
+            f"Frames of shape {tuple(frames.shape)} do not belong to this portrait: expected (frames, {channels}, "
+            f"{height}, {width}), or the same scaled."
         )

@@ -60,6 +60,7 @@ def prepare_portrait(
     short_side: int = 512,
     mask_scale: float = 1.1,
     clip_size: int = 224,
+    margin: float = CROP_EXPAND,
 ) -> Portrait:
     """Find the face and make the network's inputs.
 
@@ -73,13 +74,14 @@ def prepare_portrait(
         short_side: of the network's picture; a multiple of 64 from 64 to 2048.
         mask_scale: size of the mask relative to the face box.
         clip_size: side of the image encoder's picture.
+        margin: what `crop` takes on each side of the face box, as a part of the box; 0 to 3.
 
     Raises:
         NoFaceError: no face was found.
         PortraitError: there is no face of that number, or the box is empty, outside the picture or too small.
         SettingError: a number is out of range, or two choices exclude each other.
     """
-    _check_settings(face_index, box, whole_picture, crop, short_side, mask_scale, clip_size)
+    _check_settings(face_index, box, whole_picture, crop, short_side, mask_scale, clip_size, margin)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise PortraitError(
             f"The picture is {picture.dtype} of shape {picture.shape}, not uint8 (H, W, 3). Read it with read_picture."
@@ -91,7 +93,7 @@ def prepare_portrait(
     elif not whole_picture:
         face = choose_face((detector or CenterFace()).detect(picture), face_index)
 
-    region = crop_region(face, width, height) if crop else (0, 0, width, height)
+    region = crop_region(face, width, height, margin) if crop else (0, 0, width, height)
     x0, y0, x1, y1 = region
     if min(x1 - x0, y1 - y0) < MIN_CROP:
         raise PortraitError(
@@ -189,6 +191,7 @@ def _check_settings(
     short_side: int,
     mask_scale: float,
     clip_size: int,
+    margin: float,
 ) -> None:
     if whole_picture and (box is not None or crop or face_index is not None):
         raise SettingError("whole_picture uses no face: leave out box, crop and face_index, or give up whole_picture.")
@@ -200,3 +203,5 @@ def _check_settings(
         raise SettingError(f"mask_scale is {mask_scale}: give a number from 0.1 to 10.")
     if clip_size not in range(1, 2048 + 1):
         raise SettingError(f"clip_size is {clip_size}: give a whole number from 1 to 2048.")
+    if not 0 <= margin <= 3:
+        raise SettingError(f"margin is {margin}: give a part of the face box from 0 to 3.")

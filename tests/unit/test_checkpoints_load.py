@@ -23,7 +23,8 @@ from dicetalk.checkpoints.files import find_files
 from dicetalk.checkpoints.load import DiceModel, load_model
 from dicetalk.config import FULL
 from dicetalk.emotion.prior import PRESET_NAMES
-from dicetalk.errors import CheckpointError
+from dicetalk.errors import Cancelled, CheckpointError
+from dicetalk.hooks import Hooks
 
 NETWORKS = ("unet", "audio_projection", "emotion_model", "pose_guider", "vae", "image_encoder", "whisper", "flownet")
 FLOAT32 = ("whisper", "flownet")
@@ -180,7 +181,7 @@ def test_missing_files_are_named_all_at_once(tmp_path: Path) -> None:
     for file in files.MODEL_FILES:
         named = (file in files.PRIORS.values() and file.name != "emotion/sad.npy") or file.optional
         assert (file.name in message) != named, file.name
-    for word in ("10 files", "huggingface.co/EEEELY/DICE-Talk", "openai/whisper-tiny", "licence", "doctor", "download"):
+    for word in ("9 files", "huggingface.co/EEEELY/DICE-Talk", "openai/whisper-tiny", "licence", "doctor", "download"):
         assert word in message
 
 
@@ -349,3 +350,33 @@ def anonymous_memory() -> int:
     """Bytes that belong to this process and to no file (Linux)."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["RssAnon"].split()[0]) << 10
+
+
+def test_a_file_says_which_networks_are_meant(folder: Path) -> None:
+    for name in ("dicetalk-a.safetensors", "dicetalk-b.safetensors"):
+        (folder / name).touch()
+    assert find_files(folder).paths[files.PACKED] == folder / "dicetalk-a.safetensors"
+    assert find_files(folder / "dicetalk-b.safetensors").paths[files.PACKED] == folder / "dicetalk-b.safetensors"
+    released = find_files(folder / "unet.pth")
+    assert files.PACKED not in released.paths and released.paths[files.UNET] == folder / "unet.pth"
+    assert not released.missing
+
+
+def test_shared_folders_lend_all_but_the_networks_of_dice_talk(folder: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for file in files.DICE_FILES:
+        (folder / file.name).rename(own / file.name)
+    found = find_files(own, shared=[tmp_path / "absent", folder])
+    assert not found.missing
+    assert found.paths[files.WHISPER].is_relative_to(folder) and found.paths[files.UNET].is_relative_to(own)
+    (own / files.UNET.name).rename(folder / files.UNET.name)
+    assert find_files(own, shared=[folder]).missing == (files.UNET,)
+
+
+def test_loading_reports_and_can_be_stopped(released: Path) -> None:
+    heard = []
+    load(released, hooks=Hooks(progress=lambda stage, done, total, preview: heard.append((stage, done, total))))
+    assert heard[0][:2] == ("load", 1) and heard[-1][1] == heard[-1][2] == len(heard)
+    with pytest.raises(Cancelled):
+        load(released, hooks=Hooks(cancelled=lambda: len(heard) > 3))

@@ -158,10 +158,19 @@ def test_the_correction_is_bounded(portrait: Portrait) -> None:
 
 def test_frames_of_another_portrait(portrait: Portrait) -> None:
     for tool in (ColourMatch(portrait), PasteBack(portrait)):
-        with pytest.raises(PortraitError, match=r"\(1, 3, 64, 64\).*\(frames, 3, 128, 128\)"):
-            tool(torch.zeros(1, 3, 64, 64))
+        with pytest.raises(PortraitError, match=r"\(1, 3, 64, 128\).*\(frames, 3, 128, 128\)"):
+            tool(torch.zeros(1, 3, 64, 128))
         with pytest.raises(PortraitError):
             tool(torch.zeros(3, 128, 128))
+
+
+def test_upscaled_frames_are_matched_and_pasted_like_the_frames_themselves(portrait: Portrait) -> None:
+    frames = ((portrait.image[None] + 1) / 2 * 0.8).clamp(0, 1)
+    upscaled = torch.nn.functional.interpolate(frames, scale_factor=2, mode="nearest")
+    assert torch.allclose(ColourMatch(portrait)(upscaled)[..., ::2, ::2], ColourMatch(portrait)(frames), atol=1e-5)
+    pasted = [PasteBack(portrait)(these) for these in (frames, upscaled)]
+    assert pasted[0].shape == pasted[1].shape
+    assert (pasted[0] - pasted[1]).abs().mean() < 0.02
 
 
 def test_the_feather_is_as_wide_as_asked() -> None:

@@ -192,3 +192,16 @@ def test_pixels_of_another_kind() -> None:
         prepare_portrait(np.zeros((64, 64, 3), np.float32), whole_picture=True)
     with pytest.raises(PortraitError, match=r"\(64, 64\)"):
         prepare_portrait(np.zeros((64, 64), np.uint8), whole_picture=True)
+
+
+def test_the_margin_widens_the_crop() -> None:
+    picture = np.full((300, 300, 3), 128, np.uint8)
+    box = (120.0, 110.0, 60.0, 60.0)
+    sides = []
+    for margin in (0.0, 0.5, 1.0):
+        x0, y0, x1, y1 = prepare_portrait(picture, box=box, crop=True, short_side=64, margin=margin).crop
+        assert x1 - x0 == y1 - y0
+        sides.append(x1 - x0)
+    assert sides == [60, 120, 180]
+    with pytest.raises(SettingError, match="margin"):
+        prepare_portrait(picture, box=box, crop=True, margin=-0.1)

@@ -1,0 +1,73 @@
+"""What the sampler says it needs is what it needs."""
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from dicetalk.config import UNetConfig
+from dicetalk.denoise.context import AdapterContext, AttentionContext, mask_pyramid
+from dicetalk.denoise.memory import sampling_bytes
+from dicetalk.denoise.unet import UNet
+from dicetalk.settings import SamplerSettings
+
+SIZE = 16
+FRAMES = 6
+
+
+def peak_bytes(unet: UNet, branches: int) -> int:
+    """Most bytes that lived at once in a pass, its inputs left out."""
+    context_dim = unet.config.cross_attention_dim
+    clip_values = unet.project_clip(torch.randn(2, 1, context_dim))
+    key_values = [unet.project_adapter(i, torch.randn(2, 4, context_dim)) for i in range(2)]
+    mask = mask_pyramid(torch.ones(1, 1, 8 * SIZE, 8 * SIZE), (SIZE, SIZE), len(unet.config.block_out_channels))
+    index = torch.zeros(branches, FRAMES, dtype=torch.long)
+    adapters = tuple(AdapterContext(these, index, 1.0, mask) for these in key_values)
+    context = AttentionContext(clip_values, index, adapters)
+    sample = torch.randn(branches, FRAMES, unet.config.in_channels, SIZE, SIZE)
+    pose = torch.randn(1, unet.config.block_out_channels[0], SIZE, SIZE)
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        unet(sample, torch.tensor(1.0), torch.randn(branches, 3), context, pose)
+    living = peak = 0
+    for event in profiled.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            living += event.nbytes()
+            peak = max(peak, living)
+    return peak
+
+
+@pytest.mark.parametrize(("batched", "branches"), [(True, 3), (False, 1)])
+def test_the_bound_holds_and_is_not_far_off(batched: bool, branches: int) -> None:
+    torch.manual_seed(0)
+    unet = UNet(
+        UNetConfig(
+            block_out_channels=(32, 64, 128, 128),
+            num_attention_heads=(2, 4, 8, 8),
+            cross_attention_dim=32,
+            addition_time_embed_dim=16,
+        )
+    )
+    unet.requires_grad_(False)
+    settings = SamplerSettings(window=FRAMES, batched_guidance=batched, key_value_budget=0)
+    bound = sampling_bytes(unet, settings, 100, (SIZE, SIZE), [(10, 4), (2, 4)], torch.float32)
+    peak = peak_bytes(unet, branches)
+    assert 0.7 * bound < peak < bound
+
+
+def test_the_budget_bounds_projected_tokens_and_a_short_clip_needs_less() -> None:
+    unet = UNet(
+        UNetConfig(
+            block_out_channels=(32, 64),
+            num_attention_heads=(2, 4),
+            layers_per_block=1,
+            cross_attention_dim=32,
+            addition_time_embed_dim=16,
+        )
+    )
+
+    def needed(frames: int, rows: int, **settings: int) -> int:
+        return sampling_bytes(unet, SamplerSettings(**settings), frames, (8, 8), [(rows, 4)], torch.float16)
+
+    assert needed(10, 0) < needed(25, 0) == needed(1000, 0)
+    one_row = needed(25, 1) - needed(25, 0)
+    assert one_row == 4 * 2 * unet.key_value_channels * 2
+    assert needed(25, 1000, key_value_budget=10 * one_row) == needed(25, 10)
