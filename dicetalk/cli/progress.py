@@ -19,6 +19,13 @@ _TITLES = {
     "download": "Fetching MB",
     "prepare": "Preparing clips",
     "train": "Training steps",
+    "draw": "Drawing faces",
+    "judges": "Training judges",
+    "clips": "Making clips",
+    "priors": "Embedding clips",
+    "demo": "Making videos",
+    "voice": "Measuring voice",
+    "voice classes": "Hearing emotions",
 }
 _FORMAT = "{desc} {percentage:3.0f}% {bar} {n_fmt}/{total_fmt} [{elapsed}, {remaining} left]"
 

@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -21,6 +22,13 @@ EASINGS: dict[str, Callable[[float], float]] = {
     "hold": lambda t: 0.0,
 }
 """How far the way to the next keyframe is done after the fraction t of the time, both 0 to 1."""
+
+
+class Gaussians(NamedTuple):
+    """Emotion priors of T moments: means `mu` ``(T, 256)`` and standard deviations `sigma` ``(T, 256)`` or none."""
+
+    mu: torch.Tensor
+    sigma: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class EmotionTrack:
     """An emotion for every moment: keyframes, interpolated between and held before the first and after the last.
 
     Mixing is linear, so that priors between keyframes are exactly the priors of weights between the keyframes' weights.
+    Variances move as the means do. The spread of a track is known if every keyframe's is.
 
     Args:
         keyframes: at least one, in order of time.
@@ -88,6 +97,33 @@ class EmotionTrack:
             raise EmotionError(f"An emotion curve's fps is {fps:g}; expected a positive number, as {MODEL_FPS}.")
         return cls(tuple(Keyframe(i / fps, prior) for i, prior in enumerate(priors)))
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether one keyframe holds throughout."""
+        return len(self.keyframes) == 1
+
+    @property
+    def end(self) -> float:
+        """The time of the last keyframe in seconds; nothing changes after it."""
+        return self.keyframes[-1].seconds
+
+    def at(self, seconds: Sequence[float]) -> Gaussians:
+        """The priors at any moments, one row for each."""
+        times = [keyframe.seconds for keyframe in self.keyframes]
+        blends = [self._blend(moment, times, range(len(times))) for moment in seconds]
+        start, end, done = (list(column) for column in zip(*blends, strict=True))
+        way = torch.tensor(done, dtype=torch.float32)[:, None]
+
+        def between(values: list[torch.Tensor]) -> torch.Tensor:
+            rows = torch.stack(values)
+            return rows[start].lerp(rows[end], way)
+
+        priors = [keyframe.prior for keyframe in self.keyframes]
+        if any(prior.sigma is None for prior in priors):
+            return Gaussians(between([prior.mu for prior in priors]), None)
+        variance = between([prior.sigma.square() for prior in priors])
+        return Gaussians(between([prior.mu for prior in priors]), variance.sqrt())
+
     def priors(self, frames: int, fps: float = MODEL_FPS) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean prior of every frame, each distinct one once, so that its tokens need computing only once.
 
@@ -112,7 +148,7 @@ class EmotionTrack:
         first: dict[bytes, int] = {}
         return [first.setdefault(keyframe.prior.mu.numpy().tobytes(), i) for i, keyframe in enumerate(self.keyframes)]
 
-    def _blend(self, seconds: float, times: list[float], same: list[int]) -> tuple[int, int, float]:
+    def _blend(self, seconds: float, times: list[float], same: Sequence[int]) -> tuple[int, int, float]:
         """The keyframes that `seconds` lies between and how far on the way it is; equal priors give equal tuples."""
         i = max(bisect.bisect_right(times, seconds) - 1, 0)
         start = same[i]

@@ -1,13 +1,16 @@
-"""Emotion tracks as JSON.
+"""Emotions and emotion tracks as JSON.
+
+A mix: ``{"weights": {"happy": 0.8, "sad": 0.2}, "intensity": 1}``; `intensity` (1) may be left out.
 
 Keyframes: ``{"keyframes": [{"time": 0, "emotion": "happy", "intensity": 0.8, "easing": "smooth"}, ...]}``; time in
-seconds, `intensity` (1) and `easing` ("linear") may be left out. A curve: ``{"values": [{"happy": 0.5}, ...], "fps":
-12.5}``; `fps` may be left out. An emotion is written as on the command line ("happy:0.5+sad:0.3") or as a table of
-weights.
+seconds, `intensity` (1) and `easing` ("linear") may be left out; `weights` is another name of `emotion`. A curve:
+``{"values": [{"happy": 0.5}, ...], "fps": 12.5}``; `fps` may be left out. An emotion is written as on the command line
+("happy:0.5+sad:0.3") or as a table of weights.
 """
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,14 @@ from dicetalk.errors import EmotionError
 MAX_FILE_BYTES = 8 << 20
 MAX_ENTRIES = 100_000
 """More than an hour at 25 fps."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Weights of emotions by name, and the intensity of all; :func:`dicetalk.emotion.mix.mix` knows their ranges."""
+
+    weights: Mapping[str, float]
+    intensity: float = 1.0
 
 
 def read_track(path: Path | str, priors: Mapping[str, EmotionPrior]) -> EmotionTrack:
@@ -36,12 +47,33 @@ def read_track(path: Path | str, priors: Mapping[str, EmotionPrior]) -> EmotionT
     if len(content) > MAX_FILE_BYTES:
         raise EmotionError(f"{path}: the emotion track is larger than {MAX_FILE_BYTES >> 20} MB.")
     try:
-        value = json.loads(content, object_pairs_hook=_table, parse_constant=_no_constant)
-        return parse_track(value, priors)
-    except (ValueError, RecursionError) as error:
-        raise EmotionError(f"{path} is not JSON: {error}.") from error
+        return track_from_json(content, priors)
     except EmotionError as error:
         raise EmotionError(f"{path}: {error}") from error
+
+
+def track_from_json(content: str | bytes, priors: Mapping[str, EmotionPrior]) -> EmotionTrack:
+    """Build an emotion track from JSON text; see the module's text for its form.
+
+    Raises:
+        EmotionError: `content` is not such a track; the message names the entry.
+    """
+    return parse_track(_parsed(content), priors)
+
+
+def mix_from_json(content: str | bytes) -> Mix:
+    """Read a mix from JSON text; see the module's text for its form.
+
+    Raises:
+        EmotionError: `content` is not such a mix; the message names the entry.
+    """
+    value = _parsed(content)
+    if not isinstance(value, dict) or "weights" not in value:
+        raise EmotionError(
+            f'A mix of emotions is a table as {{"weights": {{"happy": 0.8}}, "intensity": 1.0}}, not {_short(value)}.'
+        )
+    _known(value, {"weights", "intensity"}, "The mix of emotions")
+    return Mix(_weights(value["weights"]), _number(value.get("intensity", 1.0), "'intensity'"))
 
 
 def parse_track(value: Any, priors: Mapping[str, EmotionPrior]) -> EmotionTrack:
@@ -72,14 +104,18 @@ def parse_track(value: Any, priors: Mapping[str, EmotionPrior]) -> EmotionTrack:
 def _keyframe(entry: Any, priors: Mapping[str, EmotionPrior]) -> Keyframe:
     if not isinstance(entry, dict):
         raise EmotionError(f"expected a table with 'time' and 'emotion', got {_short(entry)}.")
-    _known(entry, {"time", "emotion", "intensity", "easing"}, "A keyframe")
-    for name in ("time", "emotion"):
-        if name not in entry:
-            raise EmotionError(f"{name!r} is missing.")
+    _known(entry, {"time", "emotion", "weights", "intensity", "easing"}, "A keyframe")
+    if "time" not in entry:
+        raise EmotionError("'time' is missing.")
+    if "emotion" in entry and "weights" in entry:
+        raise EmotionError("'emotion' and 'weights' are two names of one entry. Give one of them.")
+    if "emotion" not in entry and "weights" not in entry:
+        raise EmotionError("'emotion' is missing.")
     easing = entry.get("easing", "linear")
     if not isinstance(easing, str):
         raise EmotionError(f"'easing': expected a name, got {_short(easing)}.")
-    prior = _mixed(entry["emotion"], priors, _number(entry.get("intensity", 1.0), "'intensity'"))
+    emotion = entry["emotion"] if "emotion" in entry else entry["weights"]
+    prior = _mixed(emotion, priors, _number(entry.get("intensity", 1.0), "'intensity'"))
     return Keyframe(_number(entry["time"], "'time'"), prior, easing)
 
 
@@ -88,13 +124,22 @@ def _value(entry: Any, priors: Mapping[str, EmotionPrior]) -> EmotionPrior:
 
 
 def _mixed(emotion: Any, priors: Mapping[str, EmotionPrior], intensity: float) -> EmotionPrior:
+    return mix(_weights(emotion), priors, intensity)
+
+
+def _weights(emotion: Any) -> dict[str, float]:
     if isinstance(emotion, str):
-        weights = parse_emotion(emotion)
-    elif isinstance(emotion, dict):
-        weights = {name: _number(weight, f"the weight of {name!r}") for name, weight in emotion.items()}
-    else:
-        raise EmotionError(f"expected an emotion as text or as a table of weights, got {_short(emotion)}.")
-    return mix(weights, priors, intensity)
+        return parse_emotion(emotion)
+    if isinstance(emotion, dict):
+        return {name: _number(weight, f"the weight of {name!r}") for name, weight in emotion.items()}
+    raise EmotionError(f"expected an emotion as text or as a table of weights, got {_short(emotion)}.")
+
+
+def _parsed(content: str | bytes) -> Any:
+    try:
+        return json.loads(content, object_pairs_hook=_table, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise EmotionError(f"this is not JSON: {error}.") from error
 
 
 def _number(value: Any, what: str) -> float:

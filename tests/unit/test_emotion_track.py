@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dicetalk.emotion.mix import MAX_WEIGHT, find_prior, mix, parse_emotion
 from dicetalk.emotion.prior import ALIASES, PRESET_NAMES, EmotionPrior
 from dicetalk.emotion.track import EASINGS, EmotionTrack, Keyframe
-from dicetalk.emotion.track_file import MAX_FILE_BYTES, parse_track, read_track
+from dicetalk.emotion.track_file import MAX_FILE_BYTES, mix_from_json, parse_track, read_track, track_from_json
 from dicetalk.errors import EmotionError
 
 
@@ -315,3 +315,38 @@ def test_files_that_are_no_track(tmp_path: Path, content: bytes) -> None:
 def test_missing_track_file(tmp_path: Path) -> None:
     with pytest.raises(EmotionError, match=r"none\.json"):
         read_track(tmp_path / "none.json", PRIORS)
+
+
+def test_weights_are_another_name_of_emotion() -> None:
+    text = '{"keyframes": [{"time": 0.0, "%s": {"happy": 0.8}, "intensity": 1.0, "easing": "smooth"}]}'
+    first, second = (track_from_json(text % name, PRIORS).keyframes[0] for name in ("weights", "emotion"))
+    assert torch.equal(first.prior.mu, second.prior.mu) and first.easing == "smooth"
+    with pytest.raises(EmotionError, match=r"keyframes\[0\].*two names"):
+        parse_track({"keyframes": [{"time": 0, "emotion": "happy", "weights": {"sad": 1}}]}, PRIORS)
+
+
+def test_a_mix_from_json() -> None:
+    read = mix_from_json('{"weights": {"happy": 0.5, "sad": 1}, "intensity": 1.5}')
+    assert read.weights == {"happy": 0.5, "sad": 1.0} and read.intensity == 1.5
+    assert mix_from_json(b'{"weights": "happy:0.5+fear"}').weights == {"happy": 0.5, "fear": 1.0}
+    assert mix_from_json('{"weights": {}}').intensity == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("happy", "not JSON"),
+        ("{" * 5000, "not JSON"),
+        ("[]", "A mix of emotions is a table"),
+        ('{"intensity": 1}', "A mix of emotions is a table"),
+        ('{"weights": {"happy": 1}, "mood": 2}', "mood"),
+        ('{"weights": {"happy": 1, "happy": 2}}', "twice"),
+        ('{"weights": {"happy": NaN}}', "NaN"),
+        ('{"weights": [1]}', "expected an emotion"),
+        ('{"weights": {"happy": null}}', "number"),
+        ('{"weights": {}, "intensity": "much"}', "intensity"),
+    ],
+)
+def test_text_that_is_no_mix(text: str, message: str) -> None:
+    with pytest.raises(EmotionError, match=message):
+        mix_from_json(text)

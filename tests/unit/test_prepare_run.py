@@ -25,6 +25,7 @@ from small_films import (
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.cli import prepare as command
 from dicetalk.config import FULL
+from dicetalk.emotion.blendshapes import MediaPipeBlendshapes
 from dicetalk.errors import (
     Cancelled,
     CheckpointError,
@@ -34,7 +35,6 @@ from dicetalk.errors import (
 )
 from dicetalk.hooks import Hooks
 from dicetalk.train.clip_record import DatasetError
-from dicetalk.train.prepare.blendshapes import MediaPipeBlendshapes
 from dicetalk.train.prepare.datasets import find_videos
 from dicetalk.train.prepare.drawn import DrawnMaker, plan_sources
 from dicetalk.train.prepare.run import prepare_shards
@@ -264,7 +264,7 @@ def options(tmp_path: Path, **changes) -> argparse.Namespace:
 def test_the_command(
     data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(command, "_ears", lambda _: listen)
+    monkeypatch.setattr(command, "open_ears", lambda *_: listen)
     monkeypatch.setattr(command, "CenterFace", BrightSquare)
     assert command.prepare(options(tmp_path, dataset=str(data_set))) == 0
     assert "5 clips made, 0 were there, 6 videos skipped" in capsys.readouterr().out

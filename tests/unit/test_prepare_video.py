@@ -16,11 +16,11 @@ from dicetalk.errors import (
     SpeechError,
     VideoError,
 )
+from dicetalk.film import frames_between, measure, speech_parts
 from dicetalk.portrait.faces import FaceBox
 from dicetalk.train.prepare.clip import MAX_FRAMES, part_lengths
 from dicetalk.train.prepare.crop import box_in, region_of, track_face, unite
 from dicetalk.train.prepare.datasets import SkippedVideo, SourceVideo
-from dicetalk.train.prepare.film import frames_between, measure, speech_parts
 
 
 def test_25_fps_give_every_second_picture(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ class SourcePlan:
     split: str
 
 
-def plan_sources(split: str, count: int, seed: int = 0) -> list[SourcePlan]:
-    """The first `count` clips of a split's plan.
+def plan_sources(split: str, count: int, seed: int = 0, people: int | None = None) -> list[SourcePlan]:
+    """The first `count` clips of a split's plan, of so many `people` as :func:`dicetalk.train.clips.plan_clips` says.
 
     Raises:
         DatasetError: `split` is neither ``train`` nor ``test``.
@@ -36,7 +36,7 @@ def plan_sources(split: str, count: int, seed: int = 0) -> list[SourcePlan]:
         raise DatasetError(f"Procedural clips are {split!r}: give train or test in place of a data set's folder.")
     if count < 1:
         raise SettingError(f"The number of clips is {count}: give 1 or more.")
-    plans = itertools.islice(plan_clips(split, seed), count)
+    plans = itertools.islice(plan_clips(split, seed, people), count)
     return [SourcePlan(f"drawn-{split}-{seed}-{number:07}", plan, split) for number, plan in enumerate(plans)]
 
 

@@ -8,13 +8,13 @@ import numpy as np
 
 from dicetalk.audio.speech import SAMPLES_PER_FRAME
 from dicetalk.errors import DiceTalkError, VideoError
+from dicetalk.film import Span, frames_between, measure, speech_parts
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.portrait.faces import FaceBox, FaceDetector
 from dicetalk.settings import FPS
 from dicetalk.train.prepare import clip as clips
 from dicetalk.train.prepare.crop import LOOK_EVERY, box_in, cut_out, region_of, track_face, unite
 from dicetalk.train.prepare.datasets import SkippedVideo, SourceVideo
-from dicetalk.train.prepare.film import Span, frames_between, measure, speech_parts
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """Expression coefficients of real faces: MediaPipe's 52 blendshapes."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from dicetalk.emotion.face_crop import FaceCrop
 from dicetalk.errors import CheckpointError, NoFaceError, SettingError
 
 BLENDSHAPES = 52
@@ -64,16 +66,40 @@ class MediaPipeBlendshapes:
         Raises:
             NoFaceError: the face is found in less than half of the frames.
         """
-        found = {}
-        for number, crop in enumerate(crops):
+        seen = self.read(crops)
+        found = np.flatnonzero(np.isfinite(seen[:, 0]))
+        if not len(found) or len(found) < MIN_SHARE * len(crops):
+            raise NoFaceError(f"MediaPipe found a face in {len(found)} of {len(crops)} frames only.")
+        everywhere = [np.interp(np.arange(len(crops)), found, curve) for curve in seen[found].T]
+        return np.stack(everywhere, axis=1).astype(np.float32)
+
+    def read(self, crops: np.ndarray) -> np.ndarray:
+        """Blendshapes as above, NaN in frames without a face."""
+        rows = np.full((len(crops), BLENDSHAPES), np.nan, np.float32)
+        for row, crop in zip(rows, crops, strict=True):
             faces = self._landmarker.detect(self._image(np.ascontiguousarray(crop))).face_blendshapes
             if faces:
-                found[number] = [shape.score for shape in faces[0]]
-        if not found or len(found) < MIN_SHARE * len(crops):
-            raise NoFaceError(f"MediaPipe found a face in {len(found)} of {len(crops)} frames only.")
-        known = np.array(list(found.values()), np.float32)
-        everywhere = [np.interp(np.arange(len(crops)), list(found), curve) for curve in known.T]
-        return np.stack(everywhere, axis=1).astype(np.float32)
+                row[:] = [shape.score for shape in faces[0]]
+        return rows
+
+
+@dataclass(frozen=True)
+class BlendshapeReader:
+    """Reads faces with :class:`MediaPipeBlendshapes`; see :class:`dicetalk.emotion.watch.FaceReader`.
+
+    MediaPipe looks for the face itself, so it is given some of its surroundings.
+    """
+
+    blendshapes: MediaPipeBlendshapes
+
+    @property
+    def crop(self) -> FaceCrop:
+        """How faces are cut out."""
+        return FaceCrop(256, 0.5)
+
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        """Blendshapes ``(N, 52)`` of crops, uint8 RGB ``(N, 256, 256, 3)``; NaN where MediaPipe sees no face."""
+        return self.blendshapes.read(crops)
 
 
 def _mediapipe() -> Any:

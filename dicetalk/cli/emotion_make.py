@@ -1,0 +1,136 @@
+"""``dicetalk emotion mix``, ``voice`` and ``text``."""
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from dicetalk.audio.speech import load_speech
+from dicetalk.cli.device import choose_device
+from dicetalk.cli.emotion_room import hearing, read_presets, save_track
+from dicetalk.cli.progress import Bars
+from dicetalk.cli.tiny import model_folder
+from dicetalk.emotion.algebra import interpolate, limit, preset_radius, scale, weighted_mix
+from dicetalk.emotion.curve import Curve
+from dicetalk.emotion.given import TEXT_SUFFIXES, Hear, given_emotion, given_file
+from dicetalk.emotion.mix import NEUTRAL
+from dicetalk.emotion.prior import EmotionPrior
+from dicetalk.emotion.recognise.blend import blend, blended_track
+from dicetalk.emotion.text.track import tagged_track
+from dicetalk.emotion.timing import resample, sample, smooth
+from dicetalk.emotion.track import EmotionTrack
+from dicetalk.emotion.voice.classes import load_voice_classifier, voice_scores
+from dicetalk.emotion.voice.features import measure_voice
+from dicetalk.emotion.voice.intensity import IntensityScale, describe_speaker, voice_intensity
+from dicetalk.errors import SettingError
+from dicetalk.hooks import Hooks
+from dicetalk.residency import DeviceResidency
+
+_WEIGHTED = re.compile(r"\s*(\d*\.?\d+)\s*\*(.*)", re.DOTALL)
+
+
+def make_mix(options: argparse.Namespace) -> int:
+    """Mix the emotions of `options`, change the result and save it."""
+    priors = read_presets(model_folder(options.models))
+    with Bars(options.quiet) as bars:
+        listen, hear = hearing(options.audio, bars.hooks)
+
+        def seconds() -> float:
+            return listen().seconds if options.seconds is None else options.seconds
+
+        track = _changed(options, _combined(options, priors, hear, seconds), priors, hear, seconds)
+    save_track(options, track, priors)
+    return 0
+
+
+def make_voice(options: argparse.Namespace) -> int:
+    """Turn the voice that `options` name into a track and save it."""
+    priors = read_presets(model_folder(options.models))
+    with Bars(options.quiet) as bars:
+        _, hear = hearing(options.audio, bars.hooks)
+        make = _heard if options.classifier else _as_strong
+        track = make(options, priors, hear, bars.hooks)
+    save_track(options, track, priors)
+    return 0
+
+
+def make_text(options: argparse.Namespace) -> int:
+    """Turn the text of `options` into a track and save it."""
+    priors = read_presets(model_folder(options.models))
+    with Bars(options.quiet) as bars:
+        _, hear = hearing(options.audio, bars.hooks)
+        if options.text.lower().endswith(TEXT_SUFFIXES):
+            track = given_file(Path(options.text), priors, hear)
+        else:
+            track = tagged_track(options.text, hear(), priors)
+    save_track(options, track, priors)
+    return 0
+
+
+def _combined(
+    options: argparse.Namespace, priors: dict[str, EmotionPrior], hear: Hear, seconds: Callable[[], float]
+) -> EmotionTrack:
+    parts = []
+    for text in options.emotions:
+        weighted = _WEIGHTED.fullmatch(text)
+        weight, emotion = (float(weighted[1]), weighted[2]) if weighted else (1.0, text)
+        parts.append((given_emotion(emotion.strip(), priors, hear), weight))
+    if not options.blend:
+        return weighted_mix(parts, priors[NEUTRAL])
+    if len(parts) != 2 or any(weight != 1 for _, weight in parts):
+        raise SettingError("--blend goes from one emotion to another: give two, without weights.")
+    (start, _), (end, _) = parts
+    return interpolate(start, end, _ramp(options.blend, seconds), priors[NEUTRAL], options.path)
+
+
+def _changed(
+    options: argparse.Namespace,
+    track: EmotionTrack,
+    priors: dict[str, EmotionPrior],
+    hear: Hear,
+    seconds: Callable[[], float],
+) -> EmotionTrack:
+    neutral = priors[NEUTRAL]
+    if options.sample is not None:
+        length = None if options.drift is None else seconds()
+        track = sample(track, options.sample, options.seed, drift_seconds=options.drift, seconds=length)
+    if options.intensity_from_voice:
+        track = scale(track, voice_intensity(hear(), direction=options.intensity_from_voice), neutral)
+    if options.intensity:
+        track = scale(track, _ramp(options.intensity, seconds), neutral)
+    if options.smooth is not None:
+        track = smooth(track, options.smooth)
+    if options.limit is not None:
+        track = limit(track, options.limit * preset_radius(priors), neutral)
+    if options.fps is not None:
+        track = resample(track, options.fps, options.seconds)
+    return track
+
+
+def _as_strong(options: argparse.Namespace, priors: dict[str, EmotionPrior], hear: Hear, hooks: Hooks) -> EmotionTrack:
+    """The emotion of `options`, as strong as the voice."""
+    into = IntensityScale(options.silence, options.ordinary, options.highest, options.smoothing)
+    recordings = [measure_voice(load_speech(path, hooks=hooks).samples, hooks) for path in options.speaker]
+    speaker = describe_speaker(recordings) if recordings else None
+    curve = voice_intensity(hear(), speaker, into, options.direction)
+    return scale(given_emotion(options.emotion, priors, hear), curve, priors[NEUTRAL])
+
+
+def _heard(options: argparse.Namespace, priors: dict[str, EmotionPrior], hear: Hear, hooks: Hooks) -> EmotionTrack:
+    """The emotions that the classifier of `options` hears."""
+    classifier = load_voice_classifier(options.classifier)
+    samples = load_speech(options.audio, hooks=hooks).samples
+    residency = DeviceResidency(choose_device(options.device))
+    scores = voice_scores(samples, classifier, residency=residency, hooks=hooks)
+    return blended_track(blend(scores, priors, options.strength), options.smoothing, options.audio.stem)
+
+
+def _ramp(ends: tuple[float, float], seconds: Callable[[], float]) -> float | Curve:
+    """A number, or a curve from the first to the second over the clip."""
+    first, last = ends
+    if first == last:
+        return first
+    length = seconds()
+    if not length > 0:
+        raise SettingError(f"--seconds {length:g}: give more than 0.")
+    return Curve([0.0, length], [first, last])

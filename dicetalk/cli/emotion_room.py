@@ -1,0 +1,75 @@
+"""What the commands of ``dicetalk emotion`` have in common: a model's presets and bank, speech, and files."""
+
+import argparse
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from dicetalk.audio.speech import Speech, load_speech
+from dicetalk.checkpoints.files import EMOTION_MODEL, PRIORS, find_files
+from dicetalk.checkpoints.parts import dice_parts, explained
+from dicetalk.checkpoints.strict import fill
+from dicetalk.config import FULL
+from dicetalk.emotion.given import Hear
+from dicetalk.emotion.model import EmotionModel
+from dicetalk.emotion.prior import EmotionPrior, load_prior
+from dicetalk.emotion.saved import SavedEmotion, save_emotion
+from dicetalk.emotion.space import space_of
+from dicetalk.emotion.track import EmotionTrack
+from dicetalk.emotion.voice.features import measure_voice
+from dicetalk.errors import CheckpointError, SettingError
+from dicetalk.hooks import Hooks
+
+
+def read_presets(folder: Path) -> dict[str, EmotionPrior]:
+    """The eight presets of a model folder; nothing else of it is needed.
+
+    Raises:
+        CheckpointError: one is missing.
+        EmotionError: one is damaged.
+    """
+    found = find_files(folder)
+    missing = [file.name for file in PRIORS.values() if file not in found.paths]
+    if missing:
+        raise CheckpointError(
+            f"{folder}: the emotion priors {', '.join(missing)} are missing. `dicetalk download` fetches them."
+        )
+    return {emotion: load_prior(found.paths[file]) for emotion, file in PRIORS.items()}
+
+
+def read_emotion_model(folder: Path) -> EmotionModel | None:
+    """The emotion model of a folder in float32, or none if it is not there.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    with explained(EMOTION_MODEL):
+        parts, _ = dice_parts(find_files(folder), FULL)
+        for part in parts:
+            if part.field == "emotion_model":
+                network = part.build()
+                tensors = part.read(list(network.state_dict()))
+                return fill(part.path, network, tensors, torch.float32, part.may_lack)
+    return None
+
+
+def hearing(path: Path | None, hooks: Hooks) -> tuple[Callable[[], Speech], Hear]:
+    """What loads the speech at `path`, and what measures it; each works once, when it is first asked."""
+
+    @cache
+    def listen() -> Speech:
+        if path is None:
+            raise SettingError("The emotion follows the speech: give it with --audio.")
+        return load_speech(path, hooks=hooks)
+
+    return listen, cache(lambda: measure_voice(listen().samples, hooks))
+
+
+def save_track(options: argparse.Namespace, track: EmotionTrack, priors: dict[str, EmotionPrior]) -> None:
+    """Write the result of a command to ``options.out`` and tell so; a constant track is saved as one emotion."""
+    emotion = track.keyframes[0].prior if track.is_constant else track
+    save_emotion(SavedEmotion(emotion, space_of(priors), options.source, options.licence), options.out)
+    length = "one emotion" if track.is_constant else f"a track of {track.end:.2f} s"
+    print(f"{options.out}: {length}")

@@ -1,0 +1,139 @@
+"""``dicetalk emotion show``."""
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dicetalk.audio.speech import SAMPLE_RATE
+from dicetalk.cli.emotion_room import hearing, read_emotion_model, read_presets
+from dicetalk.cli.tiny import model_folder
+from dicetalk.emotion.compare import FEELINGS, bank_attention, compare, entropy_bits, preset_weights
+from dicetalk.emotion.given import given_emotion
+from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
+from dicetalk.emotion.show import plot_bank_attention, plot_priors, plot_track
+from dicetalk.emotion.track import EmotionTrack
+from dicetalk.errors import SettingError
+from dicetalk.hooks import SILENT
+
+TOP_PROTOTYPES = 3
+MAX_MOMENTS = 25
+"""Rows of a track in the tables; its pictures have all."""
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print and draw the emotions of `options` among the eight presets."""
+    folder = model_folder(options.models)
+    priors = read_presets(folder)
+    listen, hear = hearing(options.audio, SILENT)
+    tracks = {_name(text): given_emotion(text, priors, hear) for text in options.emotions}
+    names, mu = _rows(tracks, priors)
+    _print_presets(priors)
+    _print_comparison(names, mu, priors)
+    model = read_emotion_model(folder)
+    attention = None if model is None else bank_attention(model, mu)
+    if attention is not None:
+        _print_attention(names, attention)
+    if options.out is None:
+        return 0
+    pictures = {"map.png": plot_priors(tracks, priors)}
+    if attention is not None:
+        pictures["bank.png"] = plot_bank_attention(names, attention)
+    for name, track in tracks.items():
+        if not track.is_constant:
+            waveform = None if options.audio is None else (listen().samples, SAMPLE_RATE)
+            pictures[f"track-{_file_name(name)}.png"] = plot_track(track, priors, waveform, title=name)
+    _save(options.out, pictures)
+    return 0
+
+
+def _name(text: str) -> str:
+    """What to call an emotion: the file without its folder, or the words themselves."""
+    return Path(text).name if "[" not in text else text
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", name)[:60].strip("_")
+
+
+def _rows(tracks: Mapping[str, EmotionTrack], priors: Mapping[str, EmotionPrior]) -> tuple[list[str], torch.Tensor]:
+    """The presets, then each emotion; of a track some moments, evenly spread."""
+    names, rows = list(PRESET_NAMES), [torch.stack([priors[name].mu for name in PRESET_NAMES])]
+    for name, track in tracks.items():
+        if track.is_constant:
+            moments = [0.0]
+        else:
+            moments = np.linspace(0, track.end, min(MAX_MOMENTS, max(3, round(2 * track.end)))).tolist()
+        rows.append(track.at(moments).mu)
+        names += [name] if track.is_constant else [f"{name} {moment:.1f} s" for moment in moments]
+    return names, torch.cat(rows)
+
+
+def _print_presets(priors: Mapping[str, EmotionPrior]) -> None:
+    mu = torch.stack([priors[name].mu for name in PRESET_NAMES])
+    print("Cosines of the presets themselves:")
+    _print_table(
+        ["", *PRESET_NAMES],
+        [
+            [name, *(f"{value:.3f}" for value in row)]
+            for name, row in zip(PRESET_NAMES, compare(mu, priors).cosines.tolist(), strict=True)
+        ],
+    )
+
+
+def _print_comparison(names: Sequence[str], mu: torch.Tensor, priors: Mapping[str, EmotionPrior]) -> None:
+    found = compare(mu, priors)
+    weights = preset_weights(mu, priors)
+    print("\nDistance to neutral, cosines of the differences to neutral, and the nearest mixture of presets:")
+    _print_table(
+        ["", "distance", *FEELINGS, "mixture"],
+        [
+            [name, f"{distance:.2f}", *(f"{value:.2f}" for value in row), _mixture(mixed)]
+            for name, distance, row, mixed in zip(
+                names, found.distances.tolist(), found.directions.tolist(), weights.tolist(), strict=True
+            )
+        ],
+    )
+
+
+def _mixture(weights: Sequence[float]) -> str:
+    parts = [f"{name}:{weight:.2f}" for name, weight in zip(FEELINGS, weights, strict=True) if weight >= 0.05]
+    return "+".join(parts) or "neutral"
+
+
+def _print_attention(names: Sequence[str], attention: torch.Tensor) -> None:
+    bank_size = attention.shape[1]
+    print(
+        f"\nAttention to the {bank_size} prototypes of the emotion bank (entropy at most {np.log2(bank_size):.2f} bit):"
+    )
+    shares, numbers = attention.topk(min(TOP_PROTOTYPES, bank_size), dim=1)
+    _print_table(
+        ["", "entropy", "most attended prototypes"],
+        [
+            [name, f"{bits:.2f}", ", ".join(f"{n} ({share:.1%})" for n, share in zip(top, part, strict=True))]
+            for name, bits, top, part in zip(
+                names, entropy_bits(attention).tolist(), numbers.tolist(), shares.tolist(), strict=True
+            )
+        ],
+    )
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _save(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            Image.fromarray(picture).save(folder / name)
+    except OSError as error:
+        raise SettingError(f"--out {folder}: the pictures cannot be written ({error.strerror}).") from error
+    for name in pictures:
+        print(folder / name)

@@ -1,0 +1,110 @@
+"""``dicetalk emotion extract``."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dicetalk.checkpoints.files import EMBEDDER, READER, find_files
+from dicetalk.cli.device import choose_device
+from dicetalk.cli.emotion_room import read_presets
+from dicetalk.cli.hearing import open_ears
+from dicetalk.cli.progress import Bars
+from dicetalk.cli.tiny import model_folder
+from dicetalk.emotion.blendshapes import BlendshapeReader, MediaPipeBlendshapes
+from dicetalk.emotion.embedder import EmotionEmbedder
+from dicetalk.emotion.embedder_file import load_embedder
+from dicetalk.emotion.expression_reader import ReadExpressions, load_expression_reader
+from dicetalk.emotion.extract import Embedding, ExtractedEmotion, Recognition, extract_emotion
+from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
+from dicetalk.emotion.recognise.recogniser import load_recogniser
+from dicetalk.emotion.reference import Reference, open_reference
+from dicetalk.emotion.saved import SavedEmotion, save_emotion
+from dicetalk.emotion.space import space_of
+from dicetalk.emotion.watch import FaceReader
+from dicetalk.errors import CheckpointError, SettingError
+from dicetalk.residency import DeviceResidency
+
+
+def extract(options: argparse.Namespace) -> int:
+    """Take the emotion that `options` describe, and save it."""
+    folder = model_folder(options.models)
+    priors = read_presets(folder)
+    has_embedder = EMBEDDER in find_files(folder).paths
+    if options.by == "embedder" and not has_embedder:
+        raise CheckpointError(f"{folder} holds no {EMBEDDER.name}; the released model has none. Use --by recogniser.")
+    by_embedder = has_embedder if options.by == "auto" else options.by == "embedder"
+    _check_options(options, by_embedder)
+    residency = DeviceResidency(choose_device(options.device))
+    reference = open_reference(options.clip)
+    with Bars(options.quiet) as bars, _way(options, folder, priors, reference, residency, by_embedder) as way:
+        found = extract_emotion(
+            reference,
+            way,
+            as_track=options.track,
+            smoothing=options.smoothing,
+            residency=residency,
+            hooks=bars.hooks,
+        )
+    source = options.source or options.clip.name
+    save_emotion(SavedEmotion(found.emotion, space_of(priors), source, options.licence), options.out)
+    print(f"{options.out}: {_told(found)}")
+    return 0
+
+
+@contextmanager
+def _way(
+    options: argparse.Namespace,
+    folder: Path,
+    priors: dict[str, EmotionPrior],
+    reference: Reference,
+    residency: DeviceResidency,
+    by_embedder: bool,
+) -> Iterator[Recognition | Embedding]:
+    if not by_embedder:
+        yield Recognition(load_recogniser(options.recogniser), priors, options.strength)
+        return
+    embedder = load_embedder(find_files(folder).paths[EMBEDDER])
+    wants_sound = options.modality in ("auto", "audio", "both") and reference.speech is not None
+    listen = open_ears(folder, residency.device) if wants_sound else None
+    with _express(options, folder, embedder, residency) as express:
+        yield Embedding(embedder, express, listen, options.modality, options.window)
+
+
+@contextmanager
+def _express(
+    options: argparse.Namespace, folder: Path, embedder: EmotionEmbedder, residency: DeviceResidency
+) -> Iterator[FaceReader | None]:
+    """What reads the coefficients that the embedder was trained on, or none if only the voice is heard."""
+    path = find_files(folder).paths.get(READER)
+    if options.modality == "audio":
+        yield None
+    elif options.landmarker is not None:
+        with MediaPipeBlendshapes(options.landmarker) as blendshapes:
+            yield BlendshapeReader(blendshapes)
+    elif path is not None:
+        yield ReadExpressions(load_expression_reader(path), residency)
+    else:
+        raise SettingError(
+            f"The embedder of {folder} wants {embedder.config.visual_dim} expression coefficients, and there is no "
+            f"{READER.name} to read them. Give --landmarker for MediaPipe's blendshapes, or --modality audio."
+        )
+
+
+def _check_options(options: argparse.Namespace, by_embedder: bool) -> None:
+    """Refuse what has no influence on the way that is gone."""
+    others = {"recogniser": None, "strength": 1.0} if by_embedder else {"landmarker": None, "modality": "auto"}
+    for name, default in others.items():
+        if getattr(options, name) != default:
+            way = "embedder" if by_embedder else "recogniser"
+            raise SettingError(f"--{name} has no influence by {way}. Leave it out, or choose the other way with --by.")
+
+
+def _told(found: ExtractedEmotion) -> str:
+    lost = sum(span.end - span.start for span in found.lost)
+    parts = [f"{lost:.1f} s without a face"] if found.lost else []
+    if found.scores is not None:
+        mean = found.scores.mean(axis=0)
+        shown = sorted(zip(PRESET_NAMES, mean, strict=True), key=lambda pair: -pair[1])
+        return ", ".join([f"{name} {score:.0%}" for name, score in shown if score >= 0.05] + parts)
+    return ", ".join([" and ".join(["face"] * found.seen + ["voice"] * found.heard), *parts])

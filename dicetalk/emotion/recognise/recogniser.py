@@ -1,0 +1,104 @@
+"""A classifier of faces as scores of the eight emotions."""
+
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+
+from dicetalk.emotion.face_crop import FaceCrop
+from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.emotion.recognise.description import RecogniserDescription, find_description
+from dicetalk.emotion.recognise.network import Network, open_network
+from dicetalk.errors import CheckpointError
+
+BUNDLED = "assets/face_expression/face_expression.onnx"
+
+
+class Recogniser:
+    """Scores faces. Runs on the CPU, one face at a time; see :func:`load_recogniser`.
+
+    Args:
+        network: runs the classifier.
+        description: of what it wants and gives.
+        name: what messages call it.
+    """
+
+    def __init__(self, network: Network, description: RecogniserDescription, name: str):
+        self.network, self.description, self.name = network, description, name
+        self._columns = [(i, PRESET_NAMES.index(c)) for i, c in enumerate(description.classes) if c is not None]
+
+    @property
+    def crop(self) -> FaceCrop:
+        """How it wants faces cut out."""
+        return self.description.crop
+
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        """Probabilities of the eight presets in face crops.
+
+        Outputs that mean nothing here are left out before the probabilities are made to sum to 1; emotions that the
+        classifier does not know stay 0.
+
+        Args:
+            crops: uint8 RGB ``(N, size, size, 3)``.
+
+        Returns:
+            float32 ``(N, 8)`` in the order of the presets.
+
+        Raises:
+            CheckpointError: the classifier fails, or its outputs are not those that were described.
+        """
+        return np.stack([self._score(crop) for crop in crops])
+
+    def _score(self, crop: np.ndarray) -> np.ndarray:
+        output = np.asarray(self.network(to_input(crop, self.description)), np.float64).ravel()
+        described = len(self.description.classes)
+        if len(output) != described or not np.isfinite(output).all():
+            raise CheckpointError(
+                f"{self.name}: the network gives {len(output)} numbers, not all of them finite or not {described}, "
+                f"which are the classes of its description."
+            )
+        sources, targets = (list(column) for column in zip(*self._columns, strict=True))
+        known = output[sources]
+        if self.description.output == "logits":
+            known = np.exp(known - known.max())
+        elif known.min() < -1e-3:
+            raise CheckpointError(f"{self.name}: it gives {known.min():.3g}, no probability. Describe it as 'logits'.")
+        known = known.clip(min=0)
+        scores = np.zeros(len(PRESET_NAMES), np.float32)
+        scores[targets] = known / max(known.sum(), 1e-12)
+        return scores
+
+
+def load_recogniser(path: Path | str | None = None) -> Recogniser:
+    """Load a classifier of faces.
+
+    Args:
+        path: ONNX file, described by the JSON file beside it or by its name (see
+            :mod:`dicetalk.emotion.recognise.description`); none takes the small one of the package, which knows seven
+            of the eight emotions (no contempt), and clear faces better than subtle ones.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or needs what cannot be run here.
+        EmotionError: it is not described, or wrongly.
+    """
+    if path is None:
+        with as_file(files("dicetalk").joinpath(BUNDLED)) as bundled:
+            return load_recogniser(bundled)
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file. Give the ONNX file of a recogniser of faces.")
+    description = find_description(path)
+    return Recogniser(open_network(path), description, str(path))
+
+
+def to_input(crop: np.ndarray, description: RecogniserDescription) -> np.ndarray:
+    """A face crop, uint8 RGB ``(size, size, 3)``, as the classifier wants it, float32 with a batch axis of 1."""
+    pixels = crop.astype(np.float32) / 255
+    if description.colour == "bgr":
+        pixels = pixels[..., ::-1]
+    elif description.colour == "grey":
+        pixels = pixels @ np.array([[0.299], [0.587], [0.114]], np.float32)
+    pixels = (pixels - np.array(description.mean, np.float32)) / np.array(description.std, np.float32)
+    if description.layout == "nchw":
+        pixels = pixels.transpose(2, 0, 1)
+    return np.ascontiguousarray(pixels[None], dtype=np.float32)

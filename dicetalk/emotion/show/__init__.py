@@ -1,0 +1,7 @@
+"""Pictures of emotions as arrays, uint8 RGB ``(H, W, 3)``; needs matplotlib, and maps scikit-learn as well."""
+
+from dicetalk.emotion.show.bank import plot_bank_attention
+from dicetalk.emotion.show.map import plot_priors
+from dicetalk.emotion.show.track import plot_track
+
+__all__ = ["plot_bank_attention", "plot_priors", "plot_track"]

@@ -1,0 +1,143 @@
+"""Which emotion a voice has: a transformers audio classifier out of a local folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soxr
+import torch
+from safetensors import SafetensorError
+
+from dicetalk.audio.speech import SAMPLE_RATE
+from dicetalk.emotion.prior import ALIASES, PRESET_NAMES
+from dicetalk.emotion.track import MODEL_FPS
+from dicetalk.errors import CheckpointError
+from dicetalk.hooks import SILENT, Hooks
+from dicetalk.residency import CPU, Residency
+
+if TYPE_CHECKING:  # takes seconds to import
+    from transformers import FeatureExtractionMixin, PreTrainedModel
+
+WINDOW_SECONDS = 3.0
+SHORTEST_SECONDS = 1.0
+"""Shorter speech is filled up with silence: the convolutions of a network need some length."""
+
+HOP_SECONDS = 0.5
+
+LABELS = {
+    "neu": "neutral",
+    "calm": "neutral",
+    "hap": "happy",
+    "exc": "happy",
+    "excited": "happy",
+    "ang": "angry",
+    "fea": "fear",
+    "dis": "disgusted",
+    "sur": "surprised",
+    "ps": "surprised",
+}
+"""What data sets of emotional speech call the presets, beside :data:`~dicetalk.emotion.prior.ALIASES`."""
+
+
+@dataclass(frozen=True, eq=False)
+class VoiceClassifier:
+    """A classifier of speech.
+
+    Args:
+        network: transformers' model for audio classification.
+        extractor: makes its inputs.
+        classes: what its outputs mean, in order; none for one that is no preset and counts as neutral.
+    """
+
+    network: "PreTrainedModel"
+    extractor: "FeatureExtractionMixin"
+    classes: tuple[str | None, ...]
+
+
+def load_voice_classifier(folder: Path | str) -> VoiceClassifier:
+    """Load a classifier as `save_pretrained` writes it. Only safetensors weights are read, and no code of the folder.
+
+    Raises:
+        CheckpointError: the folder is incomplete or damaged, or none of its labels is one of the eight emotions.
+    """
+    from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+
+    folder = Path(folder)
+    missing = [name for name in ("config.json", "preprocessor_config.json") if not (folder / name).is_file()]
+    if not list(folder.glob("*.safetensors")):
+        missing.append("model.safetensors")
+    if missing:
+        raise CheckpointError(
+            f"{folder} is not a folder of a transformers audio classifier: {', '.join(missing)} is missing."
+        )
+    only_here = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        network = AutoModelForAudioClassification.from_pretrained(folder, use_safetensors=True, **only_here).eval()
+        extractor = AutoFeatureExtractor.from_pretrained(folder, **only_here)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{folder}: the audio classifier cannot be loaded ({reason}).") from error
+    labels = [network.config.id2label[i] for i in range(network.config.num_labels)]
+    classes = tuple(map(_preset, labels))
+    if not any(name not in (None, "neutral") for name in classes):
+        raise CheckpointError(
+            f"{folder}: none of the labels {', '.join(map(str, labels))[:200]} is one of the emotions "
+            f"{', '.join(PRESET_NAMES)}."
+        )
+    return VoiceClassifier(network, extractor, classes)
+
+
+@torch.no_grad()
+def voice_scores(
+    samples: np.ndarray, classifier: VoiceClassifier, *, residency: Residency = CPU, hooks: Hooks = SILENT
+) -> np.ndarray:
+    """Probabilities of the eight presets over time, from windows of 3 s, every half second.
+
+    :func:`dicetalk.emotion.recognise.blend.blend` makes priors of them.
+
+    Args:
+        samples: mono at 16 kHz, float32 ``(n,)``.
+        classifier: see :func:`load_voice_classifier`.
+        residency: brings the network onto its device.
+        hooks: hears the stage ``voice classes``, in windows.
+
+    Returns:
+        Float64 ``(T, 8)`` at the model's frames, in the order of :data:`~dicetalk.emotion.prior.PRESET_NAMES`.
+
+    Raises:
+        Cancelled: the caller asked to stop.
+    """
+    window, hop = round(WINDOW_SECONDS * SAMPLE_RATE), round(HOP_SECONDS * SAMPLE_RATE)
+    starts = list(range(0, max(len(samples) - window, 0) + hop, hop))
+    rows, middles = [], []
+    with residency(classifier.network) as device:
+        for done, start in enumerate(starts, start=1):
+            hooks.check()
+            part = samples[start : start + window]
+            rows.append(_window_scores(part, classifier, device))
+            middles.append((start + len(part) / 2) / SAMPLE_RATE)
+            hooks.report("voice classes", done, len(starts))
+    moments = np.arange(-(-len(samples) * MODEL_FPS // SAMPLE_RATE)) / MODEL_FPS
+    columns = np.stack(rows, axis=1)
+    return np.stack([np.interp(moments, middles, column) for column in columns], axis=1)
+
+
+def _window_scores(part: np.ndarray, classifier: VoiceClassifier, device: torch.device) -> np.ndarray:
+    """Probabilities of the eight presets in one window; what is none of them counts as neutral."""
+    part = np.pad(part, (0, max(round(SHORTEST_SECONDS * SAMPLE_RATE) - len(part), 0)))
+    rate = classifier.extractor.sampling_rate
+    if rate != SAMPLE_RATE:
+        part = soxr.resample(part, SAMPLE_RATE, rate)
+    inputs = classifier.extractor(part, sampling_rate=rate, return_tensors="pt").to(device)
+    probabilities = classifier.network(**inputs).logits[0].float().softmax(dim=0).tolist()
+    scores = np.zeros(len(PRESET_NAMES))
+    for name, probability in zip(classifier.classes, probabilities, strict=True):
+        scores[PRESET_NAMES.index(name or "neutral")] += probability
+    return scores
+
+
+def _preset(label: str) -> str | None:
+    lower = str(label).lower()
+    name = LABELS.get(lower, ALIASES.get(lower, lower))
+    return name if name in PRESET_NAMES else None

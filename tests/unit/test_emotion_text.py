@@ -1,0 +1,279 @@
+"""Words, tags and subtitles."""
+
+import contextlib
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from emotion_tracks import PRIORS, values
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicetalk.emotion.given import given_emotion, given_file
+from dicetalk.emotion.prior import ALIASES, PRESET_NAMES
+from dicetalk.emotion.saved import SavedEmotion, save_emotion
+from dicetalk.emotion.space import space_of
+from dicetalk.emotion.text.subtitles import Cue, parse_subtitles, read_text
+from dicetalk.emotion.text.tagged import TaggedText, parse_tagged, read_weights
+from dicetalk.emotion.text.track import FADE_SECONDS, fade_track, spread, subtitle_track, tagged_track
+from dicetalk.emotion.text.words import DEGREES, WORDS, describe_emotion
+from dicetalk.emotion.voice.features import VoiceFeatures
+from dicetalk.errors import EmotionError
+
+
+def voice(*stretches: tuple[float, bool]) -> VoiceFeatures:
+    """Somebody speaks (or not) for so many seconds."""
+    loudness = np.concatenate([np.full(round(50 * s), -20.0 if spoken else -90.0) for s, spoken in stretches])
+    return VoiceFeatures(loudness, np.full(len(loudness), np.nan), np.zeros(len(loudness)), np.zeros(len(loudness)))
+
+
+def never() -> VoiceFeatures:
+    raise AssertionError("the speech is not needed")
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("phrase", "weights"),
+    [
+        ("happy", {"happy": 1}),
+        ("  Joy ", {"happy": 1}),
+        ("neutral", {}),
+        ("calm", {}),
+        ("happy 0.8", {"happy": 0.8}),
+        ("happy .5", {"happy": 0.5}),
+        ("happy 80%", {"happy": 0.8}),
+        ("a little annoyed", {"angry": 0.25}),
+        ("a bit down", {"sad": 0.25}),
+        ("very scared", {"fear": 1.3}),
+        ("really very furious", {"angry": 2.0}),
+        ("worried", {"fear": 0.5, "sad": 0.15}),
+        ("slightly annoyed 0.5", {"angry": 0.1}),
+        ("sad but relieved", {"sad": 0.5**0.5, "happy": 0.5 * 0.5**0.5}),
+        ("happy, surprised and afraid", {"happy": 3**-0.5, "surprised": 3**-0.5, "fear": 3**-0.5}),
+        ("angry and annoyed", {"angry": 1.5 * 0.5**0.5}),
+    ],
+)
+def test_plain_words(phrase: str, weights: dict[str, float]) -> None:
+    assert describe_emotion(phrase) == pytest.approx(weights)
+
+
+def test_the_table_is_sound() -> None:
+    names = {*PRESET_NAMES, *ALIASES}
+    assert not names & set(WORDS), "a word must not change the meaning of a preset's name"
+    for weights in WORDS.values():
+        assert set(weights) <= set(PRESET_NAMES) - {"neutral"} and all(0 < weight <= 2 for weight in weights.values())
+    assert all(0 < factor < 2 for factor in DEGREES.values())
+    assert all(len(degree.split()) <= 2 for degree in DEGREES)
+
+
+@pytest.mark.parametrize(
+    "phrase", ["", " ", "hungry", "very", "a little", "happy 3", "happy x", "0.5", "hungry happy", "and", "not sad"]
+)
+def test_words_that_are_no_emotion(phrase: str) -> None:
+    with pytest.raises(EmotionError, match="Emotion"):
+        describe_emotion(phrase)
+
+
+def test_unknown_words_list_what_is_known() -> None:
+    with pytest.raises(EmotionError, match=r"'hungry' is unknown\. Known: neutral, happy.*annoyed"):
+        describe_emotion("very hungry")
+
+
+def test_two_spellings_of_weights() -> None:
+    assert read_weights("happy:0.5+sad:0.3") == {"happy": 0.5, "sad": 0.3}
+    assert read_weights("happy 0.5") == {"happy": 0.5}
+
+
+# Tags
+
+
+def test_tags() -> None:
+    assert parse_tagged("Well. [happy 0.8] Good morning! [sad:0.5+fear:0.2]Oh [neutral]") == [
+        TaggedText("Well.", None),
+        TaggedText("Good morning!", {"happy": 0.8}),
+        TaggedText("Oh", {"sad": 0.5, "fear": 0.2}),
+        TaggedText("", {}),
+    ]
+    assert parse_tagged("") == [TaggedText("", None)]
+    assert [part.length for part in parse_tagged("[sad] Oh, no! [happy] 你好。 [angry]")] == [4, 7, 0]
+
+
+@pytest.mark.parametrize(
+    "text", ["[happy", "happy]", "[happy] x ] y", "[[happy]] x", "[hungry] x", "[] x", "x" * 300_000]
+)
+def test_tags_that_are_wrong(text: str) -> None:
+    with pytest.raises(EmotionError) as caught:
+        parse_tagged(text)
+    assert len(str(caught.value)) < 2000
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    for read in (parse_tagged, describe_emotion, parse_subtitles):
+        with contextlib.suppress(EmotionError):
+            assert read(text) is not None
+
+
+# Spread over the speech
+
+
+def test_parts_take_their_share_of_the_time_in_which_somebody_speaks() -> None:
+    parts = parse_tagged("[happy] aaaa [sad] aaaa [angry] aa")
+    assert [t for t, _ in spread(parts, voice((10, True)))] == pytest.approx([0, 4, 8])
+    late = spread(parts, voice((3, False), (10, True), (5, False)))
+    assert [t for t, _ in late] == pytest.approx([0, 7, 11])
+    assert [t for t, _ in spread(parts, voice((10, False)))] == pytest.approx([0, 4, 8]), "silence has no better places"
+
+
+def test_changes_move_to_a_pause_nearby() -> None:
+    parts = parse_tagged("[happy] aaaa [sad] aaaa")
+    # A quick first sentence and a slow second one: by letters alone the change would come 1.2 s late.
+    timed = spread(parts, voice((2, True), (0.6, False), (3.8, True)))
+    assert [t for t, _ in timed] == pytest.approx([0, 2.3])
+    short = spread(parts, voice((2, True), (0.06, False), (3.8, True)))
+    assert short[1][0] == pytest.approx(2.96, abs=0.02), "a stop inside a word is no pause"
+    far = spread(parts, voice((1, True), (0.6, False), (9, True)))
+    assert far[1][0] == pytest.approx(5.6, abs=0.02)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0.1, 3), st.booleans()), min_size=1, max_size=8),
+    st.lists(st.integers(0, 30), min_size=1, max_size=8),
+)
+def test_spread_is_in_order_and_inside(stretches: list, lengths: list[int]) -> None:
+    speech = voice(*stretches)
+    timed = spread([TaggedText("a" * length, {"happy": 1.0}) for length in lengths], speech)
+    times = [t for t, _ in timed]
+    assert times == sorted(times) and times[0] == 0 and times[-1] <= len(speech) / 50
+    assert np.isfinite(values(fade_track(timed, PRIORS))).all()
+
+
+def test_fades() -> None:
+    track = fade_track([(0, {"happy": 0.8}), (1.2, {"sad": 1.0}), (1.3, {"angry": 1.0})], PRIORS)
+    got = values(track)
+    at = lambda seconds: got[round(seconds * 12.5)]  # noqa: E731
+    assert at(0)[0] == pytest.approx(0.8) and at(1.04)[0] == pytest.approx(0.8)
+    assert at(1.6)[:3] == pytest.approx([0, 0, 1])
+    lone = values(fade_track([(0, {}), (1.2, {"sad": 1.0})], PRIORS))[:, 1]
+    assert lone[15] == pytest.approx(0.5, abs=1e-5), "half way at the moment itself"
+    assert (lone > 0.01).argmax() >= (1.2 - FADE_SECONDS / 2) * 12.5
+    assert (lone > 0.999).argmax() <= (1.2 + FADE_SECONDS / 2) * 12.5 + 1
+
+
+def test_tagged_track() -> None:
+    got = values(tagged_track("Well [happy] aaaa", voice((1, True), (0.4, False), (1, True)), PRIORS))
+    assert got[:10].max() == 0 and got[-1][0] == pytest.approx(1)
+
+
+# Subtitles
+
+SRT = """1
+00:00:00,500 --> 00:00:02,000
+[happy] <i>Good</i> morning
+
+2
+00:00:02,500 --> 00:00:05,000 X1:10
+It rains. [very sad] Oh &amp; no.
+Two lines
+"""
+VTT = """WEBVTT - a title
+
+NOTE
+00:00:09.000 is not a cue
+
+STYLE
+::cue { color: red }
+
+name
+00:00.500 --> 00:02.000 align:start
+[happy] <c.loud>Good</c> morning
+
+00:00:02.500 --> 00:00:05.000
+It rains. [very sad] Oh &amp; no.
+Two lines
+"""
+
+
+@pytest.mark.parametrize("text", [SRT, VTT, SRT.replace("\n", "\r\n"), VTT.replace("\n", "\r")])
+def test_subtitles(text: str) -> None:
+    assert parse_subtitles(text) == [
+        Cue(0.5, 2.0, "[happy] Good morning"),
+        Cue(2.5, 5.0, "It rains. [very sad] Oh & no. Two lines"),
+    ]
+
+
+def test_emotions_of_subtitles_start_with_their_words_and_hold() -> None:
+    track = subtitle_track(parse_subtitles(SRT), PRIORS)
+    middle = [(a.seconds + b.seconds) / 2 for a, b in zip(track.keyframes[1::2], track.keyframes[2::2], strict=True)]
+    letters = len("Itrains") / len("ItrainsOhnoTwolines")
+    assert middle == pytest.approx([0.5, 2.5 + 2.5 * letters])
+    assert values(track)[0].max() == 0 and values(track)[20][0] == pytest.approx(1)
+    track = subtitle_track([Cue(0, 1, "[sad] a"), Cue(2, 3, "b")], PRIORS)
+    assert track.at([9]).mu[0][1] == pytest.approx(PRIORS["sad"].mu[1])
+
+
+def test_subtitle_order_and_errors() -> None:
+    swapped = "00:00:02,000 --> 00:00:03,000\nb\n\n00:00:00,000 --> 00:00:01,000\na"
+    assert [cue.text for cue in parse_subtitles(swapped)] == ["a", "b"]
+    with pytest.raises(EmotionError, match="ends at 1 s, before"):
+        parse_subtitles("00:00:02,000 --> 00:00:01,000\na")
+    with pytest.raises(EmotionError, match="0 subtitles"):
+        parse_subtitles("Hello")
+    with pytest.raises(EmotionError, match="No subtitle has an emotion"):
+        subtitle_track([Cue(0, 1, "Hello")], PRIORS)
+    with pytest.raises(EmotionError, match=r"tag.*hungry"):
+        subtitle_track([Cue(0, 1, "[hungry] Hello")], PRIORS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<" * 200_000, "00:00:00,000 --> " * 20_000, "\n \n" * 100_000, "{\\" * 100_000, "[a" * 99_000, "9" * 200_000],
+)
+def test_hostile_texts_take_no_time(text: str) -> None:
+    started = time.process_time()
+    for said in (text, f"00:00:00,000 --> 00:00:01,000\n{text}"):
+        with contextlib.suppress(EmotionError):
+            subtitle_track(parse_subtitles(said), PRIORS)
+    for read in (parse_tagged, describe_emotion):
+        with contextlib.suppress(EmotionError):
+            read(text)
+    assert time.process_time() - started < 2
+
+
+# However it is given
+
+
+def test_every_way_to_give_an_emotion(tmp_path: Path) -> None:
+    spoken = lambda: voice((1, True), (0.4, False), (1, True))  # noqa: E731
+    first = lambda track: values(track)[0].tolist()  # noqa: E731
+    happy = [0.5, 0, 0, 0, 0, 0, 0]
+    assert first(given_emotion("happy:0.5", PRIORS, never)) == pytest.approx(happy)
+    assert first(given_emotion("a little happy", PRIORS, never)) == pytest.approx(happy)
+    assert first(given_emotion("[happy 0.5] aaaa [sad] aaaa", PRIORS, spoken)) == pytest.approx(happy)
+    (tmp_path / "a.json").write_text('{"values": ["happy:0.5", "sad"]}')
+    (tmp_path / "a.srt").write_text("\ufeff1\n00:00:00,000 --> 00:00:02,000\n[happy 0.5] Good\n", encoding="utf-8")
+    (tmp_path / "a.txt").write_text("[happy 0.5] aaaa [sad] aaaa")
+    np.save(tmp_path / "a.npy", given_emotion("happy:0.5", PRIORS, never).keyframes[0].prior.mu.numpy())
+    saved = SavedEmotion(given_emotion("happy:0.5", PRIORS, never), space_of(PRIORS))
+    save_emotion(saved, tmp_path / "a.safetensors")
+    for name in ("a.json", "a.srt", "a.txt", "a.npy", "a.safetensors"):
+        assert first(given_file(tmp_path / name, PRIORS, spoken)) == pytest.approx(happy), name
+        assert first(given_emotion(str(tmp_path / name), PRIORS, spoken)) == pytest.approx(happy), name
+
+
+def test_files_that_are_no_emotion(tmp_path: Path) -> None:
+    with pytest.raises(EmotionError, match=r"a\.mp3: .*\.safetensors"):
+        given_file(tmp_path / "a.mp3", PRIORS, never)
+    (tmp_path / "a.srt").write_bytes(b"\xff\xfe")
+    with pytest.raises(EmotionError, match=r"a\.srt: .*UTF-8"):
+        given_file(tmp_path / "a.srt", PRIORS, never)
+    (tmp_path / "big.txt").write_bytes(b" " * (5 << 20))
+    with pytest.raises(EmotionError, match="4 MB"):
+        read_text(tmp_path / "big.txt")
+    with pytest.raises(EmotionError, match=r"none\.vtt"):
+        given_file(tmp_path / "none.vtt", PRIORS, never)
