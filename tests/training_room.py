@@ -19,10 +19,10 @@ from dicetalk.config import (
     VAEConfig,
 )
 from dicetalk.emotion.embedder import EmbedderConfig
+from dicetalk.emotion.embedder_file import save_embedder
 from dicetalk.emotion.prior import PRIOR_DIM
 from dicetalk.train.config import DiffusionTraining, EmbedderTraining, LoopConfig
 from dicetalk.train.embedder import build_embedder
-from dicetalk.train.embedder_file import save_embedder
 from dicetalk.train.shards import ClipLabels, ShardWriter
 
 TINY = ModelConfig(
@@ -61,7 +61,7 @@ LOOP = LoopConfig(
 FRAMES, SIDE = 9, 32
 CLIPS = [
     ("anna-happy-1", "anna", "happy", 1.0, "train"),
-    ("anna-happy-2", "anna", "happy", 0.3, "train"),
+    ("anna-happy-2", "anna", "happy", 1.0, "train"),
     ("anna-neutral", "anna", "neutral", 0.0, "train"),
     ("bert-sad", "bert", "sad", 0.6, "train"),
     ("bert-angry", "bert", "angry", 1.0, "train"),

@@ -159,13 +159,18 @@ def make_changing_clip(
     return _film(identity_seed, tuple(emotions), intensity, tuple(sentences), weights, sound, rng, size, fps)
 
 
-def plan_clips(split: Split, seed: int) -> Iterator[ClipPlan]:
+def plan_clips(split: Split, seed: int, people: int | None = None) -> Iterator[ClipPlan]:
     """An endless plan of clips of a split: emotional and ordinary (neutral) ones in turn, as in the paper (4.1).
+
+    Args:
+        split: whose identities and sentences.
+        seed: of the plan.
+        people: how many there are, so that each has several clips; none means all of the split.
 
     Raises:
         SettingError: `split` is neither "train" nor "test".
     """
-    identities, lines = identity_seeds(split), sentences(split)
+    identities, lines = identity_seeds(split)[:people], sentences(split)
     rng = np.random.default_rng(seed)
     feelings = [name for name in PRESET_NAMES if name != "neutral"]
     for number in itertools.count():

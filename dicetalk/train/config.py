@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from dicetalk.bench.sizes import SIZES
-from dicetalk.config import FULL, ModelConfig
+from dicetalk.config import FULL, TINY, ModelConfig
 from dicetalk.emotion.embedder import EmbedderConfig
 from dicetalk.errors import DiceTalkError, SettingError
 from dicetalk.settings import FPS
@@ -19,7 +19,7 @@ Bank = Literal["retrieve", "learnable", "none"]
 Config = TypeVar("Config")
 
 
-def _within(default: Any, low: float, high: float = math.inf, above: bool = False) -> Any:
+def within(default: Any, low: float, high: float = math.inf, above: bool = False) -> Any:
     """A number from `low` (not itself if `above`) to `high`."""
     return field(default=default, metadata={"low": low, "high": high, "above": above})
 
@@ -48,23 +48,23 @@ class LoopConfig:
         seed: of everything that is drawn.
     """
 
-    steps: int = _within(100_000, 1)
-    learning_rate: float = _within(1e-4, 0, above=True)
-    warmup_steps: int = _within(500, 0)
+    steps: int = within(100_000, 1)
+    learning_rate: float = within(1e-4, 0, above=True)
+    warmup_steps: int = within(500, 0)
     decay: Literal["constant", "cosine"] = "constant"
-    weight_decay: float = _within(0.01, 0)
-    clip_norm: float = _within(1.0, 0, above=True)
-    accumulation: int = _within(1, 1)
+    weight_decay: float = within(0.01, 0)
+    clip_norm: float = within(1.0, 0, above=True)
+    accumulation: int = within(1, 1)
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"
-    ema_decay: float = _within(0.999, 0, 1)
-    log_every: int = _within(50, 1)
-    validate_every: int = _within(1000, 0)
-    validation_batches: int = _within(8, 1)
-    checkpoint_every: int = _within(1000, 1)
-    keep_checkpoints: int = _within(2, 1)
-    workers: int = _within(2, 0)
-    seed: int = _within(0, 0, 2**32 - 1)
+    ema_decay: float = within(0.999, 0, 1)
+    log_every: int = within(50, 1)
+    validate_every: int = within(1000, 0)
+    validation_batches: int = within(8, 1)
+    checkpoint_every: int = within(1000, 1)
+    keep_checkpoints: int = within(2, 1)
+    workers: int = within(2, 0)
+    seed: int = within(0, 0, 2**32 - 1)
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,15 @@ class EmbedderTraining:
     out: Path
     embedder: EmbedderConfig = field(default_factory=lambda: EmbedderConfig(visual_fps=FPS))
     loop: LoopConfig = LoopConfig()
-    identities: int = _within(4, 2)
-    emotions: int = _within(4, 2)
-    clips: int = _within(4, 2)
-    shortest: int = _within(12, 1)
-    longest: int = _within(75, 1)
-    modality_dropout: float = _within(0.5, 0, 1)
-    temperature: float = _within(0.1, 0, above=True)
+    identities: int = within(4, 2)
+    emotions: int = within(4, 2)
+    clips: int = within(4, 2)
+    shortest: int = within(12, 1)
+    longest: int = within(75, 1)
+    modality_dropout: float = within(0.5, 0, 1)
+    temperature: float = within(0.1, 0, above=True)
     anchors: Path | None = None
-    anchor_weight: float = _within(30.0, 0, above=True)
+    anchor_weight: float = within(30.0, 0, above=True)
 
     def __post_init__(self) -> None:
         if self.shortest > self.longest:
@@ -136,7 +136,8 @@ class DiffusionTraining:
         out: folder for checkpoints, curves and the exported model.
         models: folder with SVD's VAE and image encoder, and with what `start` needs.
         embedder: file that `train embedder` exported.
-        model: sizes: ``full``, the name of a size of `dicetalk bench`, or a whole table of :class:`ModelConfig`.
+        model: sizes: ``full``, ``tiny``, the name of another size of `dicetalk bench`, or a whole table of
+            :class:`ModelConfig`.
         loop: see :class:`LoopConfig`.
         start: weights to begin with: ``random``; ``svd``, an SVD UNet (diffusers' ``unet`` folder in `models`) with
             adapters that do nothing at first; or ``dice``, the released or converted DICE-Talk networks in `models`.
@@ -146,6 +147,11 @@ class DiffusionTraining:
         window: frames of a clip that are denoised together.
         prior_frames: most frames of the part of a clip whose emotion is embedded.
         drop_rate: part of the clips that lose the audio, the image, the emotion, and as many all three.
+        portrait_only_rate: part of the clips that lose audio and emotion; the paper has none, see
+            :func:`dicetalk.train.losses.drop_conditions`.
+        whole_bank_rate: part of the clips whose prior attends to the whole bank, as in inference (eq. 12-13), not to
+            its nearest entry (eq. 10-11); only with ``bank: retrieve``. The paper has none, and then no attention has
+            ever chosen between entries when inference asks it to.
         classification_weight: lambda of eq. 15.
         sigma_mean: mean of log sigma. SVD's own 0.7 refines a trained network; one that starts at random may need more.
         sigma_std: its standard deviation.
@@ -165,18 +171,31 @@ class DiffusionTraining:
     start: Literal["random", "svd", "dice"] = "svd"
     trained: Literal["all", "adapters"] = "all"
     ablations: Ablations = Ablations()
-    batch_size: int = _within(1, 1)
-    window: int = _within(25, 1)
-    prior_frames: int = _within(50, 1)
-    drop_rate: float = _within(0.05, 0, 0.25)
-    classification_weight: float = _within(0.1, 0)
-    sigma_mean: float = _within(P_MEAN, -10, 10)
-    sigma_std: float = _within(P_STD, 0, 10, above=True)
-    revive_every: int = _within(500, 0)
-    motion_bucket: float = _within(8.0, 0, 255)
-    expression_bucket: float = _within(16.0, 0, 255)
+    batch_size: int = within(1, 1)
+    window: int = within(25, 1)
+    prior_frames: int = within(50, 1)
+    drop_rate: float = within(0.05, 0, 0.25)
+    portrait_only_rate: float = within(0.0, 0, 0.2)
+    whole_bank_rate: float = within(0.0, 0, 1)
+    classification_weight: float = within(0.1, 0)
+    sigma_mean: float = within(P_MEAN, -10, 10)
+    sigma_std: float = within(P_STD, 0, 10, above=True)
+    revive_every: int = within(500, 0)
+    motion_bucket: float = within(8.0, 0, 255)
+    expression_bucket: float = within(16.0, 0, 255)
     gradient_checkpointing: bool = False
     latents: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.whole_bank_rate and self.ablations.bank != "retrieve":
+            raise SettingError(
+                f"whole_bank_rate is {self.whole_bank_rate:g}, which means nothing with bank: {self.ablations.bank}."
+            )
+        if 4 * self.drop_rate + self.portrait_only_rate > 1:
+            raise SettingError(
+                f"drop_rate {self.drop_rate:g} and portrait_only_rate {self.portrait_only_rate:g}: four times the "
+                "first and once the second are more than 1."
+            )
 
     @property
     def latents_folder(self) -> Path:
@@ -294,9 +313,10 @@ def _ranged(value: Any, limits: Any, where: str) -> Any:
 
 def _model_config(value: Any, where: str) -> ModelConfig:
     if isinstance(value, str):
-        if value not in SIZES:
-            raise SettingError(f"{where}: expected a table, or one of {', '.join(SIZES)}, got {value!r}.")
-        return SIZES[value].config
+        named = {"tiny": TINY} | {name: size.config for name, size in SIZES.items()}
+        if value not in named:
+            raise SettingError(f"{where}: expected a table, or one of {', '.join(named)}, got {value!r}.")
+        return named[value]
     try:
         return ModelConfig.from_dict(value)
     except DiceTalkError as error:

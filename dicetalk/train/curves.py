@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+CURVE_FILES = ("train.csv", "validation.csv")
+
 
 class Curves:
     """Writes rows to ``NAME.csv`` in a folder; close it at the end.

@@ -130,9 +130,13 @@ def check_sizes(records: Sequence[ClipRecord], visual_dim: int, audio_dim: int) 
 
 
 def group_key(record: ClipRecord) -> Hashable:
-    """What clips share that are positives of each other: identity and emotion, or else the video."""
+    """What clips share that are positives of each other: identity, emotion and its intensity, or else the video.
+
+    An emotion at another intensity is another class, as for the released classifier with its 22; otherwise a prior
+    could not tell how strong an emotion is.
+    """
     labels = record.labels
-    return labels.video if labels.emotion is None else (labels.identity, labels.emotion)
+    return labels.video if labels.emotion is None else (labels.identity, labels.emotion, labels.intensity)
 
 
 def preset_label(record: ClipRecord) -> int:

@@ -9,13 +9,14 @@ from torch import nn
 
 from dicetalk.config import ModelConfig
 from dicetalk.emotion.embedder import EmotionEmbedder
+from dicetalk.emotion.embedder_file import load_embedder
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.norms import quieten_residuals
 from dicetalk.settings import FPS
 from dicetalk.train.bank import BankCare
 from dicetalk.train.config import DiffusionTraining
 from dicetalk.train.data import Batch, DiffusionBatches, check_sizes, emotion_levels
-from dicetalk.train.embedder_file import load_embedder
 from dicetalk.train.export import export_model
 from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint
 from dicetalk.train.loop import Run, make_accelerator, train
@@ -64,7 +65,9 @@ def start_networks(config: DiffusionTraining) -> tuple[Trainable, ModelConfig]:
         return dice_networks(config.model, config.models, seed)
     if config.start == "svd":
         return svd_networks(config.model, config.models, seed), config.model
-    return random_networks(config.model, seed), config.model
+    networks = random_networks(config.model, seed)
+    quieten_residuals(networks.unet)
+    return networks, config.model
 
 
 def usable_clips(
@@ -182,7 +185,7 @@ class DiffusionTask:
         count, device = len(latents), latents.device
         prior = self.embedder(batch["visual"], batch["audio"], batch["visual_lengths"], batch["audio_lengths"])
         sampled = self.config.ablations.sampled_prior
-        return {
+        inputs = {
             "latents": latents,
             "image_latents": batch["image_latents"],
             "clip_token": self.image_encoder(batch["clip_pixels"]).image_embeds[:, None],
@@ -192,8 +195,13 @@ class DiffusionTask:
             "priors": prior.sample(generator) if sampled else prior.mu,
             "noise": torch.randn(latents.shape, generator=generator).to(device),
             "sigma": sample_sigmas(count, generator, self.config.sigma_mean, self.config.sigma_std).to(device),
-            "dropped": drop_conditions(count, generator, self.config.drop_rate).to(device),
+            "dropped": drop_conditions(count, generator, self.config.drop_rate, self.config.portrait_only_rate).to(
+                device
+            ),
         }
+        if self.config.whole_bank_rate:
+            inputs["whole_bank"] = (torch.rand(count, generator=generator) < self.config.whole_bank_rate).to(device)
+        return inputs
 
     def after_step(self, run: Run, outputs: list[dict[str, torch.Tensor]]) -> None:
         if self._retrieves:

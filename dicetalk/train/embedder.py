@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from dicetalk.emotion.embedder import EmbedderConfig, EmotionEmbedder
+from dicetalk.emotion.embedder_file import save_embedder
 from dicetalk.emotion.prior import PRESET_NAMES, read_prior_npy
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.train.config import EmbedderTraining
 from dicetalk.train.data import Batch, EmbedderBatches, check_sizes, group_key
-from dicetalk.train.embedder_file import save_embedder
-from dicetalk.train.loop import Run, make_accelerator, train
+from dicetalk.train.loop import PlainTask, make_accelerator, train
 from dicetalk.train.losses import anchor_loss, drop_modalities, info_nce
 from dicetalk.train.shards import ClipRecord, list_clips, splits
 
@@ -75,7 +75,7 @@ class EmbedderObjective(nn.Module):
         return {"loss": loss, "contrast": contrast, "anchor": pull, "sigma": prior.sigma.mean()}
 
 
-class EmbedderTask:
+class EmbedderTask(PlainTask):
     """See :class:`dicetalk.train.loop.Task`.
 
     Args:
@@ -123,18 +123,6 @@ class EmbedderTask:
         batch["audio"] = batch["audio"].masked_fill(no_audio[:, None, None], 0)
         eps = torch.randn(len(seen), self.config.embedder.dim, generator=generator)
         return batch | {"eps": eps.to(seen.device)}
-
-    def after_step(self, run: Run, outputs: list[dict[str, torch.Tensor]]) -> None:
-        """Nothing to do."""
-
-    def measures(self) -> dict[str, float]:
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to remember."""
 
     def export(self, folder: Path) -> list[Path]:
         path = folder / EXPORT

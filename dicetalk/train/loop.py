@@ -66,6 +66,22 @@ class Task(Protocol):
         ...
 
 
+class PlainTask:
+    """What a :class:`Task` has that remembers nothing beside its weights."""
+
+    def after_step(self, run: "Run", outputs: list[dict[str, torch.Tensor]]) -> None:
+        """Nothing to do."""
+
+    def measures(self) -> dict[str, float]:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to remember."""
+
+
 @dataclass
 class Meter:
     """Means of what is logged, since the last row; part of a checkpoint, so that curves go on as well.

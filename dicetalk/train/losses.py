@@ -134,7 +134,9 @@ class Objective(NamedTuple):
         return self.denoising + classification_weight * self.classification + self.vq
 
 
-def drop_conditions(count: int, generator: torch.Generator, rate: float = 0.05) -> torch.Tensor:
+def drop_conditions(
+    count: int, generator: torch.Generator, rate: float = 0.05, portrait_only_rate: float = 0.0
+) -> torch.Tensor:
     """Which conditions each clip goes without: audio, image, emotion, as booleans ``(count, 3)``.
 
     Of all clips a part `rate` loses audio alone, as many the image alone, as many the emotion alone, and as many all
@@ -142,10 +144,14 @@ def drop_conditions(count: int, generator: torch.Generator, rate: float = 0.05) 
 
     Args:
         rate: at most 1/4.
+        portrait_only_rate: part of the clips that keep nothing but the image. The paper has none; guidance's middle
+            branch is such a clip, and a network that never saw one has to guess it. At most ``1 - 4 * rate``.
     """
     draw = torch.rand(count, 1, generator=generator, device=generator.device)
     case = (draw / rate).floor()
-    return (case == torch.arange(3, device=case.device)) | (case == 3)
+    image = torch.arange(3, device=case.device) == 1
+    portrait_only = (draw >= 4 * rate) & (draw < 4 * rate + portrait_only_rate) & ~image
+    return (case == torch.arange(3, device=case.device)) | (case == 3) | portrait_only
 
 
 def drop_modalities(count: int, generator: torch.Generator, rate: float = 0.5) -> torch.Tensor:

@@ -26,7 +26,9 @@ from dicetalk.train.losses import (
 from dicetalk.train.start import Trainable
 
 
-def emotion_tokens(model: EmotionModel, priors: torch.Tensor, bank: Bank) -> tuple[torch.Tensor, Nearest | None]:
+def emotion_tokens(
+    model: EmotionModel, priors: torch.Tensor, bank: Bank, whole_bank: torch.Tensor | None = None
+) -> tuple[torch.Tensor, Nearest | None]:
     """Emotion tokens as training makes them.
 
     Row 0 is for no emotion: a zero prior that attends to the whole bank, as in inference, but does not shape it: the
@@ -36,6 +38,8 @@ def emotion_tokens(model: EmotionModel, priors: torch.Tensor, bank: Bank) -> tup
         model: emotion model.
         priors: ``(B, prior_dim)``.
         bank: see :class:`dicetalk.train.config.Ablations`.
+        whole_bank: which priors attend to the whole bank (eq. 12-13) and not to the nearest entry (eq. 10-11),
+            booleans ``(B,)``; none means none of them.
 
     Returns:
         Tokens ``(1 + B, context_tokens, attention_dim)``, and what was retrieved, if the bank retrieves.
@@ -48,7 +52,11 @@ def emotion_tokens(model: EmotionModel, priors: torch.Tensor, bank: Bank) -> tup
     entries = model.codebook.entries(priors).detach()
     context = model.attention.context(model.kv_tokens_linear(entries).flatten(0, 1)[None])
     tokens, nearest = model.retrieved_tokens(priors)
-    return torch.cat([model.attention(model.emo_linear(nothing), context), tokens]), nearest
+    if whole_bank is None:
+        return torch.cat([model.attention(model.emo_linear(nothing), context), tokens]), nearest
+    mixed = model.attention(model.emo_linear(torch.cat([nothing, priors])), context)
+    chosen = torch.where(whole_bank[:, None, None], mixed[1:], tokens)
+    return torch.cat([mixed[:1], chosen]), nearest
 
 
 class PriorTokens(nn.Module):
@@ -103,6 +111,7 @@ class DiffusionObjective(nn.Module):
         noise: torch.Tensor,
         sigma: torch.Tensor,
         dropped: torch.Tensor,
+        whole_bank: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Losses of a batch.
 
@@ -117,6 +126,7 @@ class DiffusionObjective(nn.Module):
             noise: like `latents`.
             sigma: noise levels, ``(B,)``.
             dropped: which clip goes without audio, image, emotion, booleans ``(B, 3)``.
+            whole_bank: as in :func:`emotion_tokens`.
         """
         batch, frames = latents.shape[:2]
         no_audio, no_image, no_emotion = dropped.unbind(dim=1)
@@ -125,7 +135,7 @@ class DiffusionObjective(nn.Module):
         nothing = torch.zeros_like(windows[:1, :1])
         audio = self.audio_projection(torch.cat([nothing[0], windows.flatten(0, 1)]))
         with torch.autocast(priors.device.type, enabled=False):  # distances to entries are small differences
-            tokens, nearest = emotion_tokens(self.emotion_model, priors, self.ablations.bank)
+            tokens, nearest = emotion_tokens(self.emotion_model, priors, self.ablations.bank, whole_bank)
         clip = torch.cat([torch.zeros_like(clip_token[:1]), clip_token])
         of_frame = 1 + torch.arange(batch * frames, device=latents.device).reshape(batch, frames)
         of_clip = 1 + torch.arange(batch, device=latents.device)[:, None].expand(-1, frames)

@@ -239,6 +239,14 @@ def test_one_clip_in_twenty_drops_each_condition_and_one_all() -> None:
         assert cases[case] / CLIPS == pytest.approx(0.05, abs=0.005)
 
 
+def test_some_clips_keep_nothing_but_the_portrait_where_that_is_asked_for() -> None:
+    drops = losses.drop_conditions(CLIPS, seeded(), rate=0.05, portrait_only_rate=0.1)
+    cases = Counter(map(tuple, drops.tolist()))
+    assert cases[True, False, True] / CLIPS == pytest.approx(0.1, abs=0.008)
+    assert cases[True, True, True] / CLIPS == pytest.approx(0.05, abs=0.005)
+    assert cases[False, False, False] / CLIPS == pytest.approx(0.7, abs=0.01)
+
+
 def test_a_rate_of_zero_drops_nothing() -> None:
     assert not losses.drop_conditions(1000, seeded(), rate=0).any()
     assert not losses.drop_modalities(1000, seeded(), rate=0).any()

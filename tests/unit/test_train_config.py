@@ -80,6 +80,8 @@ def _plain() -> dict:
         ("model: huge", ["model", "small", "huge"]),
         ("model: {unet: {}}", ["model"]),
         ("drop_rate: 0.5", ["drop_rate", "0.25", "0.5"]),
+        ("drop_rate: 0.25\nportrait_only_rate: 0.1", ["drop_rate 0.25", "portrait_only_rate 0.1", "more than 1"]),
+        ("whole_bank_rate: 0.5\nablations: {bank: none}", ["whole_bank_rate is 0.5", "bank: none"]),
         ("latents: 3", ["latents", "path", "3"]),
         ("window: 3\nwindow: 4", ["'window'", "twice"]),
         ("loop: {seed: 1, seed: 2}", ["'seed'", "twice"]),

@@ -34,6 +34,7 @@ from dicetalk.denoise.guided import Conditioning, GuidedUNet
 from dicetalk.denoise.schedule import scale_input
 from dicetalk.denoise.tokens import FrameTokens, StoredRows
 from dicetalk.emotion.embedder import PriorDistribution
+from dicetalk.emotion.embedder_file import load_embedder
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import CheckpointError, DiceTalkError, SettingError
 from dicetalk.hooks import Hooks
@@ -42,7 +43,6 @@ from dicetalk.train.bank import BankCare
 from dicetalk.train.config import Ablations, DiffusionTraining
 from dicetalk.train.data import DiffusionBatches, NumberedBatches, emotion_class, emotion_levels
 from dicetalk.train.diffusion import DiffusionTask, train_diffusion, usable_clips
-from dicetalk.train.embedder_file import load_embedder
 from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint
 from dicetalk.train.loop import Run, make_accelerator, train
 from dicetalk.train.losses import UNLABELLED, add_noise
@@ -111,7 +111,7 @@ def test_emotional_and_ordinary_clips_take_turns(make_task: Callable[..., Diffus
     classes = torch.cat([NumberedBatches(task.batches["train"], (0,))[n]["classes"] for n in range(40)])
     emotional = classes > 0
     assert emotional[::2].all() and not emotional[1::2].any()
-    levels = {"anna-happy-1": ("happy", 1.0), "anna-happy-2": ("happy", 0.3), "bert-sad": ("sad", 0.6)}
+    levels = {"anna-happy-1": ("happy", 1.0), "anna-happy-2": ("happy", 1.0), "bert-sad": ("sad", 0.6)}
     expected = {emotion_class(*kind, 3) for kind in levels.values()} | {emotion_class("angry", 1.0, 3)}
     assert set(classes[emotional].tolist()) == expected
     assert set(classes[~emotional].tolist()) == {0, UNLABELLED}
@@ -266,6 +266,27 @@ def test_the_config_s_numbers_arrive(make_task: Callable[..., DiffusionTask]) ->
     assert task.module.added_ids.tolist() == [12.5, 3.0, 4.0]
     assert not any(inputs_of(make_task(drop_rate=0.0), n)["dropped"].any() for n in range(20))
     assert inputs["latents"].shape == (2, 3, 4, 4, 4) and inputs["windows"].shape == (2, 3, 10, 2, 4)
+
+
+@torch.no_grad()
+def test_a_prior_may_attend_to_the_whole_bank_as_in_inference(make_task: Callable[..., DiffusionTask]) -> None:
+    model = make_task().module.emotion_model
+    priors = torch.randn(3, 256, generator=torch.Generator().manual_seed(0))
+    nearest_alone, found = emotion_tokens(model, priors, "retrieve")
+    mixed, found_again = emotion_tokens(model, priors, "retrieve", torch.tensor([True, False, True]))
+    expected = model.tokens(torch.cat([torch.zeros(1, 256), priors]))
+    torch.testing.assert_close(mixed[[0, 1, 3]], expected[[0, 1, 3]])
+    torch.testing.assert_close(mixed[2], nearest_alone[2])
+    assert not torch.allclose(mixed[1], nearest_alone[1], atol=1e-4)
+    assert torch.equal(found.indices, found_again.indices)
+
+
+def test_half_of_the_clips_attend_to_the_whole_bank_if_the_config_says_so(
+    make_task: Callable[..., DiffusionTask],
+) -> None:
+    drawn = torch.cat([inputs_of(make_task(whole_bank_rate=0.5), n)["whole_bank"] for n in range(30)])
+    assert 0.25 < drawn.float().mean() < 0.75
+    assert "whole_bank" not in inputs_of(make_task())
 
 
 def test_the_network_sees_in_training_what_it_sees_in_inference(make_task: Callable[..., DiffusionTask]) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from training_room import LOOP, curve, diffusion_training, embedder_training, make_room, reset_accelerate
 
+from dicetalk.emotion.embedder_file import load_embedder
 from dicetalk.errors import Cancelled, CheckpointError, SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.train import checkpoint, loop
@@ -22,7 +23,6 @@ from dicetalk.train.config import EmbedderTraining, read_config
 from dicetalk.train.curves import Curves
 from dicetalk.train.diffusion import train_diffusion
 from dicetalk.train.embedder import train_embedder
-from dicetalk.train.embedder_file import load_embedder
 from dicetalk.train.loop import learning_rate, make_accelerator
 
 TRAININGS = {
@@ -169,7 +169,7 @@ from pathlib import Path
 sys.path[:0] = sys.argv[3:]
 from training_room import embedder_training
 from dicetalk.train.embedder import train_embedder
-from dicetalk.train.embedder_file import load_embedder
+from dicetalk.emotion.embedder_file import load_embedder
 train_embedder(embedder_training(Path(sys.argv[1]), Path(sys.argv[2]), steps=100_000, checkpoint_every=1))
 """
 

@@ -1,0 +1,51 @@
+"""Settings of the small model's training."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dicetalk.train.config import Ablations, LoopConfig, within
+
+
+@dataclass(frozen=True)
+class TinyTraining:
+    """``train tiny``: every stage's loop, and how much is drawn for those that train on clips.
+
+    Args:
+        out: folder for checkpoints, shards and the finished ``model``.
+        hearing: loop of the speech encoder.
+        seeing: loop of the image encoder.
+        vae: loop of the VAE.
+        reader_faces: faces that the expression reader learns from.
+        reader_epochs: how often it sees each.
+        people: who the clips are of.
+        clips: of all people together.
+        embedder: loop of the emotion embedder.
+        diffusion: loop of the UNet with its adapters, the emotion bank, the audio projection and the pose guider.
+        batch_size: clips of a batch of `diffusion`.
+        sigma_mean: of `diffusion`; see :class:`dicetalk.train.config.DiffusionTraining`.
+        sigma_std: likewise.
+        portrait_only_rate: likewise.
+        whole_bank_rate: likewise.
+        revive_every: likewise.
+        ablations: likewise.
+        seed: of everything that is drawn in all stages; the loops' own seeds are not used.
+    """
+
+    out: Path
+    hearing: LoopConfig
+    seeing: LoopConfig
+    vae: LoopConfig
+    embedder: LoopConfig
+    diffusion: LoopConfig
+    reader_faces: int = within(16_000, 256)
+    reader_epochs: int = within(16, 1)
+    people: int = within(100, 2)
+    clips: int = within(800, 8)
+    batch_size: int = within(2, 1)
+    sigma_mean: float = within(1.0, -10, 10)
+    sigma_std: float = within(1.8, 0, 10, above=True)
+    portrait_only_rate: float = within(0.05, 0, 0.2)
+    whole_bank_rate: float = within(0.5, 0, 1)
+    revive_every: int = within(50, 0)
+    ablations: Ablations = field(default_factory=Ablations)
+    seed: int = within(0, 0, 2**32 - 1)

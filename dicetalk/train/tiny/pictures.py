@@ -1,0 +1,89 @@
+"""Drawn faces for networks that see one moment at a time: each batch of new people, scenes and expressions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.train.clips import FPS, INTENSITIES, SIZE
+from dicetalk.train.data import Batch
+from dicetalk.train.faces.expression import emotion_weights, express
+from dicetalk.train.faces.identity import Split, identity_seeds, sample_identity
+from dicetalk.train.faces.motion import head_motion
+from dicetalk.train.faces.render import FaceRenderer, Frame
+from dicetalk.train.faces.scene import sample_scene
+
+LONGEST_STRIDE = 6
+"""Frames of a drawn strip are at most so many frames of 12.5 fps apart."""
+
+CLOSED_SHARE = 0.3
+"""Of the frames with a closed mouth; speech closes it as often."""
+
+
+def draw_strip(split: Split, frames: int, rng: np.random.Generator, size: int = SIZE) -> list[Frame]:
+    """A random person in a random scene with a random emotion, `frames` moments of one movement.
+
+    The mouth opens at random rather than by speech, so that every opening is seen as often.
+
+    Args:
+        split: whose identities.
+        frames: at least 1.
+        rng: of everything.
+        size: of the frames, in pixels.
+    """
+    seeds = identity_seeds(split)
+    person = sample_identity(seeds[rng.integers(len(seeds))])
+    renderer = FaceRenderer(person, sample_scene(rng), size)
+    emotion = str(rng.choice(PRESET_NAMES))
+    weights = emotion_weights(emotion, 0.0 if emotion == "neutral" else float(rng.choice(INTENSITIES)), frames)
+    jaw = rng.uniform(0, 1, frames) * (rng.random(frames) > CLOSED_SHARE)
+    stress = rng.uniform(0, 1, frames)
+    fps = FPS / int(rng.integers(1, LONGEST_STRIDE + 1))
+    coefficients = express(person.manner, weights, jaw.astype(np.float32), stress, fps, rng)
+    return renderer.draw_clip(coefficients, head_motion(weights, stress, fps, rng))
+
+
+@dataclass(frozen=True)
+class FaceBatches:
+    """Batches of parts of single pictures, near the middle of a face; every `clip_every`-th batch is one whole strip.
+
+    Details lie in the face, and a quarter of a picture costs a quarter.
+
+    Args:
+        split: whose identities.
+        pictures: parts in a batch, two of each picture.
+        crop: side of a part, in pixels.
+        clip_frames: frames of a strip.
+        clip_every: one batch in so many is a strip.
+        size: of the whole frames, in pixels.
+    """
+
+    split: Split
+    pictures: int
+    crop: int
+    clip_frames: int
+    clip_every: int
+    size: int = SIZE
+
+    def __call__(self, rng: np.random.Generator, number: int) -> Batch:
+        """`frames` uint8 ``(B, T, H, W, 3)``, `boxes` ``(B, T, 4)`` and `landmarks` ``(B, T, 5, 2)``, in pixels."""
+        if number % self.clip_every == self.clip_every - 1:
+            return _batch([draw_strip(self.split, self.clip_frames, rng, self.size)])
+        drawn = [draw_strip(self.split, 1, rng, self.size)[0] for _ in range(self.pictures // 2)]
+        return _batch([[self._part(frame, rng)] for frame in drawn for _ in range(2)])
+
+    def _part(self, frame: Frame, rng: np.random.Generator) -> Frame:
+        middle = frame.landmarks.mean(axis=0) + rng.normal(0, self.crop / 4, 2)
+        x, y = (middle - self.crop / 2).clip(0, self.size - self.crop).astype(int)
+        corner = np.array((x, y), np.float32)
+        pixels = frame.pixels[y : y + self.crop, x : x + self.crop]
+        return Frame(pixels, frame.box - np.pad(corner, (0, 2)), frame.landmarks - corner)
+
+
+def _batch(strips: list[list[Frame]]) -> Batch:
+    return {
+        "frames": torch.from_numpy(np.stack([[frame.pixels for frame in strip] for strip in strips])),
+        "boxes": torch.from_numpy(np.stack([[frame.box for frame in strip] for strip in strips])),
+        "landmarks": torch.from_numpy(np.stack([[frame.landmarks for frame in strip] for strip in strips])),
+    }

@@ -1,0 +1,199 @@
+"""Trains the small model from nothing, one stage after another.
+
+A stage whose result is there is not done again, and one that was stopped goes on from its last checkpoint.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dicetalk.audio.whisper import speech_features
+from dicetalk.checkpoints import files, networks
+from dicetalk.checkpoints.files import find_files
+from dicetalk.checkpoints.parts import other_parts
+from dicetalk.checkpoints.strict import fill
+from dicetalk.config import TINY
+from dicetalk.emotion.embedder import EmbedderConfig
+from dicetalk.emotion.embedder_file import load_embedder
+from dicetalk.emotion.expression_reader import ExpressionReaderConfig, save_expression_reader
+from dicetalk.errors import DiceTalkError
+from dicetalk.hooks import SILENT, Hooks
+from dicetalk.settings import FPS
+from dicetalk.train.config import DiffusionTraining, EmbedderTraining, LoopConfig
+from dicetalk.train.curves import CURVE_FILES
+from dicetalk.train.diffusion import train_diffusion
+from dicetalk.train.embedder import train_embedder
+from dicetalk.train.expression_reader import crop_of, draw_faces, train_expression_reader
+from dicetalk.train.faces.expression import ACTION_UNITS
+from dicetalk.train.loop import CURVES
+from dicetalk.train.prepare.drawn import DrawnMaker, plan_sources
+from dicetalk.train.prepare.run import prepare_shards
+from dicetalk.train.shards import list_clips
+from dicetalk.train.tiny.config import TinyTraining
+from dicetalk.train.tiny.hearing import train_hearing
+from dicetalk.train.tiny.priors import mean_priors, save_priors
+from dicetalk.train.tiny.seeing import train_seeing
+from dicetalk.train.tiny.vae import train_vae
+from dicetalk.train.tiny.weights import seeded
+
+MODEL, SHARDS = "model", "shards"
+PACKED_NAME = "dicetalk.safetensors"
+WHISPER_HEADS = 4
+
+EMBEDDER = EmbedderConfig(
+    visual_dim=len(ACTION_UNITS),
+    audio_dim=TINY.audio.layers * TINY.audio.channels,
+    layers=1,
+    hidden_dim=512,
+    visual_fps=FPS,
+)
+LOOPS = ("hearing", "seeing", "vae", "embedder", "diffusion")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the whole training.
+
+    Args:
+        name: of the stage.
+        result: file that is there when the stage is done.
+        run: does it.
+    """
+
+    name: str
+    result: Path
+    run: Callable[[], object]
+
+
+def train_tiny(config: TinyTraining, hooks: Hooks = SILENT) -> list[Path]:
+    """Train, or go on training, and leave the finished model in ``model`` in ``config.out``.
+
+    Raises:
+        SpeechError: espeak-ng is missing or fails.
+        DiceTalkError: see :func:`dicetalk.train.loop.train`.
+    """
+    for stage in stages(config, hooks):
+        if not stage.result.is_file():
+            hooks.notice(f"Stage: {stage.name}")
+            stage.run()
+    model = config.out / MODEL
+    return sorted(path for path in model.rglob("*") if path.is_file())
+
+
+def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
+    """Every stage in its order."""
+    out, model, seed = config.out, config.out / MODEL, config.seed
+    loops = {name: replace(getattr(config, name), seed=seed) for name in LOOPS}
+    shards, embedder = out / SHARDS, model / files.EMBEDDER.name
+
+    def hearing() -> None:
+        encoder = seeded(lambda: networks.whisper_encoder(whisper_sizes(), "cpu"), seed)
+        train_hearing(encoder, model, out / "hearing", loops["hearing"], hooks)
+
+    def seeing() -> None:
+        encoder = seeded(lambda: networks.image_encoder(TINY.image_encoder, "cpu"), seed)
+        train_seeing(encoder, model, out / "seeing", loops["seeing"], hooks)
+
+    def vae() -> None:
+        train_vae(seeded(lambda: networks.vae(TINY.vae, "cpu"), seed), model, out / "vae", loops["vae"], hooks)
+
+    def reader() -> None:
+        sizes = ExpressionReaderConfig(coefficients=len(ACTION_UNITS))
+        faces = draw_faces("train", config.reader_faces, seed, crop_of(sizes), hooks)
+        trained = train_expression_reader(faces, sizes, config.reader_epochs, seed, hooks)
+        save_expression_reader(trained, model / files.READER.name)
+
+    def clips() -> None:
+        sources = plan_sources("train", config.clips, seed, config.people)
+        side = TINY.sampling.short_side
+        prepare_shards(sources, shards, DrawnMaker(partial(speech_features, encoder=ears(model)), side), hooks=hooks)
+        (out / "clips.done").touch()
+
+    def embed() -> None:
+        training = EmbedderTraining(shards, out / "embedder", EMBEDDER, loops["embedder"], identities=8)
+        (trained,) = train_embedder(training, hooks)
+        shutil.copyfile(trained, embedder)
+
+    def priors() -> None:
+        save_priors(mean_priors(load_embedder(embedder), list_clips(shards), hooks), model / "emotion")
+
+    def diffusion() -> None:
+        (trained,) = train_diffusion(diffusion_training(config, loops["diffusion"]), hooks)
+        shutil.copyfile(trained, model / PACKED_NAME)
+        keep_curves(out, model / CURVES)
+
+    return [
+        Stage("hearing", model / files.WHISPER_CONFIG.name, hearing),
+        Stage("seeing", model / files.IMAGE_ENCODER.name, seeing),
+        Stage("vae", model / files.VAE.name, vae),
+        Stage("expression reader", model / files.READER.name, reader),
+        Stage("clips", out / "clips.done", clips),
+        Stage("embedder", embedder, embed),
+        Stage("priors", model / "emotion" / "contempt.safetensors", priors),
+        Stage("diffusion", model / PACKED_NAME, diffusion),
+    ]
+
+
+def diffusion_training(config: TinyTraining, loop: LoopConfig) -> DiffusionTraining:
+    """The last stage as a training of its own."""
+    return DiffusionTraining(
+        data=config.out / SHARDS,
+        out=config.out / "diffusion",
+        models=config.out / MODEL,
+        embedder=config.out / MODEL / files.EMBEDDER.name,
+        model=TINY,
+        loop=loop,
+        start="random",
+        ablations=config.ablations,
+        batch_size=config.batch_size,
+        portrait_only_rate=config.portrait_only_rate,
+        whole_bank_rate=config.whole_bank_rate,
+        revive_every=config.revive_every,
+        sigma_mean=config.sigma_mean,
+        sigma_std=config.sigma_std,
+        latents=config.out / "latents",
+    )
+
+
+def whisper_sizes() -> dict[str, int]:
+    """Sizes of the speech encoder, as its ``config.json`` has them."""
+    channels = TINY.audio.channels
+    return {
+        "d_model": channels,
+        "encoder_layers": TINY.audio.layers - 1,
+        "encoder_attention_heads": WHISPER_HEADS,
+        "encoder_ffn_dim": 4 * channels,
+    }
+
+
+def ears(model: Path) -> nn.Module:
+    """The trained speech encoder of the model folder `model`, in float32.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    part = next(part for part in other_parts(find_files(model), TINY) if part.file is files.WHISPER)
+    network = part.build()
+    return fill(part.path, network, part.read(list(network.state_dict())), torch.float32)
+
+
+def keep_curves(out: Path, folder: Path) -> None:
+    """Copy the curves of every loop in `out` to `folder`, named after their stage.
+
+    Raises:
+        DiceTalkError: they cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in LOOPS:
+            for kind in CURVE_FILES:
+                path = out / name / CURVES / kind
+                if path.is_file():
+                    shutil.copyfile(path, folder / f"{name}-{kind}")
+    except OSError as error:
+        raise DiceTalkError(f"{folder}: the curves cannot be written ({error.strerror}).") from error

@@ -1,0 +1,40 @@
+"""Weights of the small model's networks: made at random from a seed, written in half precision."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from dicetalk.checkpoints.strict import finite
+from dicetalk.checkpoints.write import write_safetensors
+from dicetalk.hooks import SILENT
+from dicetalk.video.atomic import explained
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def seeded(build: Callable[[], Network], seed: int) -> Network:
+    """An untrained network; equal seeds give equal weights, and the global generator is as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def save_half(network: nn.Module, path: Path, prefix: str = "") -> Path:
+    """Write a network's weights in float16 to `path`, whose folders are made; names begin with `prefix`.
+
+    Raises:
+        CheckpointError: the file cannot be written, or a weight is not finite in float16.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {prefix + name: tensor for name, tensor in network.state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+
+    def half(name: str) -> torch.Tensor:
+        return finite(path, name, weights[name].cpu(), torch.float16)
+
+    write_safetensors(path, shapes, half, torch.float16, {}, SILENT)
+    return path

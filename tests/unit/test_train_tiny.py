@@ -1,0 +1,190 @@
+"""The small model's own trainings: what they draw, what they minimise, and all of them one after another."""
+
+import shutil
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training_room import reset_accelerate
+
+from dicetalk.audio.speech import Speech
+from dicetalk.checkpoints import networks
+from dicetalk.checkpoints.load import load_model
+from dicetalk.config import TINY
+from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.emotion.track import EmotionTrack
+from dicetalk.hooks import Hooks
+from dicetalk.norms import regroup
+from dicetalk.pipeline import generate_latents, render
+from dicetalk.portrait.prepare import prepare_portrait
+from dicetalk.settings import SamplerSettings
+from dicetalk.train.clips import plan_clips
+from dicetalk.train.config import LoopConfig
+from dicetalk.train.losses import UNLABELLED
+from dicetalk.train.tiny.config import TinyTraining
+from dicetalk.train.tiny.hearing import HearingTask, VoiceBatches
+from dicetalk.train.tiny.pictures import FaceBatches, draw_strip
+from dicetalk.train.tiny.run import stages, train_tiny, whisper_sizes
+from dicetalk.train.tiny.seeing import PEOPLE, PeopleBatches, SeeingTask
+from dicetalk.train.tiny.vae import VAETask, decode_pictures, detail_weights, normalise, silence_time
+from dicetalk.train.tiny.weights import seeded
+from dicetalk.video import collect
+
+needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+ONCE = LoopConfig(steps=1, warmup_steps=0, device="cpu", log_every=1, validate_every=0, checkpoint_every=1, workers=0)
+
+
+@pytest.fixture(scope="module")
+def vae() -> torch.nn.Module:
+    return seeded(lambda: networks.vae(TINY.vae, "cpu"), 0)
+
+
+def seeded_noise(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def test_single_pictures_are_decoded_as_by_the_whole_decoder_while_its_temporal_layers_do_nothing() -> None:
+    vae = seeded(lambda: networks.vae(TINY.vae, "cpu"), 0)
+    latents = seeded_noise(3, TINY.vae.latent_channels, 4, 4)
+    whole = vae.decode(latents, num_frames=3).sample
+    assert not torch.allclose(decode_pictures(vae.decoder, latents), whole, atol=1e-3)
+    silence_time(vae.decoder)
+    assert torch.allclose(decode_pictures(vae.decoder, latents), vae.decode(latents, num_frames=3).sample, atol=1e-5)
+
+
+@torch.no_grad()
+def test_normalised_latents_have_unit_deviation_and_decode_to_the_same_pictures(vae: torch.nn.Module) -> None:
+    vae = seeded(lambda: networks.vae(TINY.vae, "cpu"), 0)
+    pictures = seeded_noise(4, 3, 32, 32)
+    before = vae.encode(pictures).latent_dist
+    decoded = vae.decode(before.mode(), num_frames=4).sample
+    normalise(vae, before.mode())
+    after = vae.encode(pictures).latent_dist
+    assert after.mode().std().item() == pytest.approx(1, abs=1e-4)
+    assert torch.allclose(after.std / before.std, 1 / before.mode().std(), rtol=1e-4)
+    assert torch.allclose(vae.decode(after.mode(), num_frames=4).sample, decoded, atol=1e-4)
+
+
+def test_eyes_and_mouth_count_more_than_the_rest_and_the_mean_is_one() -> None:
+    landmarks = torch.tensor([[[20.0, 20], [44, 20], [32, 32], [24, 46], [40, 46]]])
+    weights = detail_weights(landmarks, torch.tensor([[10.0, 5, 44, 54]]), (64, 64))
+    assert weights.shape == (1, 1, 64, 64) and weights.mean().item() == pytest.approx(1)
+    at_mouth, at_eye, corner = weights[0, 0, 46, 32], weights[0, 0, 20, 20], weights[0, 0, 0, 0]
+    assert at_mouth > 4 * corner and at_eye > 4 * corner
+
+
+def test_parts_of_faces_move_their_landmarks_with_them() -> None:
+    batches = FaceBatches("train", 4, 64, 3, 5)
+    batch = batches(np.random.default_rng(3), 0)
+    again = batches(np.random.default_rng(3), 0)
+    assert batch["frames"].shape == (4, 1, 64, 64, 3) and torch.equal(batch["frames"], again["frames"])
+    first, second = batch["landmarks"][0, 0], batch["landmarks"][1, 0]
+    moved = (second - first)[0].int().tolist()
+    assert torch.allclose(second - first, torch.tensor(moved).float(), atol=1e-4)  # parts of one picture
+    x, y = moved
+    one, other = batch["frames"][0, 0], batch["frames"][1, 0]
+    height, width = 64 - abs(y), 64 - abs(x)
+    a = one[max(-y, 0) :, max(-x, 0) :][:height, :width]
+    b = other[max(y, 0) :, max(x, 0) :][:height, :width]
+    assert torch.equal(a, b)
+    assert batches(np.random.default_rng(3), 4)["frames"].shape == (1, 3, 128, 128, 3)
+
+
+def test_a_strip_shows_one_person_in_one_scene() -> None:
+    frames = [frame.pixels.astype(int) for frame in draw_strip("train", 4, np.random.default_rng(5))]
+    others = draw_strip("train", 1, np.random.default_rng(6))[0].pixels.astype(int)
+    corners = [np.abs(frame[:20, :20] - frames[0][:20, :20]).mean() for frame in frames]
+    assert max(corners) < 3 < np.abs(others[:20, :20] - frames[0][:20, :20]).mean()
+    assert any(np.abs(frame - frames[0]).max() > 30 for frame in frames[1:])
+
+
+def test_fewer_people_have_more_clips_each() -> None:
+    plans = list(islice(plan_clips("train", 0, people=5), 40))
+    assert len({plan.identity_seed for plan in plans}) == 5
+    assert len({plan.identity_seed for plan in islice(plan_clips("train", 0), 40)}) > 30
+
+
+def test_every_person_of_a_batch_is_seen_twice_and_differently() -> None:
+    batch = PeopleBatches("train", 56)(np.random.default_rng(0), 0)
+    assert batch["pixels"].shape == (2 * PEOPLE, 3, 56, 56)
+    assert batch["people"].bincount().tolist() == [2] * PEOPLE
+    assert (batch["pixels"][0] - batch["pixels"][1]).abs().mean() > 0.05
+
+
+@needs_espeak
+def test_what_is_heard_is_labelled_where_it_is_heard() -> None:
+    batch = VoiceBatches("train", 1)(np.random.default_rng(0), 0)
+    assert batch["mel"].shape == (1, 80, 3000) and batch["curves"].shape == (1, 1500, 2)
+    inside = torch.zeros(1500, dtype=torch.bool)
+    spoken = list(zip(batch["steps"][0].tolist(), batch["emotions"][0].tolist(), strict=True))
+    assert len([emotion for _, emotion in spoken if emotion != UNLABELLED]) >= 2
+    for (begin, end), emotion in spoken:
+        assert (emotion == UNLABELLED) == (begin == end)
+        inside[begin:end] = True
+    mouth = batch["curves"][0, :, 0]
+    assert mouth[~inside].abs().max() == 0 and mouth[inside].mean() > 0.1
+    # Loud mel frames lie where somebody speaks.
+    level = batch["mel"][0].mean(dim=0).unflatten(0, (1500, 2)).mean(dim=1)
+    assert level[inside].mean() > level[~inside].mean() + 0.2
+
+
+@needs_espeak
+@pytest.mark.parametrize("what", ["hearing", "seeing", "vae"])
+def test_every_weight_that_shall_learn_gets_a_gradient(what: str, tmp_path: Path) -> None:
+    if what == "hearing":
+        task = HearingTask(networks.whisper_encoder(whisper_sizes(), "cpu"), tmp_path)
+    elif what == "seeing":
+        task = SeeingTask(networks.image_encoder(TINY.image_encoder, "cpu"), tmp_path)
+    else:
+        task = VAETask(networks.vae(TINY.vae, "cpu"), tmp_path)
+    draw = task.batches["train"]
+    generator = torch.Generator().manual_seed(0)
+    # The VAE's temporal layers learn from strips, which every tenth batch is; its residuals are silent in the first.
+    for number in (0, 9):
+        task.module(**task.inputs(draw(np.random.default_rng(number), number), generator))["loss"].backward()
+    lacking = {name for name, p in task.module.named_parameters() if p.requires_grad and p.grad is None}
+    if what == "hearing":
+        assert not task.module.encoder.embed_positions.weight.requires_grad
+    # With one layer in a block diffusers' decoder has this attention but never calls it.
+    assert {name for name in lacking if not name.startswith("vae.decoder.mid_block.attentions.0.")} == set()
+
+
+def test_groups_are_changed_only_where_channels_divide() -> None:
+    layer = torch.nn.Sequential(torch.nn.GroupNorm(32, 64))
+    assert regroup(layer, 8)[0].num_groups == 8
+    with pytest.raises(ValueError, match="64 channels"):
+        regroup(layer, 7)
+
+
+@needs_espeak
+def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(tmp_path: Path) -> None:
+    config = TinyTraining(
+        out=tmp_path, hearing=ONCE, seeing=ONCE, vae=ONCE, embedder=ONCE, diffusion=ONCE,
+        reader_faces=256, reader_epochs=1, people=4, clips=64, batch_size=1,
+    )  # fmt: skip
+    told: list[str] = []
+    reset_accelerate()
+    written = train_tiny(config, Hooks(notice=told.append))
+    names = [stage.name for stage in stages(config, Hooks())]
+    assert [line.removeprefix("Stage: ") for line in told if line.startswith("Stage: ")] == names
+    told.clear()
+    assert train_tiny(config, Hooks(notice=told.append)) == written and not told
+
+    model = load_model(tmp_path / "model", dtype=torch.float32)
+    assert model.config == TINY and model.embedder is not None and model.expression_reader is not None
+    assert set(model.priors) == set(PRESET_NAMES)
+    apart = torch.stack([model.priors[name].mu for name in PRESET_NAMES])
+    assert torch.pdist(apart).min() > 0
+    sound = 0.1 * seeded_noise(1, 16000).numpy()
+    speech = Speech(samples=sound[0], sound=sound, sound_sample_rate=16000)
+    picture = draw_strip("test", 1, np.random.default_rng(0))[0]
+    portrait = prepare_portrait(picture.pixels, box=tuple(picture.box), short_side=128, clip_size=56)
+    track = EmotionTrack.constant(model.priors["happy"])
+    latents = generate_latents(model, portrait, speech, track, replace(SamplerSettings(), steps=1))
+    clip = render(model, latents, hooks=Hooks(notice=told.append))
+    assert collect(clip.chunks, clip.frames).shape == (12, 3, 128, 128) and clip.fps == 12.5
+    assert any("12.5" in line for line in told)
