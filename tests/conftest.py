@@ -16,6 +16,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=HERE / "golden" / "data",
         help="folder with numeric fixtures of the released program (manifest.json and safetensors files)",
     )
+    parser.addoption(
+        "--update-schemas", action="store_true", help="write the nodes' schemas down anew after a wanted change"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 
 import torch
 
@@ -12,9 +13,13 @@ from dicetalk.checkpoints.load import DiceModel, load_model
 from dicetalk.cli.device import choose_device, choose_dtype
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.sampler_options import sampler_settings
-from dicetalk.emotion.mix import mix, parse_emotion
+from dicetalk.cli.tiny import found_folder
+from dicetalk.emotion.algebra import scale
+from dicetalk.emotion.given import given_emotion, given_file
+from dicetalk.emotion.mix import NEUTRAL
 from dicetalk.emotion.track import EmotionTrack
-from dicetalk.emotion.track_file import read_track
+from dicetalk.emotion.voice.features import measure_voice
+from dicetalk.emotion.voice.intensity import voice_intensity
 from dicetalk.errors import SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.pipeline import generate_latents, render
@@ -29,15 +34,17 @@ from dicetalk.video import frames_to_cover, hold_last_frame, write_mp4, write_pn
 
 def generate(options: argparse.Namespace) -> int:
     """Make the video that `options` describe."""
-    settings = sampler_settings(options)
+    sampler_settings(options)  # what is wrong is told before anything is read
     _check(options)
     device = choose_device(options.device)
     residency = DeviceResidency(device)
     with Bars(options.quiet) as bars:
         speech = load_speech(options.audio, start=options.start, duration=options.duration, hooks=bars.hooks)
-        model = load_model(options.models, svd=options.svd, dtype=choose_dtype(options.dtype, device))
+        folder = found_folder(options.models, bars.hooks)
+        model = load_model(folder, svd=options.svd, dtype=choose_dtype(options.dtype, device))
+        settings = sampler_settings(options, model.config)
         portrait = _portrait(options, model, residency)
-        track = _emotion(options, model)
+        track = _emotion(options, model, speech, bars.hooks)
         latents = generate_latents(model, portrait, speech, track, settings, residency=residency, hooks=bars.hooks)
         clip = render(
             model,
@@ -73,16 +80,22 @@ def _portrait(options: argparse.Namespace, model: DiceModel, residency: Residenc
         box=options.box,
         whole_picture=options.whole_picture,
         crop=options.crop,
-        short_side=options.short_side,
+        short_side=model.config.sampling.short_side if options.short_side is None else options.short_side,
         mask_scale=options.mask_scale,
         clip_size=model.config.image_encoder.image_size,
     )
 
 
-def _emotion(options: argparse.Namespace, model: DiceModel) -> EmotionTrack:
+def _emotion(options: argparse.Namespace, model: DiceModel, speech: Speech, hooks: Hooks) -> EmotionTrack:
+    hear = cache(lambda: measure_voice(speech.samples, hooks))
     if options.emotion_track:
-        return read_track(options.emotion_track, model.priors)
-    return EmotionTrack.constant(mix(parse_emotion(options.emotion), model.priors))
+        track = given_file(options.emotion_track, model.priors, hear)
+    else:
+        track = given_emotion(options.emotion, model.priors, hear)
+    if options.intensity_from_voice:
+        intensity = voice_intensity(hear(), direction=options.intensity_from_voice)
+        track = scale(track, intensity, model.priors[NEUTRAL])
+    return track
 
 
 def _finish(options: argparse.Namespace, chunks: Iterator[torch.Tensor], portrait: Portrait) -> Iterator[torch.Tensor]:

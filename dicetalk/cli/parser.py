@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from dicetalk.bench.sizes import SIZES
+from dicetalk.cli.emotion import add_emotion, add_intensity_from_voice
 from dicetalk.cli.sampler_options import add_sampler_options
 
 DTYPES = ("fp16", "bf16", "fp32")
@@ -30,6 +31,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_bench(commands)
     _add_training(commands)
+    _add_tiny(commands)
+    add_emotion(commands)
     return parser
 
 
@@ -51,12 +54,23 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
     either.add_argument(
         "--emotion",
         default="neutral",
-        help="name[:intensity], or several joined by +: happy:0.8 or happy:0.5+sad:0.3 (default: neutral)",
+        help="happy:0.8, happy:0.5+sad:0.3, 'a little annoyed', a saved emotion (.safetensors), or what is said with "
+        "emotions: '[happy] Good morning! [sad] It rains.' (default: neutral)",
     )
-    either.add_argument("--emotion-track", type=Path, help="JSON file with an emotion that changes over the clip")
+    either.add_argument(
+        "--emotion-track",
+        type=Path,
+        help="file with an emotion that changes over the clip: .json, .safetensors, .npy, .srt or .vtt with emotions "
+        "in brackets, or .txt likewise",
+    )
+    add_intensity_from_voice(emotion)
 
     model = parser.add_argument_group("model")
-    model.add_argument("--models", type=Path, default=MODELS, help="folder of the weights (default: models)")
+    model.add_argument(
+        "--models",
+        type=Path,
+        help=f"folder of the weights, or tiny, the bundled model (default: {MODELS} if it is there, else tiny)",
+    )
     model.add_argument(
         "--svd",
         type=Path,
@@ -83,7 +97,9 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
         help="correct slow colour drift against the portrait (always with --paste-back)",
     )
     portrait.add_argument(
-        "--short-side", type=int, default=512, help="size the network works at, a multiple of 64 (default: 512)"
+        "--short-side",
+        type=int,
+        help="size the network works at, a multiple of 64 (default: 512, or what the model was made for)",
     )
     portrait.add_argument("--mask-scale", type=float, default=1.1, help="face box to mask (default: 1.1)")
 
@@ -193,16 +209,62 @@ def _add_training(commands: argparse._SubParsersAction) -> None:
 
     train = commands.add_parser(
         "train",
-        help="train the emotion embedder, or the networks",
+        help="train the emotion embedder, the networks, or the small model that comes with the package",
         description="Train from shards. A run whose output folder holds checkpoints goes on from the newest one.",
     )
-    train.add_argument("what", choices=["embedder", "diffusion"], help="what to train")
+    train.add_argument(
+        "what", choices=["embedder", "diffusion", "tiny"], help="what to train; tiny is all of the small model"
+    )
     train.add_argument("--config", type=Path, required=True, help="YAML file with every setting")
     train.add_argument("--quiet", action="store_true", help="no progress bars")
     train.set_defaults(command=("train", "train"))
 
 
-def _add_device_options(group: argparse._ArgumentGroup) -> None:
+def _add_tiny(commands: argparse._SubParsersAction) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="eight small videos with the bundled model, portrait and speech",
+        description="Make a video of each of the eight emotions, and one picture of all, with the small model, the "
+        "portrait and the speech that come with the package.",
+    )
+    demo.add_argument(
+        "--out", type=Path, default=Path("dicetalk-demo"), help="folder to write to (default: dicetalk-demo)"
+    )
+    _add_device_options(demo)
+    demo.add_argument("--quiet", action="store_true", help="no progress bars")
+    demo.set_defaults(command=("demo", "demo"))
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a model that was trained on drawn faces",
+        description="Make clips of drawn people and sentences that no training has seen, and measure mouth, emotion, "
+        "identity and seams in the pixels. Exit status 0 if every measure reaches its bar, 1 otherwise. Speech comes "
+        "from espeak-ng.",
+    )
+    evaluate.add_argument("model", help="folder of the weights, or tiny, the bundled model")
+    evaluate.add_argument(
+        "--out",
+        type=Path,
+        default=Path("dicetalk-evaluation"),
+        help="folder for the table, JSON, pictures and the trained judges, which a second evaluation uses again "
+        "(default: dicetalk-evaluation)",
+    )
+    evaluate.add_argument("--clips", type=int, default=3, help="clips of each emotion at full intensity (default: 3)")
+    evaluate.add_argument("--quick", action="store_true", help="nine clips for a first look")
+    evaluate.add_argument(
+        "--against",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="another training to compare with, as in table 4: a model folder, or a file of the four networks alone",
+    )
+    _add_device_options(evaluate)
+    evaluate.add_argument("--quiet", action="store_true", help="no progress bars")
+    evaluate.set_defaults(command=("evaluate", "evaluate_model"))
+
+
+def _add_device_options(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--device",
         default="auto",

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import fields
 from typing import Any
 
+from dicetalk.config import FULL, ModelConfig
 from dicetalk.denoise.windows import SCHEDULES
 from dicetalk.errors import SettingError
 from dicetalk.settings import Ramp, SamplerSettings
@@ -27,6 +28,8 @@ _HELP = {
     "key_value_budget": "bytes that projected tokens may occupy per adapter before they are projected window by window",
 }
 
+SAMPLING = ("steps", "portrait_guidance", "expression_guidance")
+"""Settings that depend on the model; see :class:`dicetalk.config.SamplingConfig`."""
 
 _KINDS = {bool: "on or off", int: "a whole number", float: "a number", Ramp: "a number or FIRST:LAST", str: "a name"}
 
@@ -36,26 +39,29 @@ def add_sampler_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sampling")
     for field in fields(SamplerSettings):
         flag, default = f"--{field.name.replace('_', '-')}", field.default
+        of_model = field.name in SAMPLING
         if field.name == "batched_guidance":
             group.add_argument("--one-branch-at-a-time", dest=field.name, action="store_false", help=_HELP[field.name])
             continue
         group.add_argument(
             flag,
-            default=default,
+            default=None if of_model else default,
             type=lambda text, name=field.name: _checked(name, text),
             choices=list(SCHEDULES) if field.name == "schedule" else None,
             metavar=None if field.name == "schedule" else "N",
-            help=f"{_HELP[field.name]} (default: {default})",
+            help=f"{_HELP[field.name]} (default: {default}{', or what the model was made for' if of_model else ''})",
         )
 
 
-def sampler_settings(options: argparse.Namespace) -> SamplerSettings:
-    """The settings that `options` ask for.
+def sampler_settings(options: argparse.Namespace, model: ModelConfig = FULL) -> SamplerSettings:
+    """The settings that `options` ask for; what they leave open is what the model was made for.
 
     Raises:
         SettingError: a value is out of its range.
     """
-    return SamplerSettings(**{field.name: getattr(options, field.name) for field in fields(SamplerSettings)})
+    asked = {field.name: getattr(options, field.name) for field in fields(SamplerSettings)}
+    made_for = {name: getattr(model.sampling, name) for name in SAMPLING if asked[name] is None}
+    return SamplerSettings(**asked | made_for)
 
 
 def parse_setting(name: str, text: str) -> Any:

@@ -1,0 +1,48 @@
+"""The model that comes with the package, and how a model is best used."""
+
+from pathlib import Path
+
+from dicetalk.checkpoints.load import DiceModel
+from dicetalk.checkpoints.tiny import tiny_folder
+from dicetalk.cli.parser import MODELS
+from dicetalk.hooks import Hooks
+from dicetalk.settings import SamplerSettings
+
+TINY = "tiny"
+
+
+def model_folder(model: Path | str) -> Path:
+    """The folder of a model that is named on the command line: of the bundled one if it is called ``tiny``.
+
+    Raises:
+        CheckpointError: this copy of the package came without the bundled model.
+    """
+    return tiny_folder() if str(model) == TINY else Path(model)
+
+
+def found_folder(model: Path | None, hooks: Hooks) -> Path:
+    """As :func:`model_folder`; without a name :data:`MODELS`, or with a notice the bundled model if that is not there.
+
+    Raises:
+        CheckpointError: likewise.
+    """
+    if model is not None:
+        return model_folder(model)
+    if MODELS.exists():
+        return MODELS
+    hooks.notice(
+        f"There is no folder {MODELS}: using the small bundled model, which knows drawn faces only. For real portraits "
+        f"fetch the released weights: `dicetalk download {MODELS}`."
+    )
+    return tiny_folder()
+
+
+def recommended(model: DiceModel) -> tuple[SamplerSettings, int]:
+    """The sampler's settings and the short side of the picture that a model was made for."""
+    sampling = model.config.sampling
+    settings = SamplerSettings(
+        steps=sampling.steps,
+        portrait_guidance=sampling.portrait_guidance,
+        expression_guidance=sampling.expression_guidance,
+    )
+    return settings, sampling.short_side
