@@ -1,0 +1,35 @@
+"""The shipped workflows in the browser give what the server's tests run."""
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfyui.workflows import to_prompt
+
+WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").glob("*.json"))
+LOADED = "() => window.app?.graph && window.LiteGraph?.registered_node_types?.['DICETalk_LoadModel']"
+PROMPT = "async saved => { await app.loadGraphData(saved); return (await app.graphToPrompt()).output }"
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, server_url: str) -> Any:
+    """The editor."""
+    page = browser.new_page()
+    page.goto(server_url, timeout=120_000)
+    page.wait_for_function(LOADED, timeout=120_000)
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_asks_for_the_same_in_the_browser(page: Any, server_url: str, workflow: Path) -> None:
+    with urllib.request.urlopen(f"{server_url}/object_info") as answer:
+        expected = to_prompt(workflow, json.load(answer))
+    asked = page.evaluate(PROMPT, json.loads(workflow.read_text()))
+    assert {number: node["class_type"] for number, node in asked.items()} == {
+        number: node["class_type"] for number, node in expected.items()
+    }
+    for number, node in expected.items():
+        assert asked[number]["inputs"] == node["inputs"], node["class_type"]

@@ -1,0 +1,104 @@
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { addStyles } from "./dom.mjs";
+import { translator } from "./i18n.mjs";
+import { createPad, DEFAULT_PAD } from "./pad_widget.mjs";
+import { createTimeline, DEFAULT_TIMELINE } from "./timeline_widget.mjs";
+
+let t = translator({}, "en");
+
+/**
+ * What a widget needs of ComfyUI: words, a word to the graph after each change, and a step of undo after each
+ * gesture.
+ */
+function hostOf(getWidget) {
+  return {
+    t: (key, params) => t(key, params),
+    commit() {
+      app.canvas.emitBeforeChange();
+      app.canvas.emitAfterChange();
+    },
+    changed() {
+      const widget = getWidget();
+      widget?.callback?.(widget.value);
+    },
+  };
+}
+
+/** A custom widget whose value is the text of what `create` draws. */
+function addWidget(node, inputName, inputData, { type, create, fallback, minimum }) {
+  let widget;
+  const made = create({ text: inputData[1]?.default ?? fallback, host: hostOf(() => widget) });
+  widget = node.addDOMWidget(inputName, type, made.element, {
+    getValue: made.getText,
+    // Workflows of before a widget had a value hold null or nothing in its place.
+    setValue: (text) => made.setText(text || fallback),
+  });
+  return { widget, made, ...minimum };
+}
+
+/** The timelines by their nodes, to tell them of the speech. */
+const timelines = new WeakMap();
+
+/**
+ * After nodes have come anew (undo, another workflow, a subgraph).
+ *
+ * In Nodes 2.0 a node under an id that was shown before keeps the element of the node before it: its own takes the
+ * place. And a new timeline does not know of the run before it, but ComfyUI does.
+ */
+function catchUp() {
+  const { graph } = app.canvas;
+  for (const node of graph?.nodes ?? []) {
+    for (const { type, element } of node.widgets ?? []) {
+      if (!type.startsWith("DICETALK_") || element.isConnected) continue;
+      document.querySelector(`[data-node-id="${node.id}"] .dicetalk`)?.replaceWith(element);
+    }
+    const key = graph.isRootGraph ? node.id : `${graph.id}:${node.id}`;
+    timelines.get(node)?.setSpeech(app.nodeOutputs[key] ?? {});
+  }
+}
+
+app.registerExtension({
+  name: "DICETalk.Widgets",
+
+  async init() {
+    addStyles();
+    t = translator(await api.getCustomNodesI18n(), app.ui.settings.getSettingValue("Comfy.Locale") ?? "en");
+  },
+
+  setup() {
+    app.canvas.canvas.addEventListener("litegraph:set-graph", () => setTimeout(catchUp));
+  },
+
+  afterConfigureGraph() {
+    setTimeout(catchUp);
+  },
+
+  getCustomWidgets: () => ({
+    DICETALK_EMOTION_PAD(node, inputName, inputData) {
+      return addWidget(node, inputName, inputData, {
+        type: "DICETALK_EMOTION_PAD",
+        create: createPad,
+        fallback: DEFAULT_PAD,
+        minimum: { minWidth: 380, minHeight: 350 },
+      });
+    },
+
+    DICETALK_EMOTION_TIMELINE(node, inputName, inputData) {
+      const added = addWidget(node, inputName, inputData, {
+        type: "DICETALK_EMOTION_TIMELINE",
+        create: createTimeline,
+        fallback: DEFAULT_TIMELINE,
+        minimum: { minWidth: 560, minHeight: 380 },
+      });
+      const { made } = added;
+      timelines.set(node, made);
+      const { onExecuted } = node;
+      node.onExecuted = function (output) {
+        onExecuted?.call(this, output);
+        made.setSpeech(output);
+      };
+      return added;
+    },
+  }),
+});
