@@ -1,0 +1,1 @@
+"""ComfyUI nodes on the library dicetalk: they turn types, lend memory and progress, and compute nothing themselves."""

@@ -1,0 +1,122 @@
+"""ComfyUI's types to the library's and back, with messages for what does not fit."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+import comfy.model_management
+import numpy as np
+import torch
+from comfy_api.latest import InputImpl, Types
+
+from dicetalk.audio.speech import Speech, load_speech
+from dicetalk.errors import NotEnoughMemoryError, PortraitError, SpeechError, VideoError
+from dicetalk.hooks import Hooks
+from dicetalk.portrait.prepare import Box
+from dicetalk.video.clip import collect
+
+BYTES_PER_PIXEL = 3 * 4
+MASKED = 0.5
+
+
+def to_speech(audio: Mapping[str, Any] | None, start: float, duration: float, hooks: Hooks) -> Speech:
+    """A part of an AUDIO; a `duration` of 0 takes all that follows.
+
+    Raises:
+        SpeechError: there is no sound, or more than one, or too little of it.
+    """
+    if not isinstance(audio, Mapping) or "waveform" not in audio or "sample_rate" not in audio:
+        raise SpeechError("There is no sound: the audio input is empty. A video without a sound track gives no audio.")
+    waveform = audio["waveform"]
+    if waveform.ndim != 3 or len(waveform) != 1:
+        raise SpeechError(f"The audio input holds {len(waveform)} sounds; give one, for example with a batch of 1.")
+    if not waveform.shape[-1]:
+        raise SpeechError("The audio input is empty: it has no samples. Give at least 0.1 s of speech.")
+    return load_speech((waveform, audio["sample_rate"]), start=start, duration=duration or None, hooks=hooks)
+
+
+def to_audio(speech: Speech) -> dict[str, Any]:
+    """The sound of `speech` as AUDIO."""
+    return {"waveform": torch.from_numpy(speech.sound.copy())[None], "sample_rate": speech.sound_sample_rate}
+
+
+def to_image(picture: np.ndarray) -> torch.Tensor:
+    """uint8 ``(H, W, 3)`` as an IMAGE of one."""
+    return torch.from_numpy(picture)[None].float() / 255
+
+
+def to_frames(images: torch.Tensor) -> torch.Tensor:
+    """An IMAGE batch ``(n, H, W, 3 or 4)`` as frames ``(n, 3, H, W)`` on the CPU, without copying; alpha is dropped.
+
+    Raises:
+        VideoError: there are no frames.
+    """
+    if images.ndim != 4 or not len(images) or images.shape[-1] not in (3, 4):
+        raise VideoError(f"Images of shape {tuple(images.shape)} are no clip: expected (frames, height, width, 3).")
+    return images[..., :3].float().cpu().movedim(-1, 1)
+
+
+def to_images(chunks: Iterable[torch.Tensor], frames: int) -> torch.Tensor:
+    """Chunks ``(n, 3, H, W)`` of a clip of `frames` frames as one IMAGE batch ``(frames, H, W, 3)``."""
+    return collect(_channels_last(chunks), frames)
+
+
+def _channels_last(chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    for chunk in chunks:
+        yield chunk.movedim(1, -1)
+
+
+def check_room(frames: int, height: int, width: int) -> None:
+    """Refuse a clip that main memory cannot hold, before hours are spent on it.
+
+    Raises:
+        NotEnoughMemoryError: it has no room.
+    """
+    needed = frames * height * width * BYTES_PER_PIXEL
+    free = comfy.model_management.get_free_memory(torch.device("cpu"))
+    if needed > free:
+        raise NotEnoughMemoryError(
+            f"{frames} frames of {width} x {height} pixels need {needed / 2**30:.1f} GB of main memory, and "
+            f"{free / 2**30:.1f} GB are free. Render in parts with start and duration of Audio Encode, or turn "
+            "interpolation off."
+        )
+
+
+def to_video(images: torch.Tensor, audio: dict[str, Any], fps: float) -> Any:
+    """An IMAGE batch and its AUDIO as VIDEO."""
+    return InputImpl.VideoFromComponents(
+        Types.VideoComponents(images=images, audio=audio, frame_rate=Fraction(fps).limit_denominator(1001))
+    )
+
+
+def first_box(box: Any) -> Box:
+    """The first of what a BOUNDING_BOX wire carries: a table, or tables in lists of any depth.
+
+    Raises:
+        PortraitError: it is empty, or no box.
+    """
+    while isinstance(box, (list, tuple)):
+        if not box:
+            raise PortraitError("The box input holds no box: nothing was found in the picture before it.")
+        box = box[0]
+    sides = ("x", "y", "width", "height")
+    if not isinstance(box, Mapping) or not all(isinstance(box.get(side), (int, float)) for side in sides):
+        raise PortraitError(f"The box input is {box!r:.80}; expected x, y, width and height in pixels.")
+    return tuple(float(box[side]) for side in sides)
+
+
+def mask_box(mask: torch.Tensor, height: int, width: int) -> Box:
+    """The bounds of a painted MASK ``(1, h, w)`` in pixels of the picture of `height` x `width`.
+
+    Raises:
+        PortraitError: nothing is painted, or there are several masks.
+    """
+    if mask.ndim == 3 and len(mask) != 1:
+        raise PortraitError(f"The mask input holds {len(mask)} masks; give one.")
+    painted = mask.reshape(mask.shape[-2:]) > MASKED
+    rows, columns = painted.any(dim=1).nonzero(), painted.any(dim=0).nonzero()
+    if not len(rows):
+        raise PortraitError("The mask is empty. Paint over the face, or disconnect the mask so that it is looked for.")
+    scale_y, scale_x = height / painted.shape[0], width / painted.shape[1]
+    x, y = columns.min().item() * scale_x, rows.min().item() * scale_y
+    return x, y, (columns.max().item() + 1) * scale_x - x, (rows.max().item() + 1) * scale_y - y

@@ -1,0 +1,105 @@
+"""Emotion Bank Mix."""
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from dicetalk.emotion.algebra import scale, weighted_mix
+from dicetalk.emotion.compare import bank_attention
+from dicetalk.emotion.mix import NEUTRAL, mix
+from dicetalk.emotion.show import plot_bank_attention
+from dicetalk.emotion.timing import sample
+from dicetalk.emotion.track import EmotionTrack
+from dicetalk.emotion.track_file import mix_from_json
+
+from .convert import to_image
+from .wires import CATEGORY, Emotion, EmotionWire, HostedModel, ModelWire, as_emotion, as_track
+
+DEFAULT_MIX = '{"weights": {"happy": 1.0}, "intensity": 1.0}'
+
+
+class EmotionBankMix(io.ComfyNode):
+    """Presets and wired emotions to one emotion."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        weight = {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01}
+        return io.Schema(
+            node_id="DICETalk_EmotionBankMix",
+            display_name="Emotion Bank Mix",
+            category=CATEGORY,
+            description="Mixes the eight presets and emotions from other nodes. Weights and intensity act on the "
+            "difference to neutral.",
+            search_aliases=["emotion", "happy", "sad", "angry", "expression", "mood"],
+            inputs=[
+                ModelWire.Input("model", tooltip="From Load DICE Model; it brings the presets and the bank."),
+                io.String.Input(
+                    "emotions",
+                    default=DEFAULT_MIX,
+                    extra_dict={"widgetType": "DICETALK_EMOTION_PAD"},
+                    tooltip="Weights from 0 to 2 of neutral, happy, sad, angry, surprised, fear, disgusted, contempt "
+                    'and the intensity of all, as JSON: {"weights": {"happy": 0.8, "sad": 0.2}, "intensity": 1.0}',
+                ),
+                EmotionWire.Input(
+                    "emotion_a", optional=True, tooltip="An emotion to mix in, from Extract or Load Emotion."
+                ),
+                io.Float.Input("weight_a", **weight, tooltip="Weight of emotion_a; used while it is connected."),
+                EmotionWire.Input("emotion_b", optional=True, tooltip="A second emotion to mix in."),
+                io.Float.Input("weight_b", **weight, tooltip="Weight of emotion_b; used while it is connected."),
+                io.Float.Input(
+                    "temperature",
+                    default=0.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    advanced=True,
+                    tooltip="How far the emotion is drawn from around its mean, in its own standard deviations: 0 is "
+                    "the mean, 1 as in training. Only emotions that know their spread can be drawn from.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=True,
+                    advanced=True,
+                    tooltip="Of the draw; has no effect at temperature 0.",
+                ),
+            ],
+            outputs=[
+                EmotionWire.Output("emotion", tooltip="For DICE Sampler or Save Emotion."),
+                io.Image.Output("preview", tooltip="The mix, and how it attends to the prototypes of the bank."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: HostedModel,
+        emotions: str,
+        weight_a: float,
+        weight_b: float,
+        temperature: float,
+        seed: int,
+        emotion_a: Emotion | None = None,
+        emotion_b: Emotion | None = None,
+    ) -> io.NodeOutput:
+        priors = model.dice.priors
+        wanted = mix_from_json(emotions)
+        wired = ((emotion_a, weight_a), (emotion_b, weight_b))
+        parts = [(as_track(emotion), weight) for emotion, weight in wired if emotion is not None]
+        if wanted.weights:
+            parts.append((EmotionTrack.constant(mix(wanted.weights, priors)), 1.0))
+        mixed = scale(weighted_mix(parts, priors[NEUTRAL]), wanted.intensity, priors[NEUTRAL])
+        if temperature:
+            mixed = sample(mixed, temperature, seed)
+        preview = to_image(_attention_picture(model, mixed))
+        return io.NodeOutput(as_emotion(mixed), preview, ui=ui.PreviewImage(preview, cls=cls))
+
+
+def _attention_picture(model: HostedModel, track: EmotionTrack) -> np.ndarray:
+    moments = {"mix": 0.0} if track.is_constant else {"start": 0.0, "middle": track.end / 2, "end": track.end}
+    means = track.at(list(moments.values())).mu
+    names = [*moments, *model.dice.priors]
+    rows = torch.cat([means, torch.stack([prior.mu for prior in model.dice.priors.values()])])
+    return plot_bank_attention(names, bank_attention(model.dice.emotion_model, rows, model.residency))

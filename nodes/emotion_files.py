@@ -1,0 +1,72 @@
+"""Save Emotion and Load Emotion."""
+
+from comfy_api.latest import io
+
+from dicetalk.emotion.saved import SavedEmotion, load_emotion, save_emotion
+from dicetalk.emotion.space import space_of
+
+from .folders import emotion_names, emotion_path, new_emotion_path
+from .wires import CATEGORY, Emotion, EmotionWire, HostedModel, ModelWire
+
+
+class SaveEmotion(io.ComfyNode):
+    """An emotion to a file in the emotions folder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DICETalk_SaveEmotion",
+            display_name="Save Emotion",
+            category=CATEGORY,
+            description="Keeps an emotion for other workflows, in the emotions folder, as safetensors.",
+            search_aliases=["emotion preset"],
+            is_output_node=True,
+            inputs=[
+                ModelWire.Input("model", tooltip="The model that the emotion belongs to."),
+                EmotionWire.Input("emotion", tooltip="From Extract Emotion Prior, Emotion Bank Mix or a timeline."),
+                io.String.Input(
+                    "name",
+                    default="my emotion",
+                    tooltip="Letters, digits, spaces and - _ . only; an emotion of that name is replaced.",
+                ),
+            ],
+            outputs=[EmotionWire.Output("emotion_out", display_name="emotion", tooltip="The same emotion.")],
+        )
+
+    @classmethod
+    def execute(cls, model: HostedModel, emotion: Emotion, name: str) -> io.NodeOutput:
+        save_emotion(SavedEmotion(emotion, space_of(model.dice.priors)), new_emotion_path(name))
+        return io.NodeOutput(emotion)
+
+
+class LoadEmotion(io.ComfyNode):
+    """An emotion from a file in the emotions folder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DICETalk_LoadEmotion",
+            display_name="Load Emotion",
+            category=CATEGORY,
+            description="Reads an emotion that Save Emotion kept.",
+            search_aliases=["emotion preset"],
+            inputs=[
+                ModelWire.Input(
+                    "model", tooltip="The model that is to show the emotion; it must be the one it was made with."
+                ),
+                io.Combo.Input(
+                    "name", options=emotion_names(), tooltip="A file in the emotions folder; refresh to see new ones."
+                ),
+            ],
+            outputs=[EmotionWire.Output("emotion", tooltip="For DICE Sampler or Emotion Bank Mix.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, name: str, model: HostedModel | None = None) -> tuple[int, int]:
+        """Read again when the file has changed."""
+        stat = emotion_path(name).stat()
+        return stat.st_mtime_ns, stat.st_size
+
+    @classmethod
+    def execute(cls, model: HostedModel, name: str) -> io.NodeOutput:
+        return io.NodeOutput(load_emotion(emotion_path(name), space_of(model.dice.priors)).emotion)

@@ -1,0 +1,61 @@
+"""Emotion Timeline."""
+
+import numpy as np
+from comfy_api.latest import io
+
+from dicetalk.audio.speech import SAMPLE_RATE, Speech
+from dicetalk.emotion.show import plot_track
+from dicetalk.emotion.track_file import track_from_json
+
+from .convert import to_image
+from .wires import CATEGORY, EmotionWire, EncodedSpeech, HostedModel, ModelWire, SpeechWire
+
+PEAKS = 800
+
+DEFAULT_KEYFRAMES = '{"keyframes": [{"time": 0.0, "weights": {"happy": 1.0}, "intensity": 1.0, "easing": "smooth"}]}'
+
+
+class EmotionTimeline(io.ComfyNode):
+    """Keyframes to an emotion that changes over the speech."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DICETalk_EmotionTimeline",
+            display_name="Emotion Timeline",
+            category=CATEGORY,
+            description="An emotion that changes while the portrait speaks. Run it once to see the speech's waveform.",
+            search_aliases=["emotion track", "keyframes", "emotion curve"],
+            # So that a cached run shows the waveform again after the page was loaded anew.
+            is_output_node=True,
+            inputs=[
+                ModelWire.Input("model", tooltip="From Load DICE Model; it brings the presets."),
+                SpeechWire.Input("speech", tooltip="From Audio Encode; gives the length and the waveform."),
+                io.String.Input(
+                    "keyframes",
+                    default=DEFAULT_KEYFRAMES,
+                    extra_dict={"widgetType": "DICETALK_EMOTION_TIMELINE"},
+                    tooltip="Keyframes as JSON; time in seconds, easing linear, smooth, ease-in, ease-out or hold: "
+                    + DEFAULT_KEYFRAMES,
+                ),
+            ],
+            outputs=[
+                EmotionWire.Output("emotion", tooltip="For DICE Sampler."),
+                io.Image.Output("preview", tooltip="The emotion over time, as a picture."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: HostedModel, speech: EncodedSpeech, keyframes: str) -> io.NodeOutput:
+        track = track_from_json(keyframes, model.dice.priors)
+        sound = speech.speech
+        picture = plot_track(track, model.dice.priors, (sound.samples, SAMPLE_RATE))
+        shown = {"dicetalk_waveform": waveform_peaks(sound), "dicetalk_duration": [round(sound.seconds, 3)]}
+        return io.NodeOutput(track, to_image(picture), ui=shown)
+
+
+def waveform_peaks(speech: Speech) -> list[float]:
+    """The loudest sample, 0 to 1, of each of up to 800 equal parts, for the widget to draw."""
+    starts = np.linspace(0, len(speech.samples), min(PEAKS, len(speech.samples)), endpoint=False).astype(int)
+    peaks = np.maximum.reduceat(np.abs(speech.samples), starts)
+    return [round(float(peak), 3) for peak in peaks.clip(max=1)]

@@ -1,0 +1,100 @@
+"""The pack's folders among ComfyUI's."""
+
+import os
+from fnmatch import fnmatch
+from pathlib import Path
+
+import folder_paths
+
+from dicetalk.checkpoints.files import PACKED, UNET, VAE, find_files
+from dicetalk.errors import EmotionError
+
+MODELS = "dice_talk"
+EMOTIONS = "dice_talk_emotions"
+TINY = "tiny"
+AUTO = "auto"
+
+NAME_CHARACTERS = " -_."
+MAX_NAME_LENGTH = 64
+
+
+def register_folders() -> None:
+    """Tell ComfyUI of the model folder and the emotions folder; folders from extra_model_paths.yaml stay."""
+    _register(MODELS, os.path.join(folder_paths.models_dir, MODELS), {Path(UNET.name).suffix, ".safetensors"})
+    _register(EMOTIONS, os.path.join(folder_paths.get_user_directory(), EMOTIONS), {".safetensors"})
+
+
+def _register(key: str, folder: str, extensions: set[str]) -> None:
+    folder_paths.add_model_folder_path(key, folder)
+    folders, known = folder_paths.folder_names_and_paths[key]
+    folder_paths.folder_names_and_paths[key] = (folders, set(known) | extensions)
+
+
+def model_names() -> list[str]:
+    """Files that stand for a model, and the bundled one last, so that it is the default where there is no other."""
+    names = folder_paths.get_filename_list(MODELS)
+    return [name for name in names if _is_model(os.path.basename(name))] + [TINY]
+
+
+def model_path(name: str) -> Path:
+    """The file of the model `name`."""
+    return Path(folder_paths.get_full_path_or_raise(MODELS, name))
+
+
+def _is_model(name: str) -> bool:
+    return name == UNET.name or fnmatch(name, PACKED.name)
+
+
+def svd_names() -> list[str]:
+    """Checkpoints among which Stable Video Diffusion may be."""
+    return [AUTO, *folder_paths.get_filename_list("checkpoints")]
+
+
+def svd_path(name: str, model: Path) -> Path | None:
+    """The checkpoint `name`; for ``auto`` none if it lies with the model, else one that is called like it."""
+    if name != AUTO:
+        return Path(folder_paths.get_full_path_or_raise("checkpoints", name))
+    if VAE in find_files(model, shared=shared_folders()).paths:
+        return None
+    found = [n for n in svd_names() if fnmatch(os.path.basename(n), "svd_xt*.safetensors")]
+    return svd_path(found[0], model) if found else None
+
+
+def shared_folders() -> list[Path]:
+    """Where Whisper, RIFE and the face detector may lie as well: our own folders, and those of the Sonic packs."""
+    return [*map(Path, folder_paths.get_folder_paths(MODELS)), Path(folder_paths.models_dir, "sonic")]
+
+
+def emotion_names() -> list[str]:
+    """Saved emotions, without their extension."""
+    return [os.path.splitext(name)[0] for name in folder_paths.get_filename_list(EMOTIONS)]
+
+
+def emotion_path(name: str) -> Path:
+    """The file of the saved emotion `name`.
+
+    Raises:
+        EmotionError: there is none.
+    """
+    path = folder_paths.get_full_path(EMOTIONS, f"{name}.safetensors")
+    if path is None or name not in emotion_names():
+        raise EmotionError(f"There is no saved emotion {name!r}. Known: {', '.join(emotion_names()) or 'none'}.")
+    return Path(path)
+
+
+def new_emotion_path(name: str) -> Path:
+    """Where the emotion `name` is saved.
+
+    Raises:
+        EmotionError: the name could leave the folder, or no file system takes it.
+    """
+    name = name.strip()
+    allowed = name and all(c.isalnum() or c in NAME_CHARACTERS for c in name) and not name.startswith(".")
+    if not allowed or name.endswith(".") or len(name) > MAX_NAME_LENGTH:
+        raise EmotionError(
+            f"An emotion cannot be called {name[:MAX_NAME_LENGTH]!r}. Use 1 to {MAX_NAME_LENGTH} letters, digits, "
+            "spaces and - _ ., without a point at an end."
+        )
+    folder = Path(folder_paths.get_folder_paths(EMOTIONS)[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.safetensors"

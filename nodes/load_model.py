@@ -1,0 +1,94 @@
+"""Load DICE Model."""
+
+from pathlib import Path
+
+import comfy.model_management
+import torch
+from comfy.ldm.modules.attention import optimized_attention
+from comfy_api.latest import io
+
+from dicetalk.checkpoints.load import load_model
+from dicetalk.checkpoints.tiny import tiny_folder
+
+from .folders import AUTO, TINY, model_names, model_path, shared_folders, svd_names, svd_path
+from .hooks import comfy_hooks
+from .residency import Operations
+from .wires import CATEGORY, HostedModel, ModelWire
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+UNET_PARAMETERS = 1_600_000_000
+
+
+class LoadModel(io.ComfyNode):
+    """Weights to one wire."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DICETalk_LoadModel",
+            display_name="Load DICE Model",
+            category=CATEGORY,
+            description="Loads a DICE-Talk model. Its networks reach the graphics card only when they are used.",
+            search_aliases=["DICE-Talk", "dice talk loader", "talking head", "emotional portrait"],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=model_names(),
+                    tooltip="The bundled tiny model, or a file in models/dice_talk: the released unet.pth (its "
+                    "neighbours are found by themselves) or one converted safetensors.",
+                ),
+                io.Combo.Input(
+                    "svd",
+                    options=svd_names(),
+                    default=AUTO,
+                    tooltip="Stable Video Diffusion XT, of which the VAE and the image encoder are used. auto: beside "
+                    "the model, else svd_xt*.safetensors in models/checkpoints. The tiny model brings its own.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=[AUTO, *DTYPES],
+                    default=AUTO,
+                    tooltip="Number format of the networks. auto: fp16 where the device computes it well, else bf16 "
+                    "or fp32.",
+                ),
+            ],
+            outputs=[ModelWire.Output("model_out", display_name="model", tooltip="All networks and emotion presets.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, svd: str, dtype: str) -> list[tuple[str, int, int]]:
+        """Loaded again when a file has changed."""
+        return [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in _files(model, svd)]
+
+    @classmethod
+    def execute(cls, model: str, svd: str, dtype: str) -> io.NodeOutput:
+        found = _files(model, svd)
+        loaded = load_model(
+            found[0],
+            svd=found[1] if len(found) > 1 else None,
+            dtype=DTYPES.get(dtype) or _fitting_dtype(),
+            operations=Operations,
+            attention=_attention,
+            shared=[] if model == TINY else shared_folders(),
+            hooks=comfy_hooks({"load": 1}),
+        )
+        return io.NodeOutput(HostedModel(loaded))
+
+
+def _files(model: str, svd: str) -> list[Path]:
+    """What the user chose: the model, and Stable Video Diffusion if it lies elsewhere."""
+    if model == TINY:
+        return [tiny_folder()]
+    path = model_path(model)
+    elsewhere = svd_path(svd, path)
+    return [path, elsewhere] if elsewhere else [path]
+
+
+def _fitting_dtype() -> torch.dtype:
+    device = comfy.model_management.get_torch_device()
+    return comfy.model_management.unet_dtype(device, UNET_PARAMETERS, list(DTYPES.values()))
+
+
+def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
+    """ComfyUI's attention under the library's name for it, :class:`dicetalk.attention.Attention`."""
+    return optimized_attention(q, k, v, heads)

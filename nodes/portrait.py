@@ -1,0 +1,194 @@
+"""Portrait Crop and Paste Back."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+from PIL import Image, ImageDraw
+
+from dicetalk.hooks import Hooks
+from dicetalk.portrait.paste import ColourMatch
+from dicetalk.portrait.paste import PasteBack as Paste
+from dicetalk.portrait.prepare import Portrait, prepare_portrait
+from dicetalk.portrait.read import read_picture
+
+from .convert import check_room, first_box, mask_box, to_frames, to_image, to_images
+from .hooks import cancelled, comfy_hooks
+from .wires import CATEGORY, BoxWire, HostedModel, ModelWire, PortraitWire
+
+FACE, WHOLE, EVERYTHING = AREAS = ("face", "whole picture", "everything moves")
+CHUNK = 16
+
+
+class PortraitCrop(io.ComfyNode):
+    """A picture to the part that will speak."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DICETalk_PortraitCrop",
+            display_name="Portrait Crop",
+            category=CATEGORY,
+            description="Finds the face and prepares the picture for DICE Sampler.",
+            search_aliases=["face crop", "face detect", "portrait"],
+            inputs=[
+                ModelWire.Input("model", tooltip="From Load DICE Model; tells the sizes that its networks want."),
+                io.Image.Input(
+                    "image", tooltip="One picture of a person, 64 pixels to 8K; transparency becomes white."
+                ),
+                io.Combo.Input(
+                    "area",
+                    options=list(AREAS),
+                    default=FACE,
+                    tooltip="face: animate a square around the face (Paste Back puts it into the full picture). whole "
+                    "picture: animate all of it, the face moves. everything moves: no face is looked for.",
+                ),
+                io.Int.Input(
+                    "face_index",
+                    default=0,
+                    min=0,
+                    max=100,
+                    tooltip="Which face, 0 is the largest; not used with a box, a mask or everything moves.",
+                ),
+                io.Float.Input(
+                    "margin",
+                    default=0.5,
+                    min=0.0,
+                    max=3.0,
+                    step=0.05,
+                    tooltip="For the area face: how much of the picture around the face box, as a part of the box.",
+                ),
+                io.Int.Input(
+                    "short_side",
+                    default=0,
+                    min=0,
+                    max=2048,
+                    step=64,
+                    tooltip="Shorter side of the clip in pixels, a multiple of 64; 0 takes what the model was made for "
+                    "(512 for the released one).",
+                ),
+                io.Float.Input(
+                    "mask_scale",
+                    default=1.1,
+                    min=0.1,
+                    max=10.0,
+                    step=0.05,
+                    advanced=True,
+                    tooltip="Size of the region that may move, relative to the face box.",
+                ),
+                BoxWire.Input(
+                    "box",
+                    optional=True,
+                    # Otherwise the browser makes four number fields of it, and sends them.
+                    extra_dict={"forceInput": True},
+                    tooltip="The face as x, y, width, height in pixels of the picture, instead of looking for it; of a "
+                    "list the first.",
+                ),
+                io.Mask.Input(
+                    "mask", optional=True, tooltip="The face painted on the picture, instead of looking for it."
+                ),
+            ],
+            outputs=[
+                PortraitWire.Output("portrait", tooltip="For DICE Sampler and Paste Back."),
+                io.Image.Output("image_out", display_name="image", tooltip="The part that is animated."),
+                io.Mask.Output("mask_out", display_name="mask", tooltip="Where it may move."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: HostedModel,
+        image: torch.Tensor,
+        area: str,
+        face_index: int,
+        margin: float,
+        short_side: int,
+        mask_scale: float,
+        box: Any = None,
+        mask: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        cancelled()
+        picture = read_picture(image)
+        face = None
+        if area != EVERYTHING:
+            face = (
+                mask_box(mask, *picture.shape[:2]) if mask is not None else first_box(box) if box is not None else None
+            )
+        portrait = prepare_portrait(
+            picture,
+            detector=model.detector if area != EVERYTHING and face is None else None,
+            face_index=face_index if area != EVERYTHING and face is None else None,
+            box=face,
+            whole_picture=area == EVERYTHING,
+            crop=area == FACE,
+            short_side=short_side or model.dice.config.sampling.short_side,
+            mask_scale=mask_scale,
+            clip_size=model.dice.config.image_encoder.image_size,
+            margin=margin,
+        )
+        animated = ((portrait.image + 1) / 2).movedim(0, -1)[None]
+        return io.NodeOutput(portrait, animated, portrait.mask, ui=ui.PreviewImage(_marked(portrait), cls=cls))
+
+
+def _marked(portrait: Portrait) -> torch.Tensor:
+    """The picture with the face (orange) and what is animated (white) as an IMAGE."""
+    picture = Image.fromarray(portrait.source)
+    draw, line = ImageDraw.Draw(picture), max(2, min(picture.size) // 200)
+    x0, y0, x1, y1 = portrait.crop
+    draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline="white", width=line)
+    if face := portrait.face:
+        corners = face.x, face.y, face.x + face.width, face.y + face.height
+        draw.rectangle(corners, outline="#ffb000", width=line)
+    return to_image(np.array(picture))
+
+
+class PasteBack(io.ComfyNode):
+    """Animated frames back into the full picture."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DICETalk_PasteBack",
+            display_name="Paste Back",
+            category=CATEGORY,
+            description="Puts the frames into the picture that the portrait was cut from.",
+            search_aliases=["uncrop", "paste face", "composite"],
+            inputs=[
+                io.Image.Input("images", tooltip="Frames from DICE Sampler, as they are or upscaled."),
+                PortraitWire.Input("portrait", tooltip="The same portrait that the sampler had."),
+                io.Float.Input(
+                    "feather",
+                    default=0.06,
+                    min=0.0,
+                    max=0.5,
+                    step=0.01,
+                    tooltip="Width of the soft edge, as a part of the crop's size.",
+                ),
+                io.Boolean.Input(
+                    "colour_match", default=True, tooltip="Remove slow drift of colours against the portrait."
+                ),
+            ],
+            outputs=[io.Image.Output("images_out", display_name="images", tooltip="Full pictures.")],
+        )
+
+    @classmethod
+    def execute(cls, images: torch.Tensor, portrait: Portrait, feather: float, colour_match: bool) -> io.NodeOutput:
+        frames = to_frames(images)
+        check_room(len(frames), *portrait.source.shape[:2])
+        hooks = comfy_hooks({"paste": 1})
+        chunks = _checked(frames, hooks)
+        if colour_match:
+            chunks = map(ColourMatch(portrait), chunks)
+        return io.NodeOutput(to_images(Paste(portrait, feather).stream(chunks), len(frames)))
+
+
+def _checked(frames: torch.Tensor, hooks: Hooks) -> Iterator[torch.Tensor]:
+    done = 0
+    for chunk in frames.split(CHUNK):
+        hooks.check()
+        yield chunk
+        done += len(chunk)
+        hooks.report("paste", done, len(frames))

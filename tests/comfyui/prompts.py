@@ -1,0 +1,93 @@
+"""Prompts in the API's form, and the shipped workflows made small enough to test."""
+
+import json
+from typing import Any
+
+Prompt = dict[str, dict[str, Any]]
+
+SAMPLER = {
+    "seed": 1,
+    "preset": "custom",
+    "steps": 3,
+    "portrait_guidance": 3.0,
+    "expression_guidance": 6.0,
+    "portrait_guidance_change": 0.0,
+    "expression_guidance_change": 0.0,
+    "schedule": "tight",
+    "window": 5,
+    "overlap": 0,
+    "shift": 2,
+    "interpolate": True,
+    "audio_scale": 1.0,
+    "emotion_scale": 1.0,
+    "motion_bucket": 8.0,
+    "expression_bucket": 16.0,
+    "noise_strength": 1.0,
+    "portrait_noise": 0.0,
+    "batched_guidance": True,
+    "key_value_budget": 64,
+    "decode_chunk": 10,
+}
+SPEECH_SECONDS = 0.5
+
+
+def node(class_type: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def mix(emotion: str) -> str:
+    return json.dumps({"weights": {emotion: 0.8}, "intensity": 1.0})
+
+
+def talking(emotion: str = "happy", model: str = "dicetalk.safetensors", **sampler: Any) -> Prompt:
+    """A picture and half a second of speech to a video; the sampler is node 7, the file node 8."""
+    return {
+        "1": node("DICETalk_LoadModel", model=model, svd="auto", dtype="auto"),
+        "2": node("LoadImage", image="portrait.jpg"),
+        "3": node("LoadAudio", audio="speech.wav"),
+        "4": node("DICETalk_AudioEncode", model=["1", 0], audio=["3", 0], start=0.0, duration=SPEECH_SECONDS),
+        "5": portrait(["1", 0], ["2", 0]),
+        "6": mixed(["1", 0], emotion),
+        "7": node(
+            "DICETalk_Sampler",
+            model=["1", 0],
+            portrait=["5", 0],
+            speech=["4", 0],
+            emotion=["6", 0],
+            **SAMPLER | sampler,
+        ),
+        "8": save(["7", 3]),
+    }
+
+
+def portrait(model: list[Any], image: list[Any], **changes: Any) -> dict[str, Any]:
+    values = {"area": "face", "face_index": 0, "margin": 0.5, "short_side": 64, "mask_scale": 1.1}
+    return node("DICETalk_PortraitCrop", model=model, image=image, **values | changes)
+
+
+def mixed(model: list[Any], emotion: str) -> dict[str, Any]:
+    values = {"weight_a": 1.0, "weight_b": 1.0, "temperature": 0.0, "seed": 0}
+    return node("DICETalk_EmotionBankMix", model=model, emotions=mix(emotion), **values)
+
+
+def save(video: list[Any]) -> dict[str, Any]:
+    # `codec` up to ComfyUI 0.31, `format.codec` since.
+    inputs = {"video": video, "filename_prefix": "clip", "format": "auto", "codec": "auto", "format.codec": "auto"}
+    return {"class_type": "SaveVideo", "inputs": inputs}
+
+
+def reduced(prompt: Prompt, tiny: bool) -> Prompt:
+    """A shipped workflow on the small model, with little to compute; `tiny` leaves the bundled model as it is."""
+    for each in prompt.values():
+        kind, inputs = each["class_type"], each["inputs"]
+        if kind == "DICETalk_LoadModel" and not (tiny and inputs["model"] == "tiny"):
+            inputs |= {"model": "dicetalk.safetensors", "svd": "auto"}
+        elif kind == "DICETalk_Sampler":
+            inputs |= {name: SAMPLER[name] for name in ("preset", "schedule", "window", "shift")} | {"steps": 1}
+        elif kind == "DICETalk_AudioEncode":
+            inputs["duration"] = SPEECH_SECONDS
+        elif kind == "DICETalk_PortraitCrop":
+            inputs["short_side"] = 64
+        elif kind == "LoadImage":
+            inputs["image"] = "portrait.jpg"
+    return prompt

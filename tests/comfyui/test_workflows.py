@@ -1,0 +1,38 @@
+"""Every shipped workflow runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfyui.media import probe
+from comfyui.prompts import SPEECH_SECONDS, reduced
+from comfyui.server import ROOT, Server
+from comfyui.workflows import to_prompt
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+TINY = ROOT / "dicetalk" / "assets" / "tiny"
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_makes_its_video(server: Server, object_info: dict[str, Any], workflow: Path) -> None:
+    prompt = reduced(to_prompt(workflow, object_info), tiny=TINY.is_dir())
+    run = server.run(prompt)
+    assert run.error is None, run.error
+    (saved,) = [output["images"][0] for output in run.outputs.values() if output.get("animated") == [True]]
+    video = probe(server.file(saved))
+    assert abs(video.seconds - SPEECH_SECONDS) <= 1 / video.fps + 0.08
+    assert video.loudest > 0.01
+
+
+def test_links_and_models_of_workflows_are_whole() -> None:
+    for workflow in WORKFLOWS:
+        saved = json.loads(workflow.read_text())
+        nodes = {each["id"]: each for each in saved["nodes"]}
+        for number, source, slot, target, port, kind in saved["links"]:
+            assert number in nodes[source]["outputs"][slot]["links"], workflow
+            assert nodes[target]["inputs"][port]["link"] == number, workflow
+            assert kind == nodes[source]["outputs"][slot]["type"], workflow
+        loader = next(each for each in nodes.values() if each["type"] == "DICETalk_LoadModel")
+        if loader["widgets_values"][0] != "tiny":
+            assert {"unet.pth", "svd_xt.safetensors"} <= {m["name"] for m in loader["properties"]["models"]}

@@ -1,0 +1,237 @@
+"""ComfyUI's memory, progress, Cancel, folders and replacements, lent to the library."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from dicetalk.errors import CheckpointError, EmotionError
+from dicetalk.video.preview import LatentPreview
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def room(nodes: dict[str, Any]) -> Any:
+    """Gives the pack's modules by name."""
+    package = nodes["DICETalk_Sampler"].__module__.rpartition(".")[0]
+    return lambda name: sys.modules[f"{package}.{name}"]
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Any], dict[str, Any]]]:
+    """What the manager was asked to load."""
+    import comfy.model_management
+
+    calls: list[tuple[list[Any], dict[str, Any]]] = []
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", lambda models, **how: calls.append((models, how)))
+    return calls
+
+
+def test_networks_of_one_stage_are_asked_for_in_one_call(model: Any, loads: Any) -> None:
+    dice = model.dice
+    with model.residency(dice.unet, dice.audio_projection, dice.emotion_model, memory_required=123) as device:
+        assert device == torch.device("cpu")
+    ((patchers, how),) = loads
+    assert [patcher.model.network for patcher in patchers] == [dice.unet, dice.audio_projection, dice.emotion_model]
+    assert how == {"memory_required": 123, "force_full_load": False}
+    with model.residency(dice.unet):
+        pass
+    assert loads[1][0][0] is patchers[0]  # the manager recognises it
+
+
+def test_networks_of_other_libraries_are_loaded_as_a_whole(model: Any, loads: Any) -> None:
+    for network in (model.dice.vae, model.dice.image_encoder, model.dice.whisper, model.dice.flownet):
+        with model.residency(network):
+            pass
+    assert [how["force_full_load"] for _, how in loads] == [True] * 4
+
+
+def test_what_the_manager_left_behind_is_brought_over_and_taken_back(
+    room: Any, loads: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import comfy.model_management
+
+    monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: torch.device("meta"))
+    taken_back = []
+    network = nn.Linear(2, 2)
+    move = network.to
+    monkeypatch.setattr(network, "to", lambda device: taken_back.append(device) or move("meta"))
+    with room("residency").ComfyResidency()(network) as device:
+        assert device.type == "meta" and network.weight.device.type == "meta"
+    assert [torch.device(place).type for place in taken_back] == ["meta", "cpu"]
+
+
+def test_layers_may_be_anywhere_when_they_are_used(model: Any, room: Any) -> None:
+    hosting = room("residency")
+    for network in (model.dice.unet, model.dice.audio_projection, model.dice.emotion_model, model.dice.pose_guider):
+        assert hosting.can_be_split(network)
+        plain = {type(m) for m in network.modules() if list(m.parameters(recurse=False))} - set(hosting.LAYERS)
+        assert {kind.__name__ for kind in plain} <= {"AlphaBlender"}  # it moves its one number itself
+
+
+def test_nothing_of_others_is_unloaded() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "nodes").glob("*.py"))
+    for call in ("unload_all_models", "empty_cache", ".cuda(", "manual_seed"):
+        assert call not in source
+
+
+def test_progress_fills_one_bar(room: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import comfy.utils
+
+    shown = []
+    monkeypatch.setattr(comfy.utils.ProgressBar, "update_absolute", lambda self, *values: shown.append(values))
+    hooks = room("hooks").comfy_hooks({"sample": 80, "decode": 20})
+    hooks.report("sample", 1, 2)
+    hooks.report("speech", 1, 1)
+    hooks.report("sample", 2, 2)
+    hooks.report("decode", 5, 10)
+    assert [value for value, _, _ in shown] == [400, 800, 900]
+
+
+def test_previews_are_drawn_if_the_user_wants_them(room: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import comfy.utils
+    from comfy.cli_args import LatentPreviewMethod, args
+
+    shown = []
+    monkeypatch.setattr(comfy.utils.ProgressBar, "update_absolute", lambda self, *values: shown.append(values[2]))
+    monkeypatch.setattr(args, "preview_size", 512, raising=False)
+    hooks_room = room("hooks")
+    draw = hooks_room.clip_preview(LatentPreview(torch.zeros(5, 3)), frames=9)
+    hooks = hooks_room.with_preview(hooks_room.comfy_hooks({"sample": 1}), draw)
+    for method in (LatentPreviewMethod.NoPreviews, LatentPreviewMethod.Auto):
+        monkeypatch.setattr(args, "preview_method", method)
+        hooks.report("sample", 1, 2, torch.zeros(12, 4, 6, 5))
+    assert shown[0] is None
+    kind, picture, size = shown[1]
+    assert (kind, size) == ("JPEG", 512) and isinstance(picture, Image.Image) and picture.size == (4 * 5, 6)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 100])
+def test_a_preview_shows_the_clip_and_not_its_padding(room: Any, frames: int) -> None:
+    latents = torch.zeros(frames + 25, 4, 2, 2)
+    latents[frames:] = 1e6
+    weights = torch.zeros(5, 3)
+    weights[0] = 1
+    picture = room("hooks").clip_preview(LatentPreview(weights), frames)(latents)
+    assert picture.size == (2 * min(frames, 4), 2) and picture.getextrema() == ((0, 0),) * 3
+
+
+def test_cancel_leaves_by_comfyuis_own_exception(room: Any) -> None:
+    import comfy.model_management as management
+
+    hooks = room("hooks").comfy_hooks({"sample": 1})
+    hooks.check()
+    management.interrupt_current_processing(True)
+    with pytest.raises(management.InterruptProcessingException):
+        hooks.check()
+    hooks.check()
+
+
+def test_cancel_reaches_every_long_stage(nodes: dict[str, Any], model: Any, audio: Any, image: Any, box: Any) -> None:
+    import comfy.model_management as management
+
+    crop = ("face", 0, 0.5, 64, 1.1)
+    stages = {
+        "load": lambda: nodes["DICETalk_LoadModel"].execute("dicetalk.safetensors", "auto", "fp32"),
+        "speech": lambda: nodes["DICETalk_AudioEncode"].execute(model, audio, 0.0, 0.0),
+        "portrait": lambda: nodes["DICETalk_PortraitCrop"].execute(model, image, *crop, box=box),
+        "interpolate": lambda: nodes["DICETalk_FrameInterpolate"].execute(model, image.repeat(3, 1, 1, 1), 12.5, "2"),
+    }
+    for stage in stages.values():
+        management.interrupt_current_processing(True)
+        with pytest.raises(management.InterruptProcessingException):
+            stage()
+    assert not management.processing_interrupted()
+
+
+def test_models_are_listed_and_the_bundled_one_is_last(
+    nodes: dict[str, Any], models_folder: Path, tmp_path: Path
+) -> None:
+    import folder_paths
+
+    def offered() -> list[str]:
+        return next(i for i in nodes["DICETalk_LoadModel"].define_schema().inputs if i.id == "model").options
+
+    assert offered() == ["dicetalk.safetensors", "tiny"]
+    (tmp_path / "unet.pth").touch()
+    (tmp_path / "anything.safetensors").touch()
+    folder_paths.add_model_folder_path("dice_talk", str(tmp_path))  # as extra_model_paths.yaml does
+    assert sorted(offered()) == ["dicetalk.safetensors", "tiny", "unet.pth"]
+    folder_paths.folder_names_and_paths["dice_talk"][0].remove(str(tmp_path))
+
+
+def test_a_file_of_the_model_that_changes_is_read_again(nodes: dict[str, Any], models_folder: Path) -> None:
+    load = nodes["DICETalk_LoadModel"]
+    before = load.fingerprint_inputs("dicetalk.safetensors", "auto", "auto")
+    assert before == load.fingerprint_inputs("dicetalk.safetensors", "auto", "auto")
+    file = models_folder / "dicetalk.safetensors"
+    stat = file.stat()
+    import os
+
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    assert load.fingerprint_inputs("dicetalk.safetensors", "auto", "auto") != before
+
+
+def test_stable_video_diffusion_is_found_with_the_model_or_among_the_checkpoints(
+    room: Any, models_folder: Path, tmp_path: Path
+) -> None:
+    import folder_paths
+
+    checkpoints = Path(folder_paths.get_folder_paths("checkpoints")[0])
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    for name in ("svd_xt_1_1.safetensors", "another.safetensors"):
+        (checkpoints / name).touch()
+    find = room("folders").svd_path
+    assert find("auto", models_folder / "dicetalk.safetensors") is None
+    assert find("another.safetensors", models_folder / "dicetalk.safetensors") == checkpoints / "another.safetensors"
+    key = folder_paths.folder_names_and_paths
+    before = key["dice_talk"]
+    key["dice_talk"] = ([str(tmp_path)], before[1])
+    (tmp_path / "unet.pth").touch()
+    assert find("auto", tmp_path / "unet.pth") == checkpoints / "svd_xt_1_1.safetensors"
+    key["dice_talk"] = before
+
+
+def test_missing_files_are_named(nodes: dict[str, Any], models_folder: Path) -> None:
+    (models_folder / "alone").mkdir()
+    (models_folder / "alone" / "unet.pth").touch()
+    with pytest.raises(CheckpointError, match=r"audio_linear\.pth"):
+        nodes["DICETalk_LoadModel"].execute("alone/unet.pth", "auto", "fp32")
+
+
+def test_old_nodes_are_replaced(replacements: list[Any], nodes: dict[str, Any]) -> None:
+    assert {each.old_node_id for each in replacements} == {
+        "Dice_Talk_Loader",
+        "Dice_Talk_PreData",
+        "Dice_Talk_Sampler",
+    }
+    assert {each.new_node_id for each in replacements} <= set(nodes)
+
+
+def test_the_quickstarts_picture_and_speech_are_offered(extension: Any, room: Any) -> None:
+    import folder_paths
+
+    folder = Path(folder_paths.get_input_directory())
+    assert {"dicetalk_portrait.png", "dicetalk_speech.ogg"} <= {path.name for path in folder.iterdir()}
+    (folder / "dicetalk_portrait.png").write_bytes(b"mine")
+    room("examples").offer_examples()
+    assert (folder / "dicetalk_portrait.png").read_bytes() == b"mine"
+
+
+def test_a_second_copy_of_the_pack_is_refused(pack: ModuleType, tmp_path: Path, monkeypatch: Any) -> None:
+    elsewhere = ModuleType("dicetalk")
+    elsewhere.__file__ = str(tmp_path / "dicetalk" / "__init__.py")
+    monkeypatch.setitem(sys.modules, "dicetalk", elsewhere)
+    with pytest.raises(ImportError, match="twice"):
+        pack._provide_library()
+
+
+def test_an_unknown_emotion_file(nodes: dict[str, Any], model: Any) -> None:
+    with pytest.raises(EmotionError, match="no saved emotion 'x'"):
+        nodes["DICETalk_LoadEmotion"].execute(model, "x")

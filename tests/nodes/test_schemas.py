@@ -1,0 +1,77 @@
+"""Ids, names, types and defaults stay what saved workflows hold."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SNAPSHOT = Path(__file__).parent / "schemas.json"
+FIXED_NAMES = {
+    "DICETalk_LoadModel": "Load DICE Model",
+    "DICETalk_AudioEncode": "Audio Encode (Whisper)",
+    "DICETalk_ExtractEmotionPrior": "Extract Emotion Prior",
+    "DICETalk_EmotionBankMix": "Emotion Bank Mix",
+    "DICETalk_Sampler": "DICE Sampler",
+}
+
+
+def described(node: Any) -> dict[str, Any]:
+    schema = node.define_schema()
+    return {
+        "display_name": schema.display_name,
+        "inputs": {i.id: [i.get_io_type(), bool(i.optional), getattr(i, "default", None)] for i in schema.inputs},
+        "outputs": {o.id: o.get_io_type() for o in schema.outputs},
+    }
+
+
+def test_schemas_are_those_that_workflows_were_saved_with(
+    nodes: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    """After a wanted change: ``python -m pytest tests/nodes --update-schemas``."""
+    found = {node_id: described(node) for node_id, node in nodes.items()}
+    if request.config.getoption("--update-schemas"):
+        SNAPSHOT.write_text(json.dumps(found, indent=1) + "\n")
+    assert found == json.loads(SNAPSHOT.read_text())
+    assert {node_id: found[node_id]["display_name"] for node_id in FIXED_NAMES} == FIXED_NAMES
+
+
+def test_everything_has_a_tooltip_and_ids_are_unique_within_a_node(nodes: dict[str, Any]) -> None:
+    for node_id, node in nodes.items():
+        schema = node.define_schema()
+        schema.validate()
+        assert node_id.startswith("DICETalk_") and schema.description
+        for port in [*schema.inputs, *schema.outputs]:
+            assert port.tooltip and port.tooltip[-1] in ".}", (node_id, port.id)
+        names = [port.id for port in [*schema.inputs, *schema.outputs]]
+        assert len(set(names)) == len(names), node_id
+
+
+def test_what_execute_takes_is_what_the_schema_declares(nodes: dict[str, Any]) -> None:
+    import inspect
+
+    for node_id, node in nodes.items():
+        declared = {i.id: i for i in node.define_schema().inputs}
+        taken = inspect.signature(node.execute).parameters
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+        named = {name for name, p in taken.items() if p.kind is not p.VAR_KEYWORD}
+        assert named <= set(declared), node_id
+        assert open_ended or named == set(declared), node_id
+        for name in named:
+            assert bool(declared[name].optional) == (taken[name].default is None), (node_id, name)
+
+
+def test_the_widgets_are_plain_strings_where_the_extension_is_missing(nodes: dict[str, Any]) -> None:
+    for node_id, name, widget in (
+        ("DICETalk_EmotionBankMix", "emotions", "DICETALK_EMOTION_PAD"),
+        ("DICETalk_EmotionTimeline", "keyframes", "DICETALK_EMOTION_TIMELINE"),
+    ):
+        port = next(i for i in nodes[node_id].define_schema().inputs if i.id == name)
+        assert port.get_io_type() == "STRING"
+        assert port.as_dict()["widgetType"] == widget
+        assert json.loads(port.default)
+
+
+def test_the_box_is_a_socket_and_not_four_number_fields(nodes: dict[str, Any]) -> None:
+    port = next(i for i in nodes["DICETalk_PortraitCrop"].define_schema().inputs if i.id == "box")
+    assert port.get_io_type() == "BOUNDING_BOX" and port.as_dict()["forceInput"] is True
