@@ -4,6 +4,9 @@ from pathlib import Path
 
 from dicetalk.errors import CheckpointError
 
+PACKED_NAME = "dicetalk.safetensors"
+"""The four DICE-Talk networks of a small model."""
+
 
 def tiny_folder() -> Path:
     """The model folder of the bundled model, for :func:`dicetalk.checkpoints.load.load_model`.
@@ -12,6 +15,10 @@ def tiny_folder() -> Path:
         CheckpointError: this copy of the package came without it.
     """
     folder = Path(__file__).parents[1] / "assets" / "tiny"
-    if not folder.is_dir():
-        raise CheckpointError(f"The bundled model is missing: {folder} does not exist. Install the package again.")
+    if not (folder / PACKED_NAME).is_file():
+        raise CheckpointError(
+            "This version of the package comes without its small model. Fetch the released weights with `dicetalk "
+            "download models`, or train the small one, `dicetalk train tiny --config examples/train-tiny.yaml`, and "
+            "choose its folder as the model."
+        )
     return folder

@@ -107,15 +107,16 @@ def relative_files(folder: Path) -> set[str]:
 
 def test_an_empty_folder_becomes_a_complete_model(hub: PretendedHub, released: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
+    published = [file for file in files.MODEL_FILES if file is not files.DETECTOR]
     hooks = Hooks(progress=lambda stage, done, total, preview: seen.append((stage, done, total)))
     fetch(tmp_path / "new" / "models", hooks, token="hf_x")
     assert hub.token == "hf_x"
     assert inspect_model(tmp_path / "new" / "models", config=SMALL).complete
     for file in files.MODEL_FILES:
-        if not file.optional:
+        if file is not files.DETECTOR:
             assert (tmp_path / "new" / "models" / file.name).read_bytes() == (released / file.name).read_bytes()
-    assert relative_files(tmp_path / "new" / "models") == {f.name for f in files.MODEL_FILES if not f.optional}
-    total = sum((released / f.name).stat().st_size for f in files.MODEL_FILES if not f.optional) // 1_000_000
+    assert relative_files(tmp_path / "new" / "models") == {f.name for f in published}
+    total = sum((released / f.name).stat().st_size for f in published) // 1_000_000
     assert {(stage, of) for stage, _, of in seen} == {("download", total)}
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
     assert seen[-1][1] == total

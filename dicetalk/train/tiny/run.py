@@ -17,6 +17,7 @@ from dicetalk.checkpoints import files, networks
 from dicetalk.checkpoints.files import find_files
 from dicetalk.checkpoints.parts import other_parts
 from dicetalk.checkpoints.strict import fill
+from dicetalk.checkpoints.tiny import PACKED_NAME
 from dicetalk.config import TINY
 from dicetalk.emotion.embedder import EmbedderConfig
 from dicetalk.emotion.embedder_file import load_embedder
@@ -42,7 +43,6 @@ from dicetalk.train.tiny.vae import train_vae
 from dicetalk.train.tiny.weights import seeded
 
 MODEL, SHARDS = "model", "shards"
-PACKED_NAME = "dicetalk.safetensors"
 WHISPER_HEADS = 4
 
 EMBEDDER = EmbedderConfig(

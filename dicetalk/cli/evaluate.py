@@ -1,0 +1,84 @@
+"""``dicetalk evaluate``."""
+
+import argparse
+import json
+from dataclasses import asdict
+from functools import partial
+
+from dicetalk.checkpoints.load import load_model
+from dicetalk.cli.device import choose_device, choose_dtype
+from dicetalk.cli.progress import Bars
+from dicetalk.cli.tiny import model_folder, recommended
+from dicetalk.errors import SettingError
+from dicetalk.evaluate.ablations import AblationRow, ablation_row, format_ablations, load_ablation
+from dicetalk.evaluate.embedding import clustering, clustering_rows
+from dicetalk.evaluate.generate import Maker
+from dicetalk.evaluate.judge_file import judges_of
+from dicetalk.evaluate.judge_training import JudgeTraining
+from dicetalk.evaluate.measures import rows_of
+from dicetalk.evaluate.pictures import write_pictures
+from dicetalk.evaluate.plan import ablation_plan, full_plan, quick_plan, unseen_people
+from dicetalk.evaluate.quality import judge_rows
+from dicetalk.evaluate.report import as_json
+from dicetalk.evaluate.run import evaluate, people_gallery
+from dicetalk.evaluate.table import format_rows
+from dicetalk.residency import DeviceResidency
+
+JUDGES_FILE, TABLE_FILE, JSON_FILE = "judges.safetensors", "table.txt", "evaluation.json"
+CLUSTERED_PEOPLE, CLUSTERED_TAKES = 5, 3
+
+
+def evaluate_model(options: argparse.Namespace) -> int:
+    """Make clips of unseen people and sentences, measure them, and write what was found.
+
+    Returns:
+        Exit status: 0 if every measure reaches its bar, else 1.
+    """
+    if options.clips < 1:
+        raise SettingError(f"--clips {options.clips}: give 1 or more.")
+    device = choose_device(options.device)
+    residency = DeviceResidency(device)
+    folder = model_folder(options.model)
+    model = load_model(folder, dtype=choose_dtype(options.dtype, device))
+    others = {path.stem: load_ablation(path, model, folder) for path in options.against}
+    embeds = model.embedder is not None and not options.quick
+    if others and not embeds:
+        raise SettingError("--against compares priors of videos: leave out --quick, and give a model with an embedder.")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(f"--out {options.out} cannot be made ({error.strerror}).") from error
+
+    settings, size = recommended(model)
+    plan = quick_plan() if options.quick else full_plan(options.clips, videos=embeds)
+    people = unseen_people()
+    with Bars(options.quiet) as bars:
+        judges = judges_of(options.out / JUDGES_FILE, JudgeTraining(), size, bars.hooks)
+        gallery = people_gallery(people, judges, size)
+        made_by = partial(Maker, settings=settings, size=size, residency=residency, hooks=bars.hooks)
+        measure = partial(evaluate, judges=judges, gallery=gallery, settings=settings, size=size, hooks=bars.hooks)
+        found = measure(made_by(model), plan)
+        rows = rows_of(found.generated, found.drawn, gallery) + judge_rows(judges, gallery, size)
+        if embeds:
+            strengths = clustering(
+                model, people[:CLUSTERED_PEOPLE], CLUSTERED_TAKES, residency=residency, hooks=bars.hooks
+            )
+            rows += clustering_rows(strengths)
+        compared: list[AblationRow] = []
+        if others:
+            compared = [ablation_row(str(options.model), found)]
+            part = ablation_plan(plan)
+            compared += [ablation_row(name, measure(made_by(other), part)) for name, other in others.items()]
+
+    table = format_rows(rows) + (f"\n\n{format_ablations(compared)}" if compared else "")
+    values = {"model": str(options.model)} | as_json(found, rows) | {"ablations": [asdict(row) for row in compared]}
+    try:
+        (options.out / TABLE_FILE).write_text(table + "\n")
+        (options.out / JSON_FILE).write_text(json.dumps(values, indent=1) + "\n")
+    except OSError as error:
+        raise SettingError(f"--out {options.out} cannot be written ({error.strerror}).") from error
+    pictures = write_pictures(found, options.out)
+    print(table)
+    for path in (options.out / TABLE_FILE, options.out / JSON_FILE, *pictures):
+        print(path)
+    return 1 if any(row.passed is False for row in rows) else 0

@@ -1,0 +1,81 @@
+"""Other trainings beside the model, as in the paper's table 4."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from safetensors import safe_open
+
+from dicetalk.checkpoints import files
+from dicetalk.checkpoints.files import find_files
+from dicetalk.checkpoints.load import DiceModel, load_model
+from dicetalk.evaluate.measures import emotion_accuracy, leakage, mouth_correlation, nearest_accuracy
+from dicetalk.evaluate.run import Evaluation
+from dicetalk.evaluate.table import format_cells
+from dicetalk.train.objective import PriorTokens
+
+
+@dataclass(frozen=True)
+class AblationRow:
+    """One model's line.
+
+    Args:
+        model: what it is called.
+        presets: part of the clips judged as asked, with preset priors.
+        videos: the same with priors out of other people's clips.
+        mouth: correlation of mouth and speech.
+        identity: part of the frames nearest to the portrait's person.
+        leak: how far other people's priors move the face towards them.
+    """
+
+    model: str
+    presets: float
+    videos: float
+    mouth: float
+    identity: float
+    leak: float
+
+
+def ablation_row(model: str, evaluation: Evaluation) -> AblationRow:
+    """The line of an evaluation whose plan has videos; of clips that every model is asked for."""
+    scores, gallery = evaluation.generated, evaluation.gallery
+    keys = {(shot.take.person, shot.take.seed) for shot in scores.videos}
+    presets = [shot for shot in scores.presets if (shot.take.person, shot.take.seed) in keys]
+    both = [*presets, *scores.videos]
+    return AblationRow(
+        model,
+        emotion_accuracy(presets),
+        emotion_accuracy(scores.videos),
+        mouth_correlation(both),
+        nearest_accuracy(both, gallery),
+        leakage(scores.videos, presets, gallery),
+    )
+
+
+def format_ablations(rows: Sequence[AblationRow]) -> str:
+    """The table of `rows`."""
+    numbers = [[name, *(f"{value:.3f}" for value in rest)] for name, *rest in (asdict(row).values() for row in rows)]
+    return format_cells([("model", "presets", "videos", "mouth", "identity", "leak"), *numbers])
+
+
+def load_ablation(path: Path, model: DiceModel, folder: Path) -> DiceModel:
+    """Another training of the same networks.
+
+    Args:
+        path: a model folder, or a converted file with the four networks; what it lacks is taken from `folder`.
+        model: the one that it is compared with; both use the same embedder.
+        folder: where that one was loaded from.
+
+    Raises:
+        CheckpointError: files are missing, damaged or of another kind.
+    """
+    other = load_model(path, dtype=model.dtype, shared=[folder])
+    packed = find_files(path).paths.get(files.PACKED)
+    # Without the bank a prior's own tokens go to the UNet; the file tells so in its origin alone.
+    tokens = PriorTokens(other.emotion_model) if packed and "bank none" in _source(packed) else other.emotion_model
+    return replace(other, embedder=model.embedder, emotion_model=tokens)
+
+
+def _source(packed: Path) -> str:
+    with safe_open(packed, framework="pt") as file:
+        return file.metadata()["source"]

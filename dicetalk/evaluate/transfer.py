@@ -1,0 +1,188 @@
+"""Whether an emotion that is taken from somebody's clip is seen on another face (the paper's Ours-V).
+
+Reference clips are drawn: people that no training has seen, in the pixels, so that the face must be found and read like
+anybody's. What is made with their emotion says something in a neutral voice, so that the emotion can come from nowhere
+else, and a classifier of faces judges it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from dicetalk.audio.speech import Speech
+from dicetalk.checkpoints.load import DiceModel
+from dicetalk.emotion.extract import Embedding, Recognition, extract_emotion
+from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.emotion.reference import Reference, reference_of
+from dicetalk.emotion.track import EmotionTrack
+from dicetalk.evaluate.generate import Maker
+from dicetalk.evaluate.plan import unseen_people
+from dicetalk.evaluate.takes import Take, spoken
+from dicetalk.hooks import SILENT, Hooks
+from dicetalk.residency import CPU, Residency
+from dicetalk.settings import FPS, SamplerSettings
+from dicetalk.train.clips import TrainingClip, make_changing_clip, make_clip
+from dicetalk.train.faces.identity import sample_identity
+from dicetalk.train.voices import sentences
+
+Judge = Callable[[np.ndarray], np.ndarray]
+"""Frames (uint8 RGB ``(N, H, W, 3)``) to logarithms of the probabilities of the eight presets, ``(N, 8)``."""
+
+CHANGE = ("happy", "angry")
+
+
+@dataclass(frozen=True)
+class ReferenceMaker(Maker):
+    """Makes takes with the emotion of a drawn clip of their source, which says the same with that emotion.
+
+    Args:
+        way: how the emotion is extracted.
+    """
+
+    way: Recognition | Embedding = field(kw_only=True)
+
+    def track(self, take: Take, speech: Speech) -> EmotionTrack:
+        """The emotion of the take's reference clip: over time if it changes, and constant otherwise."""
+        changes = len(take.emotions) > 1
+        found = extract_emotion(
+            reference(reference_clip(take)),
+            self.way,
+            as_track=changes,
+            residency=self.residency,
+            hooks=Hooks(cancelled=self.hooks.cancelled, notice=lambda _: None),
+        )
+        return found.emotion if changes else EmotionTrack.constant(found.emotion)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One emotion that was taken from a clip.
+
+    Args:
+        take: what was asked for.
+        judged: the emotion that is seen.
+    """
+
+    take: Take
+    judged: str
+
+    @property
+    def right(self) -> bool:
+        """Whether it is the reference's."""
+        return self.judged == self.take.emotions[0]
+
+
+def transfer_takes(clips_each: int, seed: int = 0) -> list[Take]:
+    """Takes of each emotion, whose emotion comes from somebody with the other kind of face and voice."""
+    people, lines = unseen_people(), sentences("test")
+    takes = []
+    for number in range(clips_each * len(PRESET_NAMES)):
+        emotion, line = PRESET_NAMES[number % len(PRESET_NAMES)], lines[number % len(lines)]
+        person = people[number % len(people)]
+        takes.append(Take(person, (emotion,), 1.0, (line,), _other(person, seed + number), seed + number))
+    return takes
+
+
+def change_takes(count: int, seed: int = 0) -> list[Take]:
+    """Takes in which :data:`CHANGE` comes from somebody else's clip."""
+    people, lines = unseen_people(), sentences("test")
+    pairs = [(lines[2 * number % len(lines)], lines[(2 * number + 1) % len(lines)]) for number in range(count)]
+    return [
+        Take(people[number], CHANGE, 1.0, pair, _other(people[number], seed + number), seed + number)
+        for number, pair in enumerate(pairs)
+    ]
+
+
+def measure_transfer(
+    model: DiceModel,
+    way: Recognition | Embedding,
+    judge: Judge,
+    settings: SamplerSettings,
+    size: int,
+    takes: Sequence[Take],
+    *,
+    residency: Residency = CPU,
+    hooks: Hooks = SILENT,
+) -> list[Transfer]:
+    """Extract the emotion of every take's reference, show it on the take's face, and judge what is seen.
+
+    Args:
+        model: all networks.
+        way: how emotions are extracted.
+        judge: classifies frames.
+        settings: of the sampler.
+        size: side of the pictures in pixels.
+        takes: as :func:`transfer_takes` makes them.
+        residency: where networks run.
+        hooks: hears the stage ``transfer``, in takes.
+
+    Raises:
+        DiceTalkError: an emotion cannot be extracted, or espeak-ng is missing.
+    """
+    make = ReferenceMaker(model, settings, size, residency, hooks, way=way)
+    found = []
+    for take in takes:
+        judged = judge(make(take, spoken(take)).frames).mean(axis=0).argmax()
+        found.append(Transfer(take, PRESET_NAMES[judged]))
+        hooks.report("transfer", len(found), len(takes))
+    return found
+
+
+def measure_change(
+    model: DiceModel,
+    way: Recognition | Embedding,
+    judge: Judge,
+    settings: SamplerSettings,
+    size: int,
+    takes: Sequence[Take],
+    *,
+    residency: Residency = CPU,
+    hooks: Hooks = SILENT,
+) -> list[float]:
+    """By how many seconds each take's change comes later (negative: earlier) than in its reference.
+
+    Args:
+        model: as for :func:`measure_transfer`, like all others.
+        way: see there.
+        judge: see there.
+        settings: see there.
+        size: see there.
+        takes: as :func:`change_takes` makes them.
+        residency: see there.
+        hooks: hears the stage ``transfer``, in takes.
+    """
+    make = ReferenceMaker(model, settings, size, residency, hooks, way=way)
+    late = []
+    for take in takes:
+        shown = judge(make(take, spoken(take)).frames)
+        late.append((change_frame(shown, take) - change_frame(reference_clip(take).weights, take)) / FPS)
+        hooks.report("transfer", len(late), len(takes))
+    return late
+
+
+def change_frame(scores: np.ndarray, take: Take) -> int:
+    """The frame that best divides a clip into its two emotions, by scores of the presets, ``(N, 8)``."""
+    first, second = (PRESET_NAMES.index(emotion) for emotion in take.emotions)
+    later = scores[:, second] > scores[:, first]
+    # Wrong frames if the change came before frame n, for n from 0 to N.
+    wrong = np.concatenate(([0], later.cumsum())) + np.concatenate(((~later)[::-1].cumsum()[::-1], [0]))
+    return int(wrong.argmin())
+
+
+def reference_clip(take: Take) -> TrainingClip:
+    """The drawn clip that a take's emotion comes from."""
+    if len(take.emotions) > 1:
+        return make_changing_clip(take.source, take.emotions, take.intensity, take.sentences, take.seed)
+    return make_clip(take.source, take.emotions[0], take.intensity, take.sentences[0], take.seed)
+
+
+def reference(clip: TrainingClip) -> Reference:
+    """A drawn clip as an emotion can be taken from it: pictures and sound, nothing that only the drawing knows."""
+    return replace(reference_of(clip.frames, clip.fps, (clip.sound, clip.sample_rate)), name="drawn clip")
+
+
+def _other(person: int, number: int) -> int:
+    high = sample_identity(person).high_voice
+    others = [other for other in unseen_people() if sample_identity(other).high_voice != high]
+    return others[number % len(others)]

@@ -1,0 +1,147 @@
+"""`dicetalk evaluate` and `dicetalk demo` from files to files, on a small model with random weights."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from released_files import write_released
+from safetensors.torch import load_file, save_file
+from small_models import SMALL_MODEL
+
+from dicetalk.checkpoints.convert import convert_model
+from dicetalk.checkpoints.load import load_model
+from dicetalk.checkpoints.packed import packed_metadata
+from dicetalk.cli import main
+from dicetalk.cli.demo import bundled
+from dicetalk.config import SamplingConfig
+from dicetalk.emotion.embedder import EmbedderConfig
+from dicetalk.emotion.embedder_file import save_embedder
+from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.evaluate.ablations import load_ablation
+from dicetalk.evaluate.embedding import clustering, clustering_rows
+from dicetalk.evaluate.generate import Maker
+from dicetalk.evaluate.plan import unseen_people
+from dicetalk.evaluate.takes import Take, spoken
+from dicetalk.portrait.centerface import CenterFace
+from dicetalk.settings import SamplerSettings
+from dicetalk.train.embedder import build_embedder
+from dicetalk.train.objective import PriorTokens
+
+JUDGES = Path(__file__).parent / "data" / "judges.safetensors"
+CONFIG = replace(SMALL_MODEL, sampling=SamplingConfig(64, 2, 1.5, 2.0))
+ON_CPU = ["--device", "cpu", "--quiet"]
+
+speaks = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete model folder that recommends 64 pixels and two steps, with an embedder."""
+    folder = tmp_path_factory.mktemp("models")
+    write_released(folder, CONFIG)
+    convert_model(folder, folder / "dicetalk.safetensors", config=CONFIG)
+    for released in folder.glob("*.pth"):
+        released.unlink()
+    audio = CONFIG.audio.layers * CONFIG.audio.channels
+    sizes = EmbedderConfig(17, audio, layers=1, heads=2, hidden_dim=32, visual_fps=12.5)
+    save_embedder(build_embedder(sizes, 0), folder / "embedder.safetensors")
+    return folder
+
+
+@speaks
+def test_evaluate_writes_a_table_numbers_and_pictures(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copy(JUDGES, tmp_path)
+    status = main(["evaluate", str(models), "--out", str(tmp_path), "--quick", *ON_CPU])
+    assert status == 1, "random weights reach no bar"
+    table = capsys.readouterr().out
+    assert "MISSED" in table and (tmp_path / "table.txt").read_text() in table
+    values = json.loads((tmp_path / "evaluation.json").read_text())
+    assert len(values["clips"]) == 9 and values["settings"]["steps"] == 2
+    assert values["rows"][0]["measure"] == "mouth: correlation with the speech"
+    assert abs(values["rows"][0]["generated"]) < 0.5 < values["rows"][0]["drawn"]
+    for name in ("emotions", "mouth"):
+        picture = np.asarray(Image.open(tmp_path / f"{name}.png"))
+        assert picture.shape[0] > 300 and picture.std() > 20
+
+
+def test_evaluate_explains_what_it_cannot_do(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for options, message in (
+        (["--clips", "0"], "--clips 0"),
+        (["--quick", "--against", str(models)], "--quick"),
+        (["--against", str(tmp_path / "none")], "none"),
+    ):
+        assert main(["evaluate", str(models), "--out", str(tmp_path / "out"), *options, *ON_CPU]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_demo_writes_eight_videos_and_a_picture(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("dicetalk.cli.tiny.tiny_folder", lambda: models)
+    assert main(["demo", "--out", str(tmp_path / "demo"), *ON_CPU]) == 0
+    written = capsys.readouterr().out.split()
+    assert sorted(Path(path).name for path in written) == sorted(p.name for p in (tmp_path / "demo").iterdir())
+    assert [Path(path).stem for path in written] == [*PRESET_NAMES, "side-by-side"]
+    _, speech = bundled()
+    with av.open(written[0]) as container:
+        video, sound = container.streams.video[0], container.streams.audio[0]
+        assert video.width == 64 and float(video.average_rate) == 25
+        assert abs(sum(1 for _ in container.decode(video)) / 25 - speech.seconds) < 0.05
+        assert abs(float(sound.duration * sound.time_base) - speech.seconds) < 0.05
+    sheet = np.asarray(Image.open(written[-1]))
+    assert sheet.shape[0] == pytest.approx(sheet.shape[1], rel=0.2), "three rows of three"
+
+
+def test_the_bundled_portrait_and_speech_are_fit_for_use() -> None:
+    picture, speech = bundled()
+    (face,) = CenterFace().detect(picture)
+    assert picture.shape == (256, 256, 3) and 100 < face.width < 160
+    assert 2 < speech.seconds < 5 and speech.samples.std() > 0.02
+
+
+def test_an_ablation_takes_its_networks_from_its_file_and_the_rest_from_the_model(models: Path, tmp_path: Path) -> None:
+    model = load_model(models, dtype=torch.float32)
+    for bank, kind in (("none", PriorTokens), ("retrieve", type(model.emotion_model))):
+        weights = load_file(models / "dicetalk.safetensors")
+        name = next(name for name in weights if name.endswith("conv_in.weight"))
+        weights[name] = weights[name] + 1
+        path = tmp_path / f"{bank}.safetensors"
+        save_file(weights, path, packed_metadata(CONFIG, f"dicetalk train diffusion: bank {bank}, classifier True"))
+        other = load_ablation(path, model, models)
+        assert type(other.emotion_model) is kind
+        assert other.embedder is model.embedder
+        difference = other.unet.conv_in.weight - model.unet.conv_in.weight
+        assert torch.allclose(difference, torch.ones(()), atol=1e-2)
+
+
+@speaks
+def test_priors_of_videos_are_generated_with(models: Path) -> None:
+    model = load_model(models, dtype=torch.float32)
+    make = Maker(model, SamplerSettings(steps=1, window=8), 64)
+    take = Take(unseen_people()[0], ("happy",), 1.0, ("Wait until the music stops.",), seed=3)
+    by_other = replace(take, source=unseen_people()[1])
+    prior = make.prior_of(by_other)
+    assert not torch.equal(prior.mu, model.priors["happy"].mu) and (prior.sigma > 0).any()
+    sound = spoken(take)
+    shots = [make(each, sound) for each in (take, by_other)]
+    assert shots[0].frames.shape == shots[1].frames.shape == (len(shots[0].mouth), 64, 64, 3)
+    assert shots[0].frames.dtype == np.uint8 and shots[0].weights.shape == (len(shots[0].mouth), 8)
+
+
+@speaks
+def test_clustering_is_measured_by_modality(models: Path) -> None:
+    model = load_model(models, dtype=torch.float32)
+    strengths = clustering(model, unseen_people()[:1], 2)
+    assert list(strengths) == ["audio", "video", "video and audio"] and min(strengths.values()) > 0
+    rows = clustering_rows({"audio": 1.0, "video": 2.0, "video and audio": 1.5})
+    assert [row.passed for row in rows] == [None, True, False]
