@@ -30,11 +30,12 @@ def found_folder(model: Path | None, hooks: Hooks) -> Path:
         return model_folder(model)
     if MODELS.exists():
         return MODELS
+    folder = tiny_folder()
     hooks.notice(
         f"There is no folder {MODELS}: using the small bundled model, which knows drawn faces only. For real portraits "
         f"fetch the released weights: `dicetalk download {MODELS}`."
     )
-    return tiny_folder()
+    return folder
 
 
 def recommended(model: DiceModel) -> tuple[SamplerSettings, int]:

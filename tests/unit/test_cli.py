@@ -14,11 +14,14 @@ import torch
 from PIL import Image
 from released_files import SMALL, write_released
 
+from dicetalk.checkpoints.tiny import tiny_folder
 from dicetalk.cli import main
 from dicetalk.cli.parser import build_parser
 from dicetalk.cli.sampler_options import parse_setting
+from dicetalk.cli.tiny import found_folder
 from dicetalk.config import VAEConfig
-from dicetalk.errors import SettingError
+from dicetalk.errors import CheckpointError, SettingError
+from dicetalk.hooks import Hooks
 
 ROOT = Path(__file__).parents[2]
 PORTRAIT, SPEECH = ROOT / "examples" / "portrait.jpg", ROOT / "examples" / "speech.wav"
@@ -258,3 +261,18 @@ def test_help_is_quick_and_the_readme_tells_every_option() -> None:
         for action in parser._actions:
             for option in action.option_strings:
                 assert option in ("-h", "--help") or re.search(rf"`{option}[ `]", readme), f"{command} {option}"
+
+
+def test_without_weights_it_says_what_is_used_or_what_to_install(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told: list[str] = []
+    hooks = Hooks(notice=told.append)
+    monkeypatch.setattr("dicetalk.cli.tiny.tiny_folder", lambda: Path("bundled"))
+    assert found_folder(None, hooks) == Path("bundled") and "dicetalk download" in told[0]
+    assert found_folder(Path("tiny"), hooks) == Path("bundled")
+    assert found_folder(Path("elsewhere"), hooks) == Path("elsewhere") and len(told) == 1
+    (tmp_path / "models").mkdir()
+    assert found_folder(None, hooks) == Path("models") and len(told) == 1
+    monkeypatch.setattr("dicetalk.checkpoints.tiny.__file__", str(tmp_path / "a" / "b"))
+    with pytest.raises(CheckpointError, match="train tiny"):
+        tiny_folder()
