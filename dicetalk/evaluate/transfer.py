@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dicetalk.audio.speech import Speech
-from dicetalk.checkpoints.load import DiceModel
 from dicetalk.emotion.extract import Embedding, Recognition, extract_emotion
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.reference import Reference, reference_of
@@ -20,8 +19,7 @@ from dicetalk.evaluate.generate import Maker
 from dicetalk.evaluate.plan import unseen_people
 from dicetalk.evaluate.takes import Take, spoken
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.residency import CPU, Residency
-from dicetalk.settings import FPS, SamplerSettings
+from dicetalk.settings import FPS
 from dicetalk.train.clips import TrainingClip, make_changing_clip, make_clip
 from dicetalk.train.faces.identity import sample_identity
 from dicetalk.train.voices import sentences
@@ -94,33 +92,18 @@ def change_takes(count: int, seed: int = 0) -> list[Take]:
     ]
 
 
-def measure_transfer(
-    model: DiceModel,
-    way: Recognition | Embedding,
-    judge: Judge,
-    settings: SamplerSettings,
-    size: int,
-    takes: Sequence[Take],
-    *,
-    residency: Residency = CPU,
-    hooks: Hooks = SILENT,
-) -> list[Transfer]:
-    """Extract the emotion of every take's reference, show it on the take's face, and judge what is seen.
+def measure_transfer(make: Maker, judge: Judge, takes: Sequence[Take], hooks: Hooks = SILENT) -> list[Transfer]:
+    """Show every take with its reference's emotion, and judge what is seen.
 
     Args:
-        model: all networks.
-        way: how emotions are extracted.
+        make: makes a take, as :class:`ReferenceMaker` does.
         judge: classifies frames.
-        settings: of the sampler.
-        size: side of the pictures in pixels.
         takes: as :func:`transfer_takes` makes them.
-        residency: where networks run.
         hooks: hears the stage ``transfer``, in takes.
 
     Raises:
         DiceTalkError: an emotion cannot be extracted, or espeak-ng is missing.
     """
-    make = ReferenceMaker(model, settings, size, residency, hooks, way=way)
     found = []
     for take in takes:
         judged = judge(make(take, spoken(take)).frames).mean(axis=0).argmax()
@@ -129,30 +112,9 @@ def measure_transfer(
     return found
 
 
-def measure_change(
-    model: DiceModel,
-    way: Recognition | Embedding,
-    judge: Judge,
-    settings: SamplerSettings,
-    size: int,
-    takes: Sequence[Take],
-    *,
-    residency: Residency = CPU,
-    hooks: Hooks = SILENT,
-) -> list[float]:
-    """By how many seconds each take's change comes later (negative: earlier) than in its reference.
-
-    Args:
-        model: as for :func:`measure_transfer`, like all others.
-        way: see there.
-        judge: see there.
-        settings: see there.
-        size: see there.
-        takes: as :func:`change_takes` makes them.
-        residency: see there.
-        hooks: hears the stage ``transfer``, in takes.
-    """
-    make = ReferenceMaker(model, settings, size, residency, hooks, way=way)
+def measure_change(make: Maker, judge: Judge, takes: Sequence[Take], hooks: Hooks = SILENT) -> list[float]:
+    """By how many seconds the change of each of :func:`change_takes` comes later (negative: earlier) than in its
+    reference; otherwise as :func:`measure_transfer`."""
     late = []
     for take in takes:
         shown = judge(make(take, spoken(take)).frames)

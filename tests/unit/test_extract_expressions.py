@@ -17,6 +17,7 @@ from dicetalk.emotion.expression_reader import (
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.train.expression_reader import DrawnFaces, correlations, draw_faces, seen_box, train_expression_reader
 from dicetalk.train.faces.expression import ACTION_UNITS
+from dicetalk.train.tiny.weights import seeded
 
 SMALL = ExpressionReaderConfig(size=32, channels=8, max_channels=32, hidden_dim=64)
 
@@ -45,10 +46,13 @@ def test_training_learns_what_is_seen_and_equal_seeds_give_equal_readers(faces: 
     state = torch.get_rng_state()
     reader = train_expression_reader(faces, SMALL, 60, seed=1)
     assert torch.equal(torch.get_rng_state(), state) and not reader.training
-    found = correlations(reader, draw_faces("test", 160, 1, crop_of(SMALL)))
+    strangers = draw_faces("test", 160, 1, crop_of(SMALL))
+    found = correlations(reader, strangers)
+    guessed = correlations(seeded(lambda: ExpressionReader(SMALL), 0).eval(), strangers)
     assert list(found) == list(ACTION_UNITS)
     # Seconds of training show strangers' mouths, and a little of the rest; five minutes show it all.
-    assert found["jaw_open"] > 0.6 and np.mean(list(found.values())) > 0.08
+    assert found["jaw_open"] > 0.6 > abs(guessed["jaw_open"])
+    assert np.mean(list(found.values())) > 0.12 > abs(np.mean(list(guessed.values())))
     one, same = (train_expression_reader(faces, SMALL, 1, seed=2) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
 

@@ -101,17 +101,16 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dicetalk.emotion.extract.CenterFace", Everywhere)
 
 
-def test_what_is_shown_is_compared_with_the_reference(drawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "ReferenceMaker", Echo)
-    way = Recognition(Brightness(), PRIORS)
-    found = measure_transfer(None, way, judge, SamplerSettings(), 64, transfer_takes(1))
+def test_what_is_shown_is_compared_with_the_reference(drawn: None) -> None:
+    make = Echo(None, SamplerSettings(), 64, way=Recognition(Brightness(), PRIORS))
+    found = measure_transfer(make, judge, transfer_takes(1))
     assert [result.judged for result in found] == list(PRESET_NAMES) and all(result.right for result in found)
-    wrong = measure_transfer(None, way, lambda frames: judge(0 * frames), SamplerSettings(), 64, transfer_takes(1))
+    wrong = measure_transfer(make, lambda frames: judge(0 * frames), transfer_takes(1))
     assert [result.right for result in wrong] == [name == PRESET_NAMES[0] for name in PRESET_NAMES]
 
 
 @pytest.mark.parametrize("late", [0, 5])
-def test_a_late_change_is_measured(drawn: None, monkeypatch: pytest.MonkeyPatch, late: int) -> None:
-    monkeypatch.setattr(transfer, "ReferenceMaker", lambda *args, way: Echo(*args, way=way, late=late))
-    found = measure_change(None, Recognition(Brightness(), PRIORS), judge, SamplerSettings(), 64, change_takes(2))
+def test_a_late_change_is_measured(drawn: None, late: int) -> None:
+    make = Echo(None, SamplerSettings(), 64, way=Recognition(Brightness(), PRIORS), late=late)
+    found = measure_change(make, judge, change_takes(2))
     assert found == pytest.approx([late / 12.5] * 2, abs=0.09)
