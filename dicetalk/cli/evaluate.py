@@ -22,6 +22,7 @@ from dicetalk.evaluate.quality import judge_rows
 from dicetalk.evaluate.report import as_json
 from dicetalk.evaluate.run import evaluate, people_gallery
 from dicetalk.evaluate.table import format_rows
+from dicetalk.evaluate.transfer import transfer_rows
 from dicetalk.residency import DeviceResidency
 
 JUDGES_FILE, TABLE_FILE, JSON_FILE = "judges.safetensors", "table.txt", "evaluation.json"
@@ -64,6 +65,8 @@ def evaluate_model(options: argparse.Namespace) -> int:
                 model, people[:CLUSTERED_PEOPLE], CLUSTERED_TAKES, residency=residency, hooks=bars.hooks
             )
             rows += clustering_rows(strengths)
+            if model.expression_reader is not None:
+                rows += transfer_rows(model, judges, settings, size, residency, bars.hooks)
         compared: list[AblationRow] = []
         if others:
             compared = [ablation_row(str(options.model), found)]

@@ -9,17 +9,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 
+from dicetalk.audio.features import SpeechFeatures
 from dicetalk.audio.speech import Speech
+from dicetalk.audio.whisper import speech_features
+from dicetalk.checkpoints.load import DiceModel
+from dicetalk.emotion.expression_reader import ReadExpressions
 from dicetalk.emotion.extract import Embedding, Recognition, extract_emotion
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.reference import Reference, reference_of
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.evaluate.generate import Maker
+from dicetalk.evaluate.judges import Judges, head_crops, to_input
 from dicetalk.evaluate.plan import unseen_people
-from dicetalk.evaluate.takes import Take, spoken
+from dicetalk.evaluate.run import Make
+from dicetalk.evaluate.table import Row
+from dicetalk.evaluate.takes import Shot, Take, drawn_shot, spoken
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.settings import FPS
+from dicetalk.residency import CPU, Residency
+from dicetalk.settings import FPS, SamplerSettings
 from dicetalk.train.clips import TrainingClip, make_changing_clip, make_clip
 from dicetalk.train.faces.identity import sample_identity
 from dicetalk.train.voices import sentences
@@ -28,6 +37,8 @@ Judge = Callable[[np.ndarray], np.ndarray]
 """Frames (uint8 RGB ``(N, H, W, 3)``) to logarithms of the probabilities of the eight presets, ``(N, 8)``."""
 
 CHANGE = ("happy", "angry")
+CLIPS_EACH, CHANGES = 2, 4
+"""Clips of each emotion, and clips of one that changes, in :func:`transfer_rows`."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +103,11 @@ def change_takes(count: int, seed: int = 0) -> list[Take]:
     ]
 
 
-def measure_transfer(make: Maker, judge: Judge, takes: Sequence[Take], hooks: Hooks = SILENT) -> list[Transfer]:
+def measure_transfer(make: Make, judge: Judge, takes: Sequence[Take], hooks: Hooks = SILENT) -> list[Transfer]:
     """Show every take with its reference's emotion, and judge what is seen.
 
     Args:
-        make: makes a take, as :class:`ReferenceMaker` does.
+        make: makes a take, as :class:`ReferenceMaker` does, or draws it.
         judge: classifies frames.
         takes: as :func:`transfer_takes` makes them.
         hooks: hears the stage ``transfer``, in takes.
@@ -112,7 +123,7 @@ def measure_transfer(make: Maker, judge: Judge, takes: Sequence[Take], hooks: Ho
     return found
 
 
-def measure_change(make: Maker, judge: Judge, takes: Sequence[Take], hooks: Hooks = SILENT) -> list[float]:
+def measure_change(make: Make, judge: Judge, takes: Sequence[Take], hooks: Hooks = SILENT) -> list[float]:
     """By how many seconds the change of each of :func:`change_takes` comes later (negative: earlier) than in its
     reference; otherwise as :func:`measure_transfer`."""
     late = []
@@ -121,6 +132,70 @@ def measure_change(make: Maker, judge: Judge, takes: Sequence[Take], hooks: Hook
         late.append((change_frame(shown, take) - change_frame(reference_clip(take).weights, take)) / FPS)
         hooks.report("transfer", len(late), len(takes))
     return late
+
+
+def transfer_rows(
+    model: DiceModel,
+    judges: Judges,
+    settings: SamplerSettings,
+    size: int,
+    residency: Residency = CPU,
+    hooks: Hooks = SILENT,
+) -> list[Row]:
+    """How often an emotion that the model's embedder takes from a clip is seen on another face, and how late.
+
+    Beside it stands what the judge sees in faces that are drawn with that emotion, and in the references themselves.
+
+    Args:
+        model: with an embedder and an expression reader.
+        judges: trained.
+        settings: of the sampler.
+        size: side of the pictures in pixels.
+        residency: where networks run.
+        hooks: progress of `transfer` in takes.
+
+    Raises:
+        DiceTalkError: as :func:`measure_transfer`.
+    """
+
+    def judge(frames: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return judges.emotions(to_input(head_crops(frames)))[0].numpy()
+
+    def listen(samples: np.ndarray) -> SpeechFeatures:
+        return speech_features(samples, model.whisper, residency=residency)
+
+    def make_by(modality: str) -> ReferenceMaker:
+        express = ReadExpressions(model.expression_reader, residency)
+        way = Embedding(model.embedder, express, listen, modality)
+        return ReferenceMaker(model, settings, size, residency, hooks, way=way)
+
+    def share(found: Sequence[Transfer]) -> float:
+        return float(np.mean([each.right for each in found]))
+
+    takes, changes = transfer_takes(CLIPS_EACH), change_takes(CHANGES)
+    drawn = share(measure_transfer(lambda take, sound: drawn_shot(take, sound, size), judge, takes, hooks))
+    rows = [
+        Row(
+            f"transfer: emotion of a clip's {name} seen on another face",
+            share(measure_transfer(make_by(modality), judge, takes, hooks)),
+            drawn,
+            bar,
+        )
+        for name, modality, bar in (("face", "video", 0.85), ("voice", "audio", None), ("face and voice", "both", 0.85))
+    ]
+    late = measure_change(make_by("video"), judge, changes, hooks)
+    seen = measure_change(lambda take, _: Shot(take, reference_clip(take).frames, None, None), judge, changes, hooks)
+    return [
+        *rows,
+        Row(
+            "transfer: a change is late by at most, seconds",
+            float(np.abs(late).max()),
+            float(np.abs(seen).max()),
+            0.5,
+            "lower",
+        ),
+    ]
 
 
 def change_frame(scores: np.ndarray, take: Take) -> int:

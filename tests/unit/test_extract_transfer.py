@@ -1,12 +1,13 @@
 """The measure of emotions that are taken from one face and shown on another."""
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from dicetalk.emotion.extract import Recognition
+from dicetalk.emotion.extract import Embedding, Recognition
 from dicetalk.emotion.face_crop import FaceCrop
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
 from dicetalk.evaluate import transfer
@@ -18,8 +19,10 @@ from dicetalk.evaluate.transfer import (
     change_takes,
     measure_change,
     measure_transfer,
+    transfer_rows,
     transfer_takes,
 )
+from dicetalk.hooks import Hooks
 from dicetalk.portrait.faces import FaceBox
 from dicetalk.settings import SamplerSettings
 from dicetalk.train.clips import TrainingClip
@@ -107,6 +110,45 @@ def test_what_is_shown_is_compared_with_the_reference(drawn: None) -> None:
     assert [result.judged for result in found] == list(PRESET_NAMES) and all(result.right for result in found)
     wrong = measure_transfer(make, lambda frames: judge(0 * frames), transfer_takes(1))
     assert [result.right for result in wrong] == [name == PRESET_NAMES[0] for name in PRESET_NAMES]
+
+
+@dataclass(frozen=True)
+class Obedient:
+    """In place of :class:`ReferenceMaker`: sees every emotion and hears none, and changes three frames late."""
+
+    model: object
+    settings: SamplerSettings
+    size: int
+    residency: object
+    hooks: Hooks
+    way: Embedding = field(kw_only=True)
+
+    def __call__(self, take: Take, sound: object) -> Shot:
+        shown = [0 if self.way.modality == "audio" else PRESET_NAMES.index(name) for name in take.emotions]
+        levels = np.array([shown[0]] * 33 + [shown[-1]] * 27, np.uint8)
+        return Shot(take, np.full((60, 8, 8, 3), 20, np.uint8) * levels[:, None, None, None], None, None)
+
+
+class Levels:
+    """In place of judges: tell emotions by brightness."""
+
+    def emotions(self, heads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        middle = ((heads[:, :, 40:41, 40:41] + 1) * 127.5).round().byte()
+        return torch.from_numpy(judge(middle.permute(0, 2, 3, 1).numpy())), None
+
+
+def test_the_table_tells_face_from_voice_and_how_late_a_change_is(drawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn_shot(take: Take, sound: object, size: int) -> Shot:
+        level = PRESET_NAMES.index(take.emotions[0])
+        return Shot(take, np.full((60, 8, 8, 3), 20 * level, np.uint8), None, None)
+
+    monkeypatch.setattr(transfer, "drawn_shot", drawn_shot)
+    monkeypatch.setattr(transfer, "ReferenceMaker", Obedient)
+    model = SimpleNamespace(embedder=None, expression_reader=None, whisper=None)
+    rows = transfer_rows(model, Levels(), SamplerSettings(), 64)
+    assert [row.generated for row in rows] == pytest.approx([1, 1 / 8, 1, 3 / 12.5])
+    assert [row.drawn for row in rows] == pytest.approx([1, 1, 1, 0])
+    assert [row.passed for row in rows] == [True, None, True, True]
 
 
 @pytest.mark.parametrize("late", [0, 5])
