@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from dicetalk.cli.emotion_extract import add_extract
+from dicetalk.cli.models_option import add_models_option
 
 _EMOTION_HELP = (
     "happy:0.5+sad:0.3, 'a little annoyed', '[happy] Good morning! [sad] It rains.', or a file: .safetensors, .npy, "
@@ -38,7 +39,7 @@ def add_show(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("emotions", nargs="+", metavar="EMOTION", help=_EMOTION_HELP)
     parser.add_argument("--audio", type=Path, help="speech to draw below tracks, and to spread tagged texts over")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the pictures")
-    _add_model(parser)
+    add_models_option(parser)
     parser.set_defaults(command=("emotion_show", "show"))
 
 
@@ -153,14 +154,8 @@ def _add_result(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, help="file to write, .safetensors")
     parser.add_argument("--source", default="", help="where the emotion comes from, kept in the file")
     parser.add_argument("--licence", default="", help="what others may do with it, kept in the file")
-    _add_model(parser)
+    add_models_option(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--models", default="models", help="folder of the weights, or tiny, the bundled model (default: models)"
-    )
 
 
 def _ends(text: str) -> tuple[float, float]:

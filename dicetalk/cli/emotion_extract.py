@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from dicetalk.cli.models_option import add_models_option
+
 
 def add_extract(commands: argparse._SubParsersAction) -> None:
     """Add the command to those of ``dicetalk emotion``."""
@@ -22,9 +24,7 @@ def add_extract(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--smoothing", type=float, default=0.2, metavar="SECONDS", help="blur of a track over time (default: 0.2)"
     )
-    parser.add_argument(
-        "--models", default="models", help="folder of the weights, or tiny, the bundled model (default: models)"
-    )
+    add_models_option(parser)
     parser.add_argument(
         "--by",
         choices=["auto", "recogniser", "embedder"],

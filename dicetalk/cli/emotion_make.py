@@ -9,7 +9,7 @@ from dicetalk.audio.speech import load_speech
 from dicetalk.cli.device import choose_device
 from dicetalk.cli.emotion_room import hearing, read_presets, save_track
 from dicetalk.cli.progress import Bars
-from dicetalk.cli.tiny import model_folder
+from dicetalk.cli.tiny import found_folder
 from dicetalk.emotion.algebra import interpolate, limit, preset_radius, scale, weighted_mix
 from dicetalk.emotion.curve import Curve
 from dicetalk.emotion.given import TEXT_SUFFIXES, Hear, given_emotion, given_file
@@ -31,8 +31,8 @@ _WEIGHTED = re.compile(r"\s*(\d*\.?\d+)\s*\*(.*)", re.DOTALL)
 
 def make_mix(options: argparse.Namespace) -> int:
     """Mix the emotions of `options`, change the result and save it."""
-    priors = read_presets(model_folder(options.models))
     with Bars(options.quiet) as bars:
+        priors = read_presets(found_folder(options.models, bars.hooks))
         listen, hear = hearing(options.audio, bars.hooks)
 
         def seconds() -> float:
@@ -45,8 +45,8 @@ def make_mix(options: argparse.Namespace) -> int:
 
 def make_voice(options: argparse.Namespace) -> int:
     """Turn the voice that `options` name into a track and save it."""
-    priors = read_presets(model_folder(options.models))
     with Bars(options.quiet) as bars:
+        priors = read_presets(found_folder(options.models, bars.hooks))
         _, hear = hearing(options.audio, bars.hooks)
         make = _heard if options.classifier else _as_strong
         track = make(options, priors, hear, bars.hooks)
@@ -56,8 +56,8 @@ def make_voice(options: argparse.Namespace) -> int:
 
 def make_text(options: argparse.Namespace) -> int:
     """Turn the text of `options` into a track and save it."""
-    priors = read_presets(model_folder(options.models))
     with Bars(options.quiet) as bars:
+        priors = read_presets(found_folder(options.models, bars.hooks))
         _, hear = hearing(options.audio, bars.hooks)
         if options.text.lower().endswith(TEXT_SUFFIXES):
             track = given_file(Path(options.text), priors, hear)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from dicetalk.audio.speech import SAMPLE_RATE
 from dicetalk.cli.emotion_room import hearing, read_emotion_model, read_presets
-from dicetalk.cli.tiny import model_folder
+from dicetalk.cli.progress import Bars
+from dicetalk.cli.tiny import found_folder
 from dicetalk.emotion.compare import FEELINGS, bank_attention, compare, entropy_bits, preset_weights
 from dicetalk.emotion.given import given_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
@@ -27,7 +28,8 @@ MAX_MOMENTS = 25
 
 def show(options: argparse.Namespace) -> int:
     """Print and draw the emotions of `options` among the eight presets."""
-    folder = model_folder(options.models)
+    with Bars(quiet=True) as bars:  # for its notices
+        folder = found_folder(options.models, bars.hooks)
     priors = read_presets(folder)
     listen, hear = hearing(options.audio, SILENT)
     tracks = {_name(text): given_emotion(text, priors, hear) for text in options.emotions}

@@ -10,7 +10,7 @@ from dicetalk.cli.device import choose_device
 from dicetalk.cli.emotion_room import read_presets
 from dicetalk.cli.hearing import open_ears
 from dicetalk.cli.progress import Bars
-from dicetalk.cli.tiny import model_folder
+from dicetalk.cli.tiny import found_folder
 from dicetalk.emotion.blendshapes import BlendshapeReader, MediaPipeBlendshapes
 from dicetalk.emotion.embedder import EmotionEmbedder
 from dicetalk.emotion.embedder_file import load_embedder
@@ -28,7 +28,8 @@ from dicetalk.residency import DeviceResidency
 
 def extract(options: argparse.Namespace) -> int:
     """Take the emotion that `options` describe, and save it."""
-    folder = model_folder(options.models)
+    with Bars(quiet=True) as bars:  # for its notices
+        folder = found_folder(options.models, bars.hooks)
     priors = read_presets(folder)
     has_embedder = EMBEDDER in find_files(folder).paths
     if options.by == "embedder" and not has_embedder:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from dicetalk.bench.sizes import SIZES
 from dicetalk.cli.emotion import add_emotion, add_intensity_from_voice
+from dicetalk.cli.models_option import MODELS, add_models_option
 from dicetalk.cli.sampler_options import add_sampler_options
 
 DTYPES = ("fp16", "bf16", "fp32")
-MODELS = Path("models")
 
 _DESCRIPTION = """\
 Turn one portrait, recorded speech and an emotion into a talking-head video (DICE-Talk).
@@ -66,11 +66,7 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
     add_intensity_from_voice(emotion)
 
     model = parser.add_argument_group("model")
-    model.add_argument(
-        "--models",
-        type=Path,
-        help=f"folder of the weights, or tiny, the bundled model (default: {MODELS} if it is there, else tiny)",
-    )
+    add_models_option(model)
     model.add_argument(
         "--svd",
         type=Path,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.checkpoints.tiny import tiny_folder
-from dicetalk.cli.parser import MODELS
+from dicetalk.cli.models_option import MODELS
 from dicetalk.hooks import Hooks
 from dicetalk.settings import SamplerSettings
 
