@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from dicetalk.denoise.schedule import SIGMA_MAX, SIGMA_MIN
 from dicetalk.errors import CheckpointError
 
 
@@ -99,12 +100,32 @@ class ImageEncoderConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """What the networks were made to be used with; :class:`dicetalk.settings.SamplerSettings` says what it means."""
+    """What the networks were made to be used with.
+
+    Args:
+        short_side: of the picture, in pixels.
+        steps: see :class:`dicetalk.settings.SamplerSettings`.
+        portrait_guidance: likewise.
+        expression_guidance: likewise.
+        sigma_min: lowest noise level above zero.
+        sigma_max: highest noise level; the portrait's latents lie under the first noise.
+
+    Raises:
+        CheckpointError: the noise levels do not rise from above zero.
+    """
 
     short_side: int = 512
     steps: int = 25
     portrait_guidance: float = 3.0
     expression_guidance: float = 6.0
+    sigma_min: float = SIGMA_MIN
+    sigma_max: float = SIGMA_MAX
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max < float("inf"):
+            raise CheckpointError(
+                f"config.sampling: sigma_min {self.sigma_min} and sigma_max {self.sigma_max} are no range above zero."
+            )
 
 
 @dataclass(frozen=True)
@@ -125,7 +146,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """Inverse of :meth:`to_dict`; `sampling` and `norm_groups` may be left out.
+        """Inverse of :meth:`to_dict`; `sampling`, its noise levels and `norm_groups` may be left out.
 
         Raises:
             CheckpointError: an entry is unknown, missing or of the wrong type.
@@ -133,7 +154,7 @@ class ModelConfig:
         return _build(cls, values, "config")
 
 
-_ADDED_LATER = {"sampling", "norm_groups"}
+_ADDED_LATER = {"sampling", "norm_groups", "sigma_min", "sigma_max"}
 """Entries that older files lack; the release's values stand for them."""
 
 
@@ -199,6 +220,8 @@ TINY = ModelConfig(
     ),
     vae=VAEConfig((32, 32, 64, 96), layers_per_block=1, latent_channels=16, scaling_factor=1.0, norm_groups=1),
     image_encoder=ImageEncoderConfig(96, 256, 3, 4, 56, 8, 64, "gelu"),
-    sampling=SamplingConfig(short_side=128, steps=12, portrait_guidance=1.0, expression_guidance=1.5),
+    sampling=SamplingConfig(
+        short_side=128, steps=12, portrait_guidance=1.0, expression_guidance=1.5, sigma_min=0.03, sigma_max=20.0
+    ),
 )
 """The small model that comes with the package, for drawn faces of 128 pixels."""

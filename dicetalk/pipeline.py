@@ -200,7 +200,8 @@ def denoise(
             emotion=pad_tokens(FrameTokens(feeling, 1 + prior_index, nothing), total - frames),
         )
         network = guided(model.unet, conditioning, settings, device, model.dtype, hooks)
-        sigmas = karras_sigmas(settings.steps)[settings.steps - settings.steps_run :]
+        levels = karras_sigmas(settings.steps, model.config.sampling.sigma_min, model.config.sampling.sigma_max)
+        sigmas = levels[settings.steps - settings.steps_run :]
         x = noise.latents.mul_(sigmas[0]).add_(conditioning.start_latents)
         schedule = window_schedule(settings.schedule, total, settings.window, settings.overlap, settings.shift)
         return Latents(sample_euler(network, x, sigmas, schedule, hooks), frames)

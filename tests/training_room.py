@@ -73,7 +73,8 @@ CLIPS = [
 
 
 def write_clips(folder: Path, clips_per_shard: int = 3) -> None:
-    """Shards of :data:`CLIPS`; expression and speech carry the emotion, `carl` has no coefficients."""
+    """Shards of :data:`CLIPS`; expression and speech carry the emotion, `carl` has no coefficients, `bert-angry` has a
+    portrait."""
     generator = torch.Generator().manual_seed(0)
     kinds = {clip[2]: torch.randn(6 + 8, generator=generator) for clip in CLIPS}
     with ShardWriter(folder, clips_per_shard) as writer:
@@ -88,6 +89,8 @@ def write_clips(folder: Path, clips_per_shard: int = 3) -> None:
             }
             if name != "carl":
                 tensors["coefficients"] = (torch.randn(FRAMES, 6, generator=generator) * 0.3 + kind[:6]).half()
+            if name == "bert-angry":
+                tensors["portrait"] = picture_frames(torch.Generator().manual_seed(1))[0]
             writer.add(name, ClipLabels(identity, emotion, intensity, name, split), tensors)
 
 

@@ -10,7 +10,7 @@ from dicetalk.audio.speech import SAMPLES_PER_FRAME
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.settings import FPS
 from dicetalk.train.clips import CHANGE_SECONDS, SAMPLE_RATE
-from dicetalk.train.faces.expression import ACTION_UNITS, emotion_weights, express
+from dicetalk.train.faces.expression import at_rest, emotion_weights, express
 from dicetalk.train.faces.identity import sample_identity
 from dicetalk.train.faces.lipsync import mouth_curve
 from dicetalk.train.faces.motion import Pose, head_motion
@@ -142,10 +142,7 @@ def change_seconds(seconds: float) -> tuple[float, float]:
 
 def drawn_portrait(take: Take, size: int) -> Frame:
     """What the network is given: the person at rest in the take's scene."""
-    person = sample_identity(take.person)
-    rest = np.array(person.manner.offset)
-    rest[[ACTION_UNITS.index("jaw_open"), ACTION_UNITS.index("blink")]] = 0
-    return _renderer(take, size).draw(rest, Pose())
+    return _renderer(take, size).draw(at_rest(sample_identity(take.person).manner), Pose())
 
 
 def drawn_shot(take: Take, sound: Sound, size: int) -> Shot:

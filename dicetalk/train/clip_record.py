@@ -32,11 +32,13 @@ TENSORS = {
     "mouth": TensorKind(torch.float16, "F16", ("frames",), required=False),
     "whisper": TensorKind(torch.float16, "F16", ("steps", "layers", "channels")),
     "frames": TensorKind(torch.uint8, "U8", ("frames", "height", "width", "3")),
+    "portrait": TensorKind(torch.uint8, "U8", ("height", "width", "3"), required=False),
 }
 """A clip's tensors: `frames` in RGB at 12.5 fps; `whisper`, the states of
 :class:`dicetalk.audio.features.SpeechFeatures` with the zeros around them, at 50 Hz; `box`, the face's x, y, width and
-height in pixels of `frames`, one for the clip; and where somebody knows them the expression `coefficients` and the
-opening of the `mouth`, 0 to 1."""
+height in pixels of `frames`, one for the clip; where somebody knows them the expression `coefficients` and the
+opening of the `mouth`, 0 to 1; and a `portrait`, where there is a picture of the person in the same scene at rest, of
+the size of `frames`."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.+-]{1,200}")
 
@@ -112,6 +114,8 @@ def check_clip(record: ClipRecord) -> None:
         raise DatasetError(f"Clip {record.id} {wrong}.")
     frames = record.shapes["frames"][0] if record.shapes["frames"] else 0
     expected = {"frames": frames, "3": 3, "4": 4}
+    if len(record.shapes["frames"]) == 4:
+        expected |= dict(zip(("height", "width"), record.shapes["frames"][1:3], strict=True))
     for name, shape in record.shapes.items():
         axes = TENSORS[name].axes
         if len(shape) != len(axes) or any(

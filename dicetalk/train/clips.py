@@ -9,10 +9,10 @@ import numpy as np
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import SettingError
 from dicetalk.portrait.faces import FaceBox
-from dicetalk.train.faces.expression import emotion_weights, express
+from dicetalk.train.faces.expression import at_rest, emotion_weights, express
 from dicetalk.train.faces.identity import Split, identity_seeds, sample_identity
 from dicetalk.train.faces.lipsync import mouth_curve
-from dicetalk.train.faces.motion import head_motion
+from dicetalk.train.faces.motion import Pose, head_motion
 from dicetalk.train.faces.render import FaceRenderer
 from dicetalk.train.faces.scene import sample_scene
 from dicetalk.train.voices import sample_voice, sentences, speak
@@ -51,6 +51,7 @@ class TrainingClip:
 
     Args:
         frames: uint8 RGB ``(N, H, W, 3)``.
+        portrait: the same person in the same scene at rest, uint8 RGB ``(H, W, 3)``.
         coefficients: of the expression, float32 ``(N, 17)``, see
             :data:`dicetalk.train.faces.expression.ACTION_UNITS`; the embedder's visual input.
         mouth: true opening of the mouth, 0 to 1, float32 ``(N,)``.
@@ -68,6 +69,7 @@ class TrainingClip:
     """
 
     frames: np.ndarray
+    portrait: np.ndarray
     coefficients: np.ndarray
     mouth: np.ndarray
     poses: np.ndarray
@@ -220,6 +222,7 @@ def _film(
     drawn = renderer.draw_clip(coefficients, poses)
     return TrainingClip(
         frames=np.stack([frame.pixels for frame in drawn]),
+        portrait=renderer.draw(at_rest(person.manner), Pose()).pixels,
         coefficients=coefficients,
         mouth=mouth,
         poses=poses,

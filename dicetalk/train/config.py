@@ -155,6 +155,14 @@ class DiffusionTraining:
         classification_weight: lambda of eq. 15.
         sigma_mean: mean of log sigma. SVD's own 0.7 refines a trained network; one that starts at random may need more.
         sigma_std: its standard deviation.
+        face_weight: how much the face counts for the denoising loss against what is around it; 1, as in the paper, is
+            no difference. A small picture is mostly background, and speech and emotion change a small part of it.
+        mouth_weight: how much the mouth counts, likewise.
+        even_channels: let the latents' channels count for the denoising loss against the deviation of each. A small VAE
+            may keep brightness in channels of five times the deviation of those with the colours, which are hardly
+            learned then.
+        emotion_rate: part of the learning rate for the emotion model. At a high one its attention chooses between few
+            tokens for good, before the UNet has learned to tell the emotions by them.
         revive_every: steps after which bank entries that no prior was nearest to move to where priors are; 0 never.
         motion_bucket: head motion that the network is told of.
         expression_bucket: facial motion that the network is told of.
@@ -180,6 +188,10 @@ class DiffusionTraining:
     classification_weight: float = within(0.1, 0)
     sigma_mean: float = within(P_MEAN, -10, 10)
     sigma_std: float = within(P_STD, 0, 10, above=True)
+    face_weight: float = within(1.0, 0, above=True)
+    mouth_weight: float = within(1.0, 0, above=True)
+    even_channels: bool = False
+    emotion_rate: float = within(1.0, 0, 1, above=True)
     revive_every: int = within(500, 0)
     motion_bucket: float = within(8.0, 0, 255)
     expression_bucket: float = within(16.0, 0, 255)

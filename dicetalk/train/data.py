@@ -20,7 +20,7 @@ from dicetalk.errors import PortraitError, SettingError
 from dicetalk.portrait.faces import FaceBox
 from dicetalk.portrait.prepare import face_mask, to_clip_pixels
 from dicetalk.train.latents import LatentStore
-from dicetalk.train.losses import UNLABELLED, group_ids
+from dicetalk.train.losses import UNLABELLED, group_ids, place_weights
 from dicetalk.train.shards import ClipRecord, DatasetError, read_clip
 
 Batch = dict[str, torch.Tensor]
@@ -236,6 +236,8 @@ class DiffusionBatches:
         visual_dim: expression coefficients of a frame.
         clip_size: side of the image encoder's picture.
         classes: of the emotion classifier.
+        face_weight: of the face in the denoising loss, see :func:`dicetalk.train.losses.place_weights`.
+        mouth_weight: likewise, of the mouth.
     """
 
     records: Sequence[ClipRecord]
@@ -246,6 +248,8 @@ class DiffusionBatches:
     visual_dim: int
     clip_size: int
     classes: int
+    face_weight: float = 1.0
+    mouth_weight: float = 1.0
 
     def __post_init__(self) -> None:
         emotional = [r for r in self.records if r.labels.emotion not in (None, PRESET_NAMES[NEUTRAL])]
@@ -255,9 +259,10 @@ class DiffusionBatches:
     def __call__(self, rng: np.random.Generator, number: int) -> Batch:
         """What :class:`dicetalk.train.diffusion.DiffusionTask` needs of each clip; shapes start with ``batch_size``.
 
-        `latents` ``(window, 4, h, w)`` and `image_latents` ``(4, h, w)``, both unscaled; `clip_pixels`
-        ``(3, size, size)``; `mask` ``(1, H, W)``; `windows` of Whisper's states ``(window, 10, layers, channels)``;
-        `classes`; and a part of the clip as for the embedder.
+        `latents` ``(window, 4, h, w)`` and `image_latents` ``(4, h, w)``, both unscaled, the latter of the clip's
+        portrait or, if it has none, of any of its frames; `clip_pixels` ``(3, size, size)`` of the same; `mask`
+        ``(1, H, W)``; `weights` of places in the loss ``(1, 1, h, w)``; `windows` of Whisper's states
+        ``(window, 10, layers, channels)``; `classes`; and a part of the clip as for the embedder.
         """
         clips, parts = [], []
         for place in range(self.batch_size):
@@ -269,18 +274,27 @@ class DiffusionBatches:
 
     def _read(self, record: ClipRecord, rng: np.random.Generator) -> tuple[Batch, Part]:
         start = int(rng.integers(record.frames - self.window + 1))
-        portrait = int(rng.integers(record.frames))
         speech = read_clip(record, ["whisper", "box"], start=start, stop=start + self.window)
-        picture = read_clip(record, ["frames"], start=portrait, stop=portrait + 1)["frames"][0].numpy()
+        picture, image_latents = self._portrait(record, rng)
         height, width = picture.shape[:2]
         mask = face_mask(FaceBox(*speech["box"].tolist()), (0, 0, width, height), MASK_SCALE)
         labels = record.labels
         clip = {
             "latents": self.latents.read(record, start, start + self.window),
-            "image_latents": self.latents.read(record, portrait, portrait + 1)[0],
+            "image_latents": image_latents,
             "clip_pixels": to_clip_pixels(picture, self.clip_size),
             "mask": torch.from_numpy(mask)[None].float() / 255,
             "windows": frame_windows(speech["whisper"].float()).contiguous(),
+            "weights": place_weights(
+                speech["box"], (height, width), tuple(image_latents.shape[1:]), self.face_weight, self.mouth_weight
+            ),
             "classes": torch.tensor(emotion_class(labels.emotion, labels.intensity, emotion_levels(self.classes))),
         }
         return clip, read_part(record, self.visual_dim, self.prior_frames, rng)
+
+    def _portrait(self, record: ClipRecord, rng: np.random.Generator) -> tuple[np.ndarray, torch.Tensor]:
+        if "portrait" in record.shapes:
+            return read_clip(record, ["portrait"])["portrait"].numpy(), self.latents.read_portrait(record)
+        place = int(rng.integers(record.frames))
+        (picture,) = read_clip(record, ["frames"], start=place, stop=place + 1)["frames"].numpy()
+        return picture, self.latents.read(record, place, place + 1)[0]

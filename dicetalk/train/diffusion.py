@@ -23,11 +23,19 @@ from dicetalk.train.loop import Run, make_accelerator, train
 from dicetalk.train.losses import drop_conditions, sample_sigmas
 from dicetalk.train.objective import DiffusionObjective
 from dicetalk.train.shards import ClipRecord, list_clips, splits
-from dicetalk.train.start import Trainable, dice_networks, frozen_networks, random_networks, svd_networks
+from dicetalk.train.start import (
+    Trainable,
+    begin_with_portrait,
+    dice_networks,
+    frozen_networks,
+    random_networks,
+    svd_networks,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+MEASURED_CLIPS = 200
 EXPORT = "dicetalk-trained.safetensors"
 """Put into a model folder it stands for the four DICE-Talk files."""
 
@@ -67,6 +75,7 @@ def start_networks(config: DiffusionTraining) -> tuple[Trainable, ModelConfig]:
         return svd_networks(config.model, config.models, seed), config.model
     networks = random_networks(config.model, seed)
     quieten_residuals(networks.unet)
+    begin_with_portrait(networks)
     return networks, config.model
 
 
@@ -121,6 +130,18 @@ def _encoded(
     return held
 
 
+def even_weights(store: LatentStore, records: list[ClipRecord]) -> torch.Tensor:
+    """Weights of the latents' channels against the deviation of each, ``(1, 1, C, 1, 1)`` with the mean 1.
+
+    Raises:
+        DatasetError: a clip's latents cannot be read.
+    """
+    some = records[:: -(-len(records) // MEASURED_CLIPS)]
+    deviations = torch.cat([store.read(record, 0, 1) for record in some]).std(dim=(0, 2, 3)).clamp(min=1e-3)
+    weights = 1 / deviations
+    return (weights / weights.mean())[None, None, :, None, None]
+
+
 class DiffusionTask:
     """See :class:`dicetalk.train.loop.Task`.
 
@@ -154,6 +175,8 @@ class DiffusionTask:
         self.embedder = embedder.eval().requires_grad_(False)
         self.scaling_factor = scaling_factor
         self.store = store
+        self.rates = {"emotion_model.": config.emotion_rate}
+        self.channel_weights = even_weights(store, records) if config.even_channels else torch.ones(1, 1, 1, 1, 1)
         self.bank = BankCare(networks.emotion_model.codebook, config.revive_every)
         parts = splits(records)
         self.batches = {"train": self._batches(parts["train"])}
@@ -176,6 +199,8 @@ class DiffusionTask:
             self.embedder.config.visual_dim,
             config.model.image_encoder.image_size,
             config.model.emotion.classifier_dims[-1],
+            config.face_weight,
+            config.mouth_weight,
         )
 
     @torch.no_grad()
@@ -192,6 +217,7 @@ class DiffusionTask:
             "windows": batch["windows"],
             "mask": batch["mask"],
             "classes": batch["classes"],
+            "weights": batch["weights"] * self.channel_weights.to(device),
             "priors": prior.sample(generator) if sampled else prior.mu,
             "noise": torch.randn(latents.shape, generator=generator).to(device),
             "sigma": sample_sigmas(count, generator, self.config.sigma_mean, self.config.sigma_std).to(device),

@@ -1,9 +1,10 @@
 """Latents of every clip, encoded once: reading them costs a fiftieth of reading frames, and of encoding nothing."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,7 +21,8 @@ CHUNK = 8
 
 @dataclass(frozen=True)
 class LatentStore:
-    """One file for each clip: ``latents``, the VAE's unscaled modes, float16 ``(frames, 4, h, w)``.
+    """One file for each clip: ``latents``, the VAE's unscaled modes, float16 ``(frames, 4, h, w)``, and ``portrait``
+    ``(4, h, w)`` if the clip has one.
 
     Args:
         folder: of the files.
@@ -38,8 +40,10 @@ class LatentStore:
         """Whether the clip's file is there, whole and of this VAE."""
         try:
             with safe_open(self.path(record), framework="pt") as file:
-                return (file.metadata() or {}).get("vae") == self.vae and (
-                    file.get_slice("latents").get_shape()[0] == record.frames
+                return (
+                    (file.metadata() or {}).get("vae") == self.vae
+                    and file.get_slice("latents").get_shape()[0] == record.frames
+                    and ("portrait" in file.keys()) == ("portrait" in record.shapes)  # noqa: SIM118
                 )
         except (SafetensorError, OSError, RuntimeError):
             return False
@@ -50,9 +54,20 @@ class LatentStore:
         Raises:
             DatasetError: the file is gone or damaged.
         """
+        return self._read(record, lambda file: file.get_slice("latents")[start:stop])
+
+    def read_portrait(self, record: ClipRecord) -> torch.Tensor:
+        """Latents of the clip's portrait, float32 ``(4, h, w)``.
+
+        Raises:
+            DatasetError: the file is gone or damaged, or has none.
+        """
+        return self._read(record, lambda file: file.get_tensor("portrait"))
+
+    def _read(self, record: ClipRecord, read: Callable[[Any], torch.Tensor]) -> torch.Tensor:
         try:
             with safe_open(self.path(record), framework="pt") as file:
-                return file.get_slice("latents")[start:stop].float()
+                return read(file).float()
         except (SafetensorError, OSError, RuntimeError) as error:
             raise DatasetError(f"{self.path(record)} cannot be read ({error}). Start the training again.") from error
 
@@ -96,15 +111,20 @@ def encode_clips(
                 continue
             path = store.path(record)
             with replacing(path) as partial, explained(path):
-                save_file({"latents": latents}, partial, {"vae": store.vae})
+                save_file(latents, partial, {"vae": store.vae})
         hooks.report("encode", done, len(records))
 
 
-def _encode(vae: nn.Module, record: ClipRecord, device: torch.device) -> torch.Tensor:
+def _encode(vae: nn.Module, record: ClipRecord, device: torch.device) -> dict[str, torch.Tensor]:
+    def encode(frames: torch.Tensor) -> torch.Tensor:
+        images = frames.to(device).permute(0, 3, 1, 2).float() / 255 * 2 - 1
+        return vae.encode(images).latent_dist.mode().half().cpu()
+
     chunks = []
     for start in range(0, record.frames, CHUNK):
         stop = min(start + CHUNK, record.frames)
-        frames = read_clip(record, ["frames"], start=start, stop=stop)["frames"].to(device)
-        images = frames.permute(0, 3, 1, 2).float() / 255 * 2 - 1
-        chunks.append(vae.encode(images).latent_dist.mode().half().cpu())
-    return torch.cat(chunks).contiguous()
+        chunks.append(encode(read_clip(record, ["frames"], start=start, stop=stop)["frames"]))
+    latents = {"latents": torch.cat(chunks).contiguous()}
+    if "portrait" in record.shapes:
+        latents["portrait"] = encode(read_clip(record, ["portrait"])["portrait"][None])[0].contiguous()
+    return latents

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -41,6 +42,9 @@ class Task(Protocol):
     batches: Mapping[str, DrawBatch]
     """What draws batches for ``train`` and, if there are clips for it, ``validation``; goes to reading processes."""
 
+    rates: Mapping[str, float]
+    """Parts of the learning rate for parameters whose names begin so; the others have all of it."""
+
     def inputs(self, batch: Batch, generator: torch.Generator) -> dict[str, Any]:
         """Arguments of `module` for a batch that lies on the training device; `generator` is on the CPU."""
         ...
@@ -68,6 +72,8 @@ class Task(Protocol):
 
 class PlainTask:
     """What a :class:`Task` has that remembers nothing beside its weights."""
+
+    rates: Mapping[str, float] = MappingProxyType({})
 
     def after_step(self, run: "Run", outputs: list[dict[str, torch.Tensor]]) -> None:
         """Nothing to do."""
@@ -145,8 +151,11 @@ def make_accelerator(config: LoopConfig) -> "Accelerator":
     """
     try:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
     except ImportError as error:
         raise SettingError('Training needs Accelerate and PyYAML: pip install "dicetalk[train]".') from error
+    # A process that trains several networks, one after another, may train each at a precision of its own.
+    AcceleratorState._reset_state()
     try:
         return Accelerator(
             mixed_precision="bf16" if config.precision == "bf16" else "no",
@@ -189,7 +198,8 @@ def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator",
 
     trained = [p for p in task.module.parameters() if p.requires_grad]
     module, optimizer = accelerator.prepare(
-        task.module.train(), torch.optim.AdamW(trained, config.learning_rate, weight_decay=config.weight_decay)
+        task.module.train(),
+        torch.optim.AdamW(_groups(task.module, task.rates), config.learning_rate, weight_decay=config.weight_decay),
     )
     ema, meter = EMAModel(trained, decay=config.ema_decay), Meter()
     if accelerator.is_main_process:
@@ -202,7 +212,7 @@ def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator",
     try:
         for step in range(start + 1, config.steps + 1):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step)
+                group["lr"] = group["part"] * learning_rate(config, step)
             outputs = _step(task, module, optimizer, trained, config, step, batches, accelerator, hooks)
             for output in outputs:
                 meter.add(output)
@@ -235,6 +245,16 @@ def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator",
         return []
     ema.copy_to(trained)
     return task.export(out)
+
+
+def _groups(module: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The trained parameters by their part of the learning rate, the full one first."""
+    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            part = next((part for start, part in rates.items() if name.startswith(start)), 1.0)
+            groups.setdefault(part, []).append(parameter)
+    return [{"params": parameters, "part": part} for part, parameters in groups.items() if parameters]
 
 
 def _loader(task: Task, config: LoopConfig, start: int, accelerator: "Accelerator") -> DataLoader:

@@ -97,13 +97,51 @@ def v_target(latents: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) ->
     return (noise - sigma * latents) / (sigma**2 + 1).sqrt()
 
 
-def denoising_loss(v: torch.Tensor, latents: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+def denoising_loss(
+    v: torch.Tensor,
+    latents: torch.Tensor,
+    noise: torch.Tensor,
+    sigma: torch.Tensor,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Mean squared error of the predicted `v` (eq. 1 with v-prediction).
 
     EDM weighs the error of the denoised latents by ``(sigma^2 + 1) / sigma^2`` = 1 / c_out^2, so that v itself has the
-    weight 1 at every noise level. Arguments as for :func:`v_target`.
+    weight 1 at every noise level. Arguments as for :func:`v_target`; `weights`, if any, of the places of the picture,
+    ``(B, 1, 1, h, w)`` with the mean 1, see :func:`place_weights`.
     """
-    return F.mse_loss(v.float(), v_target(latents, noise, sigma).float())
+    target = v_target(latents, noise, sigma).float()
+    if weights is None:
+        return F.mse_loss(v.float(), target)
+    return ((v.float() - target).square() * weights).mean()
+
+
+MOUTH = (0.2, 0.58, 0.8, 0.95)
+"""Where the mouth is in a face box, also while it is open: left, top, right, bottom as parts of the box."""
+
+
+def place_weights(
+    box: torch.Tensor, picture: tuple[int, int], size: tuple[int, int], face: float, mouth: float
+) -> torch.Tensor:
+    """How much the places of a picture count for the denoising loss, ``(1, 1, h, w)`` with the mean 1.
+
+    Args:
+        box: x, y, width and height of the face in pixels, ``(4,)``.
+        picture: height and width in pixels.
+        size: h and w of the latents.
+        face: how much a place in the box counts against one outside.
+        mouth: how much one counts where the mouth is in the box.
+    """
+    x, y, width, height = (box.double() / torch.tensor([picture[1], picture[0]] * 2)).tolist()
+    rows, columns = ((torch.arange(count, dtype=torch.float64) + 0.5) / count for count in size)
+    down, across = ((rows - y) / height)[:, None], ((columns - x) / width)[None]
+    left, top, right, bottom = MOUTH
+    in_face = (across >= 0) & (across < 1) & (down >= 0) & (down < 1)
+    at_mouth = (across >= left) & (across < right) & (down >= top) & (down < bottom)
+    weights = torch.ones(size, dtype=torch.float64)
+    weights[in_face] = face
+    weights[at_mouth] = mouth
+    return (weights / weights.mean()).float()[None, None]
 
 
 def pool_features(features: torch.Tensor, frames: int) -> torch.Tensor:

@@ -112,6 +112,7 @@ class DiffusionObjective(nn.Module):
         sigma: torch.Tensor,
         dropped: torch.Tensor,
         whole_bank: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Losses of a batch.
 
@@ -127,6 +128,7 @@ class DiffusionObjective(nn.Module):
             sigma: noise levels, ``(B,)``.
             dropped: which clip goes without audio, image, emotion, booleans ``(B, 3)``.
             whole_bank: as in :func:`emotion_tokens`.
+            weights: as in :func:`dicetalk.train.losses.denoising_loss`.
         """
         batch, frames = latents.shape[:2]
         no_audio, no_image, no_emotion = dropped.unbind(dim=1)
@@ -167,7 +169,7 @@ class DiffusionObjective(nn.Module):
         logits = self.emotion_model.classifier(pool_features(middle, frames)) if self.ablations.classifier else None
         labels = classes.masked_fill(no_emotion, UNLABELLED)
         losses = Objective(
-            denoising_loss(v, latents, noise, sigma),
+            denoising_loss(v, latents, noise, sigma, weights),
             zero if logits is None else classification_loss(logits, labels),
             zero if nearest is None else nearest.vq_loss,
         )

@@ -64,7 +64,7 @@ def read_clip(
 
     Only that part is read from disk. Of `whisper` it is what :func:`dicetalk.audio.features.frame_windows` cuts into
     one window for each frame, ``4 * (stop - start - 1) + 10`` steps; without `stop`, all steps to the clip's end, which
-    are a few more. `box` is always whole.
+    are a few more. `box` and `portrait` are always whole.
 
     Args:
         record: of :func:`list_clips`.
@@ -87,6 +87,7 @@ def read_clip(
         "frames": slice(start, stop),
         "steps": slice(STEPS_PER_FRAME * start, None if to_end else STEPS_PER_FRAME * (stop - 1) + WINDOW),
         "4": slice(None),
+        "height": slice(None),
     }
     try:
         with safe_open(record.path, framework="pt") as file:

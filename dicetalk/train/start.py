@@ -1,5 +1,6 @@
 """The networks that a diffusion training starts from: the four that are trained, and SVD's frozen two."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,13 @@ from dicetalk.denoise.attention import CrossAttention
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.unet import UNet
 from dicetalk.emotion.model import EmotionClassifier, EmotionModel
-from dicetalk.errors import CheckpointError
+from dicetalk.errors import CheckpointError, SettingError
 
 _UNET_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 _ADAPTERS = ".attn2.processor."
+
+NOISY_PART = 0.5
+"""How much of the noisy latents an untrained network takes for v; 1 / sigma would be right."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,44 @@ def random_networks(config: ModelConfig, seed: int) -> Trainable:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Trainable(**{net.field: net.build(config, nn, sdpa_attention) for net in DICE_NETWORKS})
+
+
+@torch.no_grad()
+def begin_with_portrait(networks: Trainable) -> None:
+    """Let untrained networks predict, nearly, that nothing moves: that every frame is the portrait p.
+
+    Then ``v = (c_in x - sqrt(sigma^2 + 1) p) / sigma``, at the levels that matter about ``c_in x / 2 - p``. Of the
+    UNet, whose residual blocks :func:`dicetalk.norms.quieten_residuals` has silenced, the way from the first
+    convolution over the last skip to the last convolution is left. It carries that difference and its negative, which
+    two SiLUs let through unchanged: silu(a) - silu(-a) = a. A network at random needs a thousand steps for the same.
+
+    Raises:
+        SettingError: the UNet is too narrow to carry both.
+    """
+    unet = networks.unet
+    channels, width = unet.config.out_channels, unet.config.block_out_channels[0]
+    if unet.config.in_channels != 2 * channels or width < 2 * channels:
+        raise SettingError(
+            f"A UNet of {width} channels that takes {unet.config.in_channels} and gives {channels} cannot start from "
+            f"the portrait: it has to take {2 * channels}, and have {2 * channels} channels or more."
+        )
+    signs, latent = torch.tensor([1.0, -1.0] * channels), torch.arange(channels).repeat_interleave(2)
+    carried = torch.arange(2 * channels)
+    _clear(unet.conv_in, carried)
+    unet.conv_in.weight[carried, latent, 1, 1] = NOISY_PART * signs
+    unet.conv_in.weight[carried, channels + latent, 1, 1] = -signs
+    shortcut = unet.up_blocks[-1].resnets[-1].spatial_res_block.conv_shortcut
+    _clear(shortcut, carried)
+    shortcut.weight[carried, shortcut.in_channels - width + carried, 0, 0] = 1
+    _clear(unet.conv_out, torch.arange(channels))
+    # The last norm divides by the deviation of the difference; x and p have unit variance.
+    unet.conv_out.weight[latent, carried, 1, 1] = signs * math.sqrt(NOISY_PART**2 + 1)
+    _clear(networks.pose_guider.conv_out, torch.arange(width))
+
+
+def _clear(conv: nn.Module, rows: torch.Tensor) -> None:
+    conv.weight[rows] = 0
+    conv.bias[rows] = 0
 
 
 def svd_networks(config: ModelConfig, models: Path, seed: int) -> Trainable:
@@ -64,8 +106,8 @@ def svd_networks(config: ModelConfig, models: Path, seed: int) -> Trainable:
         if isinstance(module, CrossAttention):
             for values in module.processor.to_v_ip:
                 nn.init.zeros_(values.weight)
-    nn.init.zeros_(networks.pose_guider.conv_out.weight)
-    nn.init.zeros_(networks.pose_guider.conv_out.bias)
+    with torch.no_grad():
+        _clear(networks.pose_guider.conv_out, torch.arange(config.unet.block_out_channels[0]))
     return networks
 
 

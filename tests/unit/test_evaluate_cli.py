@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import av
@@ -19,16 +19,20 @@ from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.packed import packed_metadata
 from dicetalk.cli import main
 from dicetalk.cli.demo import bundled
-from dicetalk.config import SamplingConfig
+from dicetalk.config import ModelConfig, SamplingConfig
 from dicetalk.emotion.embedder import EmbedderConfig
 from dicetalk.emotion.embedder_file import save_embedder
 from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.emotion.track import EmotionTrack
+from dicetalk.errors import CheckpointError
 from dicetalk.evaluate.ablations import load_ablation
 from dicetalk.evaluate.embedding import clustering, clustering_rows
 from dicetalk.evaluate.generate import Maker
 from dicetalk.evaluate.plan import unseen_people
 from dicetalk.evaluate.takes import Take, spoken
+from dicetalk.pipeline import generate_latents
 from dicetalk.portrait.centerface import CenterFace
+from dicetalk.portrait.prepare import prepare_portrait
 from dicetalk.settings import SamplerSettings
 from dicetalk.train.embedder import build_embedder
 from dicetalk.train.objective import PriorTokens
@@ -122,6 +126,33 @@ def test_an_ablation_takes_its_networks_from_its_file_and_the_rest_from_the_mode
         assert other.embedder is model.embedder
         difference = other.unet.conv_in.weight - model.unet.conv_in.weight
         assert torch.allclose(difference, torch.ones(()), atol=1e-2)
+
+
+def test_a_model_says_between_which_noise_levels_it_works(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(models, dtype=torch.float32)
+    picture, speech = bundled()
+    portrait = prepare_portrait(picture, short_side=64, clip_size=model.config.image_encoder.image_size)
+    seen: list[torch.Tensor] = []
+
+    def sample(network: object, x: torch.Tensor, sigmas: torch.Tensor, *rest: object) -> torch.Tensor:
+        seen.append(sigmas)
+        return x
+
+    monkeypatch.setattr("dicetalk.pipeline.sample_euler", sample)
+    track = EmotionTrack.constant(model.priors["happy"])
+    narrow = replace(model.config, sampling=replace(model.config.sampling, sigma_min=0.05, sigma_max=20.0))
+    for config in (model.config, narrow):
+        generate_latents(replace(model, config=config), portrait, speech, track, SamplerSettings(steps=4))
+    assert [(round(s[0].item(), 3), round(s[-2].item(), 3), s[-1].item()) for s in seen] == [
+        (700, 0.002, 0),
+        (20, 0.05, 0),
+    ]
+    for low, high in ((0.0, 1.0), (2.0, 1.0), (1.0, float("inf"))):
+        with pytest.raises(CheckpointError, match="no range"):
+            SamplingConfig(sigma_min=low, sigma_max=high)
+    older = asdict(model.config)
+    del older["sampling"]["sigma_min"], older["sampling"]["sigma_max"]
+    assert ModelConfig.from_dict(older) == model.config
 
 
 @speaks

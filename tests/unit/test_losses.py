@@ -178,6 +178,28 @@ def test_v_has_weight_one_under_edm_weighting(level: float) -> None:
     assert losses.denoising_loss(v, latents, noise, sigma).item() == pytest.approx(weighted.item(), rel=1e-4)
 
 
+@settings(deadline=None)
+@given(st.floats(0, 100), st.floats(0, 100), st.floats(8, 60), st.floats(8, 60))
+def test_places_have_the_mean_weight_one(x: float, y: float, width: float, height: float) -> None:
+    box = torch.tensor([x, y, width, height])
+    weights = losses.place_weights(box, (96, 128), (12, 16), 3.0, 8.0)
+    assert weights.shape == (1, 1, 12, 16) and weights.mean().item() == pytest.approx(1, abs=1e-5)
+    assert torch.equal(losses.place_weights(box, (96, 128), (12, 16), 1.0, 1.0), torch.ones(1, 1, 12, 16))
+
+
+def test_the_mouth_counts_more_than_the_face_and_the_face_more_than_the_rest() -> None:
+    weights = losses.place_weights(torch.tensor([32.0, 16, 64, 96]), (128, 128), (16, 16), 3.0, 8.0)[0, 0]
+    outside, eye, mouth = weights[8, 2], weights[6, 6], weights[10, 8]
+    assert (eye / outside).item() == pytest.approx(3) and (mouth / outside).item() == pytest.approx(8)
+    v, latents, noise = (normal(2, 3, 4, 16, 16, seed=s) for s in range(3))
+    sigma = torch.tensor([0.5, 2.0])
+    plain = losses.denoising_loss(v, latents, noise, sigma)
+    ones = torch.ones(2, 1, 1, 16, 16)
+    assert losses.denoising_loss(v, latents, noise, sigma, ones).item() == pytest.approx(plain.item(), rel=1e-5)
+    v[..., 10, 8] += 1
+    assert losses.denoising_loss(v, latents, noise, sigma, weights) > losses.denoising_loss(v, latents, noise, sigma)
+
+
 def test_noise_levels_are_log_normal() -> None:
     log_sigma = losses.sample_sigmas(CLIPS, seeded()).log()
     assert log_sigma.mean().item() == pytest.approx(losses.P_MEAN, abs=5 * losses.P_STD / CLIPS**0.5)

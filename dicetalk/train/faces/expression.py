@@ -131,6 +131,13 @@ def express(
     return units.astype(np.float32)
 
 
+def at_rest(manner: Manner) -> np.ndarray:
+    """The expression coefficients of a face that shows and says nothing, float64 ``(17,)``."""
+    units = np.array(manner.offset)
+    units[[UNIT["jaw_open"], UNIT["blink"]]] = 0
+    return units
+
+
 def blinks(frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
     """How far the lids are closed, 0 to 1, ``(frames,)``: every few seconds for about a quarter of a second."""
     seconds = (np.arange(frames) + 0.5) / fps

@@ -41,6 +41,7 @@ def make(
     *,
     coefficients: np.ndarray | None = None,
     mouth: np.ndarray | None = None,
+    portrait: np.ndarray | None = None,
 ) -> MadeClip:
     """Bring a clip's parts to the dtypes of a shard.
 
@@ -52,6 +53,8 @@ def make(
         box: the face in pixels of `frames`, x, y, width, height.
         coefficients: of the expression, ``(N, d)``.
         mouth: its opening, ``(N,)``.
+        portrait: a picture of the same person in the same scene that shows nothing of the clip's emotion, uint8
+            ``(H, W, 3)``.
 
     Raises:
         DatasetError: a value is not finite, in float16 where it is stored so.
@@ -64,6 +67,8 @@ def make(
     for key, values in (("coefficients", coefficients), ("mouth", mouth)):
         if values is not None:
             tensors[key] = torch.from_numpy(np.asarray(values, np.float32)).half()
+    if portrait is not None:
+        tensors["portrait"] = torch.from_numpy(np.ascontiguousarray(portrait))
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise DatasetError(f"{key} of clip {name} holds values that are not finite or too large for float16.")

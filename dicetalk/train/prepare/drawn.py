@@ -82,4 +82,5 @@ class DrawnMaker:
             np.concatenate([low, high - low]),
             coefficients=drawn.coefficients[:frames],
             mouth=drawn.mouth[:frames],
+            portrait=drawn.portrait,
         )

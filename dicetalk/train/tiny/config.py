@@ -20,12 +20,20 @@ class TinyTraining:
         people: who the clips are of.
         clips: of all people together.
         embedder: loop of the emotion embedder.
-        diffusion: loop of the UNet with its adapters, the emotion bank, the audio projection and the pose guider.
+        short: loop of the UNet with its adapters, the emotion bank, the audio projection and the pose guider on short
+            windows: frames of a clip are much alike, so that a step learns more from few frames of many clips.
+        diffusion: loop of the same networks on windows as long as those of inference.
+        short_window: frames of a clip in `short`.
+        short_batch_size: clips of a batch of `short`.
         batch_size: clips of a batch of `diffusion`.
-        sigma_mean: of `diffusion`; see :class:`dicetalk.train.config.DiffusionTraining`.
+        sigma_mean: of both; see :class:`dicetalk.train.config.DiffusionTraining`.
         sigma_std: likewise.
         portrait_only_rate: likewise.
         whole_bank_rate: likewise.
+        face_weight: likewise.
+        mouth_weight: likewise.
+        even_channels: likewise.
+        emotion_rate: likewise.
         revive_every: likewise.
         ablations: likewise.
         seed: of everything that is drawn in all stages; the loops' own seeds are not used.
@@ -36,16 +44,23 @@ class TinyTraining:
     seeing: LoopConfig
     vae: LoopConfig
     embedder: LoopConfig
+    short: LoopConfig
     diffusion: LoopConfig
     reader_faces: int = within(16_000, 256)
     reader_epochs: int = within(16, 1)
     people: int = within(100, 2)
     clips: int = within(800, 8)
+    short_window: int = within(4, 1)
+    short_batch_size: int = within(12, 1)
     batch_size: int = within(2, 1)
-    sigma_mean: float = within(1.0, -10, 10)
-    sigma_std: float = within(1.8, 0, 10, above=True)
+    sigma_mean: float = within(0.5, -10, 10)
+    sigma_std: float = within(1.3, 0, 10, above=True)
     portrait_only_rate: float = within(0.05, 0, 0.2)
     whole_bank_rate: float = within(0.5, 0, 1)
+    face_weight: float = within(3.0, 0, above=True)
+    mouth_weight: float = within(8.0, 0, above=True)
+    even_channels: bool = True
+    emotion_rate: float = within(0.1, 0, 1, above=True)
     revive_every: int = within(50, 0)
     ablations: Ablations = field(default_factory=Ablations)
     seed: int = within(0, 0, 2**32 - 1)

@@ -52,7 +52,7 @@ EMBEDDER = EmbedderConfig(
     hidden_dim=512,
     visual_fps=FPS,
 )
-LOOPS = ("hearing", "seeing", "vae", "embedder", "diffusion")
+LOOPS = ("hearing", "seeing", "vae", "embedder", "short", "diffusion")
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,18 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
     def priors() -> None:
         save_priors(mean_priors(load_embedder(embedder), list_clips(shards), hooks), model / "emotion")
 
+    def short() -> None:
+        training = diffusion_training(config, loops["short"])
+        sizes = {"batch_size": config.short_batch_size, "window": config.short_window}
+        (trained,) = train_diffusion(replace(training, out=out / "short", start="random", **sizes), hooks)
+        shutil.copyfile(trained, model / PACKED_NAME)
+        (out / "short.done").touch()
+
     def diffusion() -> None:
         (trained,) = train_diffusion(diffusion_training(config, loops["diffusion"]), hooks)
         shutil.copyfile(trained, model / PACKED_NAME)
         keep_curves(out, model / CURVES)
+        (out / "diffusion.done").touch()
 
     return [
         Stage("hearing", model / files.WHISPER_CONFIG.name, hearing),
@@ -135,7 +143,8 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
         Stage("clips", out / "clips.done", clips),
         Stage("embedder", embedder, embed),
         Stage("priors", model / "emotion" / "contempt.safetensors", priors),
-        Stage("diffusion", model / PACKED_NAME, diffusion),
+        Stage("diffusion, short windows", out / "short.done", short),
+        Stage("diffusion", out / "diffusion.done", diffusion),
     ]
 
 
@@ -148,11 +157,15 @@ def diffusion_training(config: TinyTraining, loop: LoopConfig) -> DiffusionTrain
         embedder=config.out / MODEL / files.EMBEDDER.name,
         model=TINY,
         loop=loop,
-        start="random",
+        start="dice",
         ablations=config.ablations,
         batch_size=config.batch_size,
         portrait_only_rate=config.portrait_only_rate,
         whole_bank_rate=config.whole_bank_rate,
+        face_weight=config.face_weight,
+        mouth_weight=config.mouth_weight,
+        even_channels=config.even_channels,
+        emotion_rate=config.emotion_rate,
         revive_every=config.revive_every,
         sigma_mean=config.sigma_mean,
         sigma_std=config.sigma_std,
