@@ -1,5 +1,6 @@
 """Files that the shipped workflows expect a person to have, and what is in the videos they make."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -53,8 +54,17 @@ def write_reference(portrait: Path, speech: Path, out: Path) -> None:
 def write_upscaler(out: Path) -> None:
     """A four-times upscaler of the compact ESRGAN kind, with random weights."""
     generator = torch.Generator().manual_seed(0)
+    _write_compact(out, lambda *shape: 0.1 * torch.randn(shape, generator=generator))
+
+
+def write_plain_upscaler(out: Path) -> None:
+    """Likewise, but with weights of zero: the kind adds its input, enlarged, to what it computes."""
+    _write_compact(out, torch.zeros)
+
+
+def _write_compact(out: Path, numbers: Callable[..., torch.Tensor]) -> None:
     shapes = {"0.weight": (8, 3, 3, 3), "2.weight": (8, 8, 3, 3), "4.weight": (48, 8, 3, 3)}
-    weights = {f"body.{name}": 0.1 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    weights = {f"body.{name}": numbers(*shape) for name, shape in shapes.items()}
     weights |= {f"body.{n}.bias": torch.zeros(c) for n, c in ((0, 8), (2, 8), (4, 48))}
     weights |= {f"body.{n}.weight": torch.full((8,), 0.2) for n in (1, 3)}
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,65 @@
+"""Makes the workflows' thumbnails by running them on a real ComfyUI: ``python tests/comfyui/make_thumbnails.py``.
+
+Not a test: it takes minutes, and pictures are to be looked at. Every workflow runs as it is shipped, but with the
+bundled model, portrait and speech, because the released weights cannot be had everywhere; the reference video is drawn
+and the upscaler interpolates.
+"""
+
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from comfyui.media import write_plain_upscaler
+from comfyui.server import ROOT, Server
+from comfyui.workflows import to_prompt
+from PIL import Image
+
+from dicetalk.train.clips import make_changing_clip
+from dicetalk.video import write_mp4
+
+WORKFLOWS = ROOT / "workflows"
+COLUMNS, SIDE, QUALITY = 2, 256, 88
+
+
+def test_make_thumbnails(comfyui: Path, tmp_path: Path) -> None:
+    with Server(comfyui, tmp_path) as server:
+        write_plain_upscaler(tmp_path / "models" / "upscale_models" / "RealESRGAN_x4plus.safetensors")
+        write_drawn_reference(tmp_path / "input" / "dicetalk_reference.mp4")
+        known = server.get("/object_info")
+        for workflow in sorted(WORKFLOWS.glob("*.json")):
+            prompt = to_prompt(workflow, known)
+            for node in prompt.values():
+                if node["class_type"] == "DICETalk_LoadModel":
+                    node["inputs"] |= {"model": "tiny", "svd": "auto"}
+            run = server.run(prompt)
+            assert run.error is None, run.error
+            (saved,) = [output["images"][0] for output in run.outputs.values() if output.get("animated") == [True]]
+            thumbnail(server.file(saved)).save(workflow.with_suffix(".jpg"), quality=QUALITY)
+
+
+def write_drawn_reference(out: Path) -> None:
+    """Somebody who is happy, and then angry."""
+    lines = ("What a lovely surprise this is.", "No, that is not what we agreed on.")
+    clip = make_changing_clip(5, ("happy", "angry"), 1.0, lines, 0, size=256, fps=25)
+    frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).float() / 255
+    write_mp4(out, iter([frames]), fps=Fraction(25), sound=(clip.sound[None], clip.sample_rate), total=len(frames))
+
+
+def thumbnail(video: Path) -> Image.Image:
+    """Moments of a video, from its first quarter to its last."""
+    with av.open(str(video)) as container:
+        frames = [frame.to_image() for frame in container.decode(video=0)]
+    places = np.linspace(0.12, 0.88, COLUMNS**2) * (len(frames) - 1)
+    sheet = Image.new("RGB", (COLUMNS * SIDE, COLUMNS * SIDE))
+    for number, place in enumerate(places.round().astype(int)):
+        y, x = divmod(number, COLUMNS)
+        sheet.paste(frames[place].resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x * SIDE, y * SIDE))
+    return sheet
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__, "-q"]))
