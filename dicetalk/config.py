@@ -221,7 +221,7 @@ TINY = ModelConfig(
     vae=VAEConfig((32, 32, 64, 96), layers_per_block=1, latent_channels=16, scaling_factor=1.0, norm_groups=1),
     image_encoder=ImageEncoderConfig(96, 256, 3, 4, 56, 8, 64, "gelu"),
     sampling=SamplingConfig(
-        short_side=128, steps=12, portrait_guidance=1.0, expression_guidance=1.5, sigma_min=0.03, sigma_max=20.0
+        short_side=128, steps=10, portrait_guidance=1.0, expression_guidance=3.0, sigma_min=0.03, sigma_max=20.0
     ),
 )
 """The small model that comes with the package, for drawn faces of 128 pixels."""

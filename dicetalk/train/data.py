@@ -238,6 +238,8 @@ class DiffusionBatches:
         classes: of the emotion classifier.
         face_weight: of the face in the denoising loss, see :func:`dicetalk.train.losses.place_weights`.
         mouth_weight: likewise, of the mouth.
+        weakest: intensity of the weakest emotional clips that are drawn.
+        emotional_only: draw no ordinary clips.
     """
 
     records: Sequence[ClipRecord]
@@ -250,10 +252,18 @@ class DiffusionBatches:
     classes: int
     face_weight: float = 1.0
     mouth_weight: float = 1.0
+    weakest: float = 0.0
+    emotional_only: bool = False
 
     def __post_init__(self) -> None:
-        emotional = [r for r in self.records if r.labels.emotion not in (None, PRESET_NAMES[NEUTRAL])]
-        ordinary = [r for r in self.records if r.labels.emotion in (None, PRESET_NAMES[NEUTRAL])]
+        emotional, ordinary = [], []
+        for record in self.records:
+            if record.labels.emotion in (None, PRESET_NAMES[NEUTRAL]):
+                ordinary.append(record)
+            elif self.weakest <= (1.0 if record.labels.intensity is None else record.labels.intensity):
+                emotional.append(record)
+        if self.emotional_only and emotional:
+            ordinary = []
         object.__setattr__(self, "_kinds", (emotional or ordinary, ordinary or emotional))
 
     def __call__(self, rng: np.random.Generator, number: int) -> Batch:

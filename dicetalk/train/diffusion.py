@@ -201,6 +201,8 @@ class DiffusionTask:
             config.model.emotion.classifier_dims[-1],
             config.face_weight,
             config.mouth_weight,
+            config.weakest,
+            config.emotional_only,
         )
 
     @torch.no_grad()

@@ -1,17 +1,15 @@
-"""Makes the workflows' thumbnails by running them on a real ComfyUI: ``python tests/comfyui/make_thumbnails.py``.
+"""Makes the workflows' thumbnails by running them on a real ComfyUI: ``python -m pytest tests/comfyui/make_thumbnails.py``.
 
 Not a test: it takes minutes, and pictures are to be looked at. Every workflow runs as it is shipped, but with the
 bundled model, portrait and speech, because the released weights cannot be had everywhere; the reference video is drawn
 and the upscaler interpolates.
 """
 
-import sys
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
-import pytest
 import torch
 from comfyui.media import write_plain_upscaler
 from comfyui.server import ROOT, Server
@@ -59,7 +57,3 @@ def thumbnail(video: Path) -> Image.Image:
         y, x = divmod(number, COLUMNS)
         sheet.paste(frames[place].resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x * SIDE, y * SIDE))
     return sheet
-
-
-if __name__ == "__main__":
-    sys.exit(pytest.main([__file__, "-q"]))

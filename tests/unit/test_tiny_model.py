@@ -56,10 +56,11 @@ def test_it_shows_the_emotion_that_is_asked_for(found: Evaluation) -> None:
 
 def test_its_mouth_follows_the_speech_and_closes_in_silence(found: Evaluation) -> None:
     shots = found.generated.shots
-    assert mouth_correlation(shots) > 0.65
+    assert mouth_correlation(shots) > 0.8
     assert abs(mouth_lag(shots)) <= 1
     assert silent_opening(shots) < 0.2
 
 
 def test_it_keeps_the_face_of_the_portrait(found: Evaluation) -> None:
-    assert nearest_accuracy(found.generated.shots, found.gallery) > 0.8
+    # One in twenty by chance. The VAE loses colours of hair and clothes, which the judge goes by.
+    assert nearest_accuracy(found.generated.shots, found.gallery) > 0.5

@@ -126,6 +126,17 @@ def test_emotional_and_ordinary_clips_take_turns(make_task: Callable[..., Diffus
     assert set(classes[~emotional].tolist()) == {0, UNLABELLED}
 
 
+def test_strong_emotions_may_be_learned_alone(make_task: Callable[..., DiffusionTask]) -> None:
+    """Of the clips for training two people are happy and angry at full intensity; another is sad at 0.6."""
+    strong, strong_or_ordinary = make_task(emotional_only=True, weakest=0.9), make_task(weakest=0.9)
+    found = [
+        {int(c) for n in range(30) for c in NumberedBatches(task.batches["train"], (0,))[n]["classes"]}
+        for task in (strong, strong_or_ordinary)
+    ]
+    full = {emotion_class("happy", 1.0, 3), emotion_class("angry", 1.0, 3)}
+    assert found == [full, full | {0, UNLABELLED}]
+
+
 def test_classes_are_emotions_at_levels() -> None:
     assert (emotion_levels(22), emotion_levels(8)) == (3, 1)
     for classes in (1, 7, 20):

@@ -22,9 +22,11 @@ class TinyTraining:
         embedder: loop of the emotion embedder.
         short: loop of the UNet with its adapters, the emotion bank, the audio projection and the pose guider on short
             windows: frames of a clip are much alike, so that a step learns more from few frames of many clips.
-        diffusion: loop of the same networks on windows as long as those of inference.
-        short_window: frames of a clip in `short`.
-        short_batch_size: clips of a batch of `short`.
+        strong: loop of the same networks on clips that show a strong emotion, at high noise, where only the prior can
+            tell which one it is; without it each emotion is one of many small things to learn.
+        diffusion: loop of the same networks on all clips and on windows as long as those of inference.
+        short_window: frames of a clip in `short` and `strong`.
+        short_batch_size: clips of a batch, likewise.
         batch_size: clips of a batch of `diffusion`.
         sigma_mean: of both; see :class:`dicetalk.train.config.DiffusionTraining`.
         sigma_std: likewise.
@@ -45,6 +47,7 @@ class TinyTraining:
     vae: LoopConfig
     embedder: LoopConfig
     short: LoopConfig
+    strong: LoopConfig
     diffusion: LoopConfig
     reader_faces: int = within(16_000, 256)
     reader_epochs: int = within(16, 1)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,7 +53,15 @@ EMBEDDER = EmbedderConfig(
     hidden_dim=512,
     visual_fps=FPS,
 )
-LOOPS = ("hearing", "seeing", "vae", "embedder", "short", "diffusion")
+LOOPS = ("hearing", "seeing", "vae", "embedder", "short", "strong", "diffusion")
+STRONG = {
+    "weakest": 0.9,
+    "emotional_only": True,
+    "sigma_mean": 1.5,
+    "sigma_std": 1.0,
+    "face_weight": 6.0,
+}
+"""What is different while strong emotions are learned."""
 
 
 @dataclass(frozen=True)
@@ -122,18 +131,14 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
     def priors() -> None:
         save_priors(mean_priors(load_embedder(embedder), list_clips(shards), hooks), model / "emotion")
 
-    def short() -> None:
-        training = diffusion_training(config, loops["short"])
-        sizes = {"batch_size": config.short_batch_size, "window": config.short_window}
-        (trained,) = train_diffusion(replace(training, out=out / "short", start="random", **sizes), hooks)
-        shutil.copyfile(trained, model / PACKED_NAME)
-        (out / "short.done").touch()
-
-    def diffusion() -> None:
-        (trained,) = train_diffusion(diffusion_training(config, loops["diffusion"]), hooks)
+    def diffuse(name: str, **changes: Any) -> None:
+        training = replace(diffusion_training(config, loops[name]), out=out / name, **changes)
+        (trained,) = train_diffusion(training, hooks)
         shutil.copyfile(trained, model / PACKED_NAME)
         keep_curves(out, model / CURVES)
-        (out / "diffusion.done").touch()
+        (out / f"{name}.done").touch()
+
+    short = {"batch_size": config.short_batch_size, "window": config.short_window}
 
     return [
         Stage("hearing", model / files.WHISPER_CONFIG.name, hearing),
@@ -143,8 +148,9 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
         Stage("clips", out / "clips.done", clips),
         Stage("embedder", embedder, embed),
         Stage("priors", model / "emotion" / "contempt.safetensors", priors),
-        Stage("diffusion, short windows", out / "short.done", short),
-        Stage("diffusion", out / "diffusion.done", diffusion),
+        Stage("diffusion, short windows", out / "short.done", partial(diffuse, "short", start="random", **short)),
+        Stage("diffusion, strong emotions", out / "strong.done", partial(diffuse, "strong", **short, **STRONG)),
+        Stage("diffusion", out / "diffusion.done", partial(diffuse, "diffusion")),
     ]
 
 
