@@ -1,8 +1,8 @@
-"""Makes the workflows' thumbnails by running them on a real ComfyUI: ``python -m pytest tests/comfyui/make_thumbnails.py``.
+"""Makes the workflows' thumbnails by running them on a real ComfyUI.
 
-Not a test: it takes minutes, and pictures are to be looked at. Every workflow runs as it is shipped, but with the
-bundled model, portrait and speech, because the released weights cannot be had everywhere; the reference video is drawn
-and the upscaler interpolates.
+Not a test, but run like one (``python -m pytest tests/comfyui/make_thumbnails.py``): it takes minutes, and pictures are
+to be looked at. Every workflow runs as it is shipped, but with the bundled model, portrait and speech, because the
+released weights cannot be had everywhere; the reference video is drawn and the upscaler interpolates.
 """
 
 from fractions import Fraction
