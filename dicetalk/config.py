@@ -3,8 +3,10 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from dicetalk.denoise.schedule import SIGMA_MAX, SIGMA_MIN
 from dicetalk.errors import CheckpointError
+
+SIGMA_MAX, SIGMA_MIN = 700.0, 0.002
+"""The release's highest noise level, and its lowest above zero."""
 
 
 @dataclass(frozen=True)

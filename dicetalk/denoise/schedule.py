@@ -2,8 +2,7 @@
 
 import torch
 
-SIGMA_MAX = 700.0
-SIGMA_MIN = 0.002
+from dicetalk.config import SIGMA_MAX, SIGMA_MIN
 
 
 def karras_sigmas(
