@@ -7,6 +7,7 @@ else, and a classifier of faces judges it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -207,6 +208,7 @@ def change_frame(scores: np.ndarray, take: Take) -> int:
     return int(wrong.argmin())
 
 
+@lru_cache(maxsize=CLIPS_EACH * len(PRESET_NAMES) + CHANGES)
 def reference_clip(take: Take) -> TrainingClip:
     """The drawn clip that a take's emotion comes from."""
     if len(take.emotions) > 1:

@@ -139,8 +139,9 @@ class DiffusionTraining:
         model: sizes: ``full``, ``tiny``, the name of another size of `dicetalk bench`, or a whole table of
             :class:`ModelConfig`.
         loop: see :class:`LoopConfig`.
-        start: weights to begin with: ``random``; ``svd``, an SVD UNet (diffusers' ``unet`` folder in `models`) with
-            adapters that do nothing at first; or ``dice``, the released or converted DICE-Talk networks in `models`.
+        start: weights to begin with: ``random``, made to predict the portrait at first; ``svd``, an SVD UNet
+            (diffusers' ``unet`` folder in `models`) with adapters that do nothing at first; or ``dice``, the released
+            or converted DICE-Talk networks in `models`.
         trained: ``all``, or ``adapters``, which leaves SVD's own layers of the UNet as they are.
         ablations: see :class:`Ablations`.
         batch_size: clips of a batch, in each process.

@@ -30,6 +30,9 @@ DrawBatch = Callable[[np.random.Generator, int], Batch]
 Read = TypeVar("Read")
 
 NEUTRAL = PRESET_NAMES.index("neutral")
+ORDINARY = (None, PRESET_NAMES[NEUTRAL])
+"""Emotions of clips that are not emotional: unknown, or none."""
+
 MASK_SCALE = 1.1
 """Size of the face mask relative to the face box, as for the portrait."""
 
@@ -223,6 +226,12 @@ def emotion_class(emotion: str | None, intensity: float | None, levels: int) -> 
     return 1 + (place - 1) * levels + level
 
 
+def strong_enough(record: ClipRecord, weakest: float) -> bool:
+    """Whether a clip shows an emotion of at least that intensity; one that nobody has told counts as full."""
+    labels = record.labels
+    return labels.emotion not in ORDINARY and weakest <= (1.0 if labels.intensity is None else labels.intensity)
+
+
 @dataclass(frozen=True)
 class DiffusionBatches:
     """Draws batches of clips, emotional and ordinary (neutral or of unknown emotion) ones in turn (paper 4.1).
@@ -256,12 +265,8 @@ class DiffusionBatches:
     emotional_only: bool = False
 
     def __post_init__(self) -> None:
-        emotional, ordinary = [], []
-        for record in self.records:
-            if record.labels.emotion in (None, PRESET_NAMES[NEUTRAL]):
-                ordinary.append(record)
-            elif self.weakest <= (1.0 if record.labels.intensity is None else record.labels.intensity):
-                emotional.append(record)
+        emotional = [r for r in self.records if strong_enough(r, self.weakest)]
+        ordinary = [r for r in self.records if r.labels.emotion in ORDINARY]
         if self.emotional_only and emotional:
             ordinary = []
         object.__setattr__(self, "_kinds", (emotional or ordinary, ordinary or emotional))

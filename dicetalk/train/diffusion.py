@@ -16,7 +16,7 @@ from dicetalk.norms import quieten_residuals
 from dicetalk.settings import FPS
 from dicetalk.train.bank import BankCare
 from dicetalk.train.config import DiffusionTraining
-from dicetalk.train.data import Batch, DiffusionBatches, check_sizes, emotion_levels
+from dicetalk.train.data import Batch, DiffusionBatches, check_sizes, emotion_levels, strong_enough
 from dicetalk.train.export import export_model
 from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint
 from dicetalk.train.loop import Run, make_accelerator, train
@@ -155,7 +155,8 @@ class DiffusionTask:
         records: clips of all splits, none shorter than the window; ``val`` validates.
 
     Raises:
-        SettingError: the classifier's classes are no emotions at intensities.
+        SettingError: the classifier's classes are no emotions at intensities, or no clip for training is emotional
+            enough.
     """
 
     def __init__(
@@ -179,6 +180,12 @@ class DiffusionTask:
         self.channel_weights = even_weights(store, records) if config.even_channels else torch.ones(1, 1, 1, 1, 1)
         self.bank = BankCare(networks.emotion_model.codebook, config.revive_every)
         parts = splits(records)
+        chosen = config.emotional_only or config.weakest > 0
+        if chosen and not any(strong_enough(record, config.weakest) for record in parts["train"]):
+            raise SettingError(
+                f"weakest {config.weakest:g} and emotional_only {config.emotional_only}: no clip for training shows an "
+                "emotion of that intensity."
+            )
         self.batches = {"train": self._batches(parts["train"])}
         if parts["val"]:
             self.batches["validation"] = self._batches(parts["val"])

@@ -197,10 +197,13 @@ def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator",
     from diffusers.training_utils import EMAModel
 
     trained = [p for p in task.module.parameters() if p.requires_grad]
-    module, optimizer = accelerator.prepare(
-        task.module.train(),
-        torch.optim.AdamW(_groups(task.module, task.rates), config.learning_rate, weight_decay=config.weight_decay),
+    groups = _groups(task.module, task.rates)
+    optimizer = torch.optim.AdamW(
+        [{"params": parameters} for parameters in groups.values()],
+        config.learning_rate,
+        weight_decay=config.weight_decay,
     )
+    module, optimizer = accelerator.prepare(task.module.train(), optimizer)
     ema, meter = EMAModel(trained, decay=config.ema_decay), Meter()
     if accelerator.is_main_process:
         sweep(out / CHECKPOINTS)
@@ -211,8 +214,8 @@ def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator",
     curves = Curves(out / CURVES, start) if accelerator.is_main_process else None
     try:
         for step in range(start + 1, config.steps + 1):
-            for group in optimizer.param_groups:
-                group["lr"] = group["part"] * learning_rate(config, step)
+            for part, group in zip(groups, optimizer.param_groups, strict=True):
+                group["lr"] = part * learning_rate(config, step)
             outputs = _step(task, module, optimizer, trained, config, step, batches, accelerator, hooks)
             for output in outputs:
                 meter.add(output)
@@ -247,14 +250,14 @@ def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator",
     return task.export(out)
 
 
-def _groups(module: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The trained parameters by their part of the learning rate, the full one first."""
-    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+def _groups(module: nn.Module, rates: Mapping[str, float]) -> dict[float, list[nn.Parameter]]:
+    """The trained parameters by their part of the learning rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             part = next((part for start, part in rates.items() if name.startswith(start)), 1.0)
             groups.setdefault(part, []).append(parameter)
-    return [{"params": parameters, "part": part} for part, parameters in groups.items() if parameters]
+    return groups
 
 
 def _loader(task: Task, config: LoopConfig, start: int, accelerator: "Accelerator") -> DataLoader:

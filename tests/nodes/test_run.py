@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from comfyui.prompts import SAMPLER
 
 from dicetalk.config import SamplingConfig
 from dicetalk.emotion.prior import EmotionPrior
@@ -18,29 +19,7 @@ from dicetalk.errors import (
     VideoError,
 )
 
-SHORT = {
-    "preset": "custom",
-    "steps": 2,
-    "portrait_guidance": 3.0,
-    "expression_guidance": 6.0,
-    "portrait_guidance_change": 0.0,
-    "expression_guidance_change": 0.0,
-    "schedule": "tight",
-    "window": 8,
-    "overlap": 0,
-    "shift": 7,
-    "interpolate": True,
-    "audio_scale": 1.0,
-    "emotion_scale": 1.0,
-    "motion_bucket": 8.0,
-    "expression_bucket": 16.0,
-    "noise_strength": 1.0,
-    "portrait_noise": 0.0,
-    "batched_guidance": True,
-    "key_value_budget": 64,
-    "decode_chunk": 10,
-    "seed": 1,
-}
+SHORT = SAMPLER | {"steps": 2, "window": 8, "shift": 7}
 TRACK = '{"keyframes": [{"time": 0, "weights": {"happy": 1.0}}, {"time": 0.3, "emotion": "sad:0.5"}]}'
 
 

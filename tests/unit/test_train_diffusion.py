@@ -135,6 +135,9 @@ def test_strong_emotions_may_be_learned_alone(make_task: Callable[..., Diffusion
     ]
     full = {emotion_class("happy", 1.0, 3), emotion_class("angry", 1.0, 3)}
     assert found == [full, full | {0, UNLABELLED}]
+    for changes in ({"emotional_only": True}, {"weakest": 0.9}):
+        with pytest.raises(SettingError, match="no clip for training"):
+            make_task(only=("anna-neutral", "bert-neutral"), **changes)
 
 
 def test_classes_are_emotions_at_levels() -> None:
