@@ -24,12 +24,24 @@ from dicetalk.settings import SamplerSettings
 from dicetalk.train.clips import plan_clips
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.losses import UNLABELLED
+from dicetalk.train.tiny.colours import COARSE, OPPONENT, QUARTERS, coarse_code
 from dicetalk.train.tiny.config import TinyTraining
 from dicetalk.train.tiny.hearing import HearingTask, VoiceBatches
-from dicetalk.train.tiny.pictures import FaceBatches, draw_strip
+from dicetalk.train.tiny.pictures import FaceBatches, draw_pool, draw_strip
 from dicetalk.train.tiny.run import stages, train_tiny, whisper_sizes
 from dicetalk.train.tiny.seeing import PEOPLE, PeopleBatches, SeeingTask
-from dicetalk.train.tiny.vae import VAETask, decode_pictures, detail_weights, normalise, silence_time
+from dicetalk.train.tiny.vae import (
+    AXIS_WEIGHTS,
+    GAINS,
+    QUIET_LOGVAR,
+    VAETask,
+    begin_evenly,
+    decode_pictures,
+    detail_weights,
+    normalise,
+    picture_loss,
+    silence_time,
+)
 from dicetalk.train.tiny.weights import seeded
 from dicetalk.video import collect
 
@@ -77,21 +89,53 @@ def test_eyes_and_mouth_count_more_than_the_rest_and_the_mean_is_one() -> None:
     assert at_mouth > 4 * corner and at_eye > 4 * corner
 
 
+def test_a_wrong_hue_costs_more_than_a_wrong_brightness() -> None:
+    truth, even = torch.zeros(1, 3, 8, 8), torch.ones(1, 1, 8, 8)
+    for axis, weight in zip(OPPONENT, AXIS_WEIGHTS, strict=True):
+        wrong = truth + 0.2 * axis[:, None, None]
+        assert picture_loss(wrong, truth, even).item() == pytest.approx(0.2 * weight / 3)
+    assert list(AXIS_WEIGHTS) == sorted(AXIS_WEIGHTS)
+
+
+def test_the_coarse_code_tells_colours_and_where_brightness_changes() -> None:
+    assert torch.allclose(OPPONENT @ OPPONENT.T, torch.eye(3), atol=1e-6)
+    picture = torch.zeros(1, 3, 16, 24)
+    even = coarse_code(picture)
+    assert even.shape == (1, COARSE, 2, 3) and not even[:, 3:].any()
+    picture[:, 1, :8, :8] = 1  # greener
+    picture[..., 8:, 12:16] += 1  # brighter in the right half of one place
+    picture[..., 12:, 16:] += 1  # and in the lower half of another
+    code = coarse_code(picture) - even
+    assert code[0, 2, 0, 0] < -5 and code[0, 2, 1].abs().max() < 1e-4
+    assert code[0, 3, 1].tolist() == pytest.approx([0, code[0, 0, 1, 1].item() * QUARTERS, 0], abs=1e-4)
+    assert code[0, 4, 1].tolist() == pytest.approx([0, 0, code[0, 0, 1, 2].item() * QUARTERS], abs=1e-4)
+    drawn = [draw_strip("train", 1, np.random.default_rng(n))[0].pixels for n in range(24)]
+    code = coarse_code(torch.from_numpy(np.stack(drawn)).movedim(-1, 1) / 127.5 - 1)
+    assert code.std(dim=(0, 2, 3)).tolist() == pytest.approx([0.7] * COARSE, abs=0.5)
+    assert code.mean(dim=(0, 2, 3)).abs().max() < 0.7
+
+
+def test_the_vae_begins_with_all_colours_and_little_noise() -> None:
+    vae = seeded(lambda: networks.vae(TINY.vae, "cpu"), 0)
+    begin_evenly(vae)
+    posterior = vae.encode(seeded_noise(2, 3, 32, 32)).latent_dist
+    assert posterior.logvar.unique().tolist() == [QUIET_LOGVAR]
+    entry = torch.einsum("oihw,ci->cohw", vae.encoder.conv_in.weight, OPPONENT).flatten(1).norm(dim=1)
+    assert (entry / entry[0]).tolist() == pytest.approx([gain / GAINS[0] for gain in GAINS], rel=1e-3)
+
+
 def test_parts_of_faces_move_their_landmarks_with_them() -> None:
     batches = FaceBatches("train", 4, 64, 3, 5)
     batch = batches(np.random.default_rng(3), 0)
     again = batches(np.random.default_rng(3), 0)
     assert batch["frames"].shape == (4, 1, 64, 64, 3) and torch.equal(batch["frames"], again["frames"])
-    first, second = batch["landmarks"][0, 0], batch["landmarks"][1, 0]
-    moved = (second - first)[0].int().tolist()
-    assert torch.allclose(second - first, torch.tensor(moved).float(), atol=1e-4)  # parts of one picture
-    x, y = moved
-    one, other = batch["frames"][0, 0], batch["frames"][1, 0]
-    height, width = 64 - abs(y), 64 - abs(x)
-    a = one[max(-y, 0) :, max(-x, 0) :][:height, :width]
-    b = other[max(y, 0) :, max(x, 0) :][:height, :width]
-    assert torch.equal(a, b)
     assert batches(np.random.default_rng(3), 4)["frames"].shape == (1, 3, 128, 128, 3)
+    pooled = FaceBatches("train", 12, 64, 3, 5, pool=2)(np.random.default_rng(3), 0)
+    pictures = [frame.pixels for frame in draw_pool("train", 2, 128)]
+    for part, landmarks in zip(pooled["frames"][:, 0].numpy(), pooled["landmarks"][:, 0].numpy(), strict=True):
+        shift = [(whole.landmarks - landmarks).round().astype(int)[0] for whole in draw_pool("train", 2, 128)]
+        found = [np.array_equal(p[y : y + 64, x : x + 64], part) for p, (x, y) in zip(pictures, shift, strict=True)]
+        assert sum(found) == 1
 
 
 def test_a_strip_shows_one_person_in_one_scene() -> None:

@@ -24,10 +24,11 @@ class TinyTraining:
             windows: frames of a clip are much alike, so that a step learns more from few frames of many clips.
         strong: loop of the same networks on clips that show a strong emotion, at high noise, where only the prior can
             tell which one it is; without it each emotion is one of many small things to learn.
-        diffusion: loop of the same networks on all clips and on windows as long as those of inference.
+        diffusion: loop of the same networks on all clips.
         short_window: frames of a clip in `short` and `strong`.
         short_batch_size: clips of a batch, likewise.
-        batch_size: clips of a batch of `diffusion`.
+        window: frames of a clip in `diffusion`; as many as in inference, 25, would leave two faces a step.
+        batch_size: clips of a batch, likewise.
         sigma_mean: of both; see :class:`dicetalk.train.config.DiffusionTraining`.
         sigma_std: likewise.
         portrait_only_rate: likewise.
@@ -55,8 +56,9 @@ class TinyTraining:
     clips: int = within(800, 8)
     short_window: int = within(4, 1)
     short_batch_size: int = within(12, 1)
-    batch_size: int = within(2, 1)
-    sigma_mean: float = within(0.5, -10, 10)
+    window: int = within(8, 1)
+    batch_size: int = within(6, 1)
+    sigma_mean: float = within(0.8, -10, 10)
     sigma_std: float = within(1.3, 0, 10, above=True)
     portrait_only_rate: float = within(0.05, 0, 0.2)
     whole_bank_rate: float = within(0.5, 0, 1)

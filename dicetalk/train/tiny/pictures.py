@@ -1,6 +1,7 @@
 """Drawn faces for networks that see one moment at a time: each batch of new people, scenes and expressions."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from dicetalk.train.faces.scene import sample_scene
 
 LONGEST_STRIDE = 6
 """Frames of a drawn strip are at most so many frames of 12.5 fps apart."""
+
+POOL_SEED = 9
 
 CLOSED_SHARE = 0.3
 """Of the frames with a closed mouth; speech closes it as often."""
@@ -44,19 +47,26 @@ def draw_strip(split: Split, frames: int, rng: np.random.Generator, size: int = 
     return renderer.draw_clip(coefficients, head_motion(weights, stress, fps, rng))
 
 
+@cache
+def draw_pool(split: Split, pictures: int, size: int) -> list[Frame]:
+    """Single pictures as of :func:`draw_strip`, always the same; kept, because drawing takes as long as learning."""
+    return [draw_strip(split, 1, np.random.default_rng([POOL_SEED, n]), size)[0] for n in range(pictures)]
+
+
 @dataclass(frozen=True)
 class FaceBatches:
     """Batches of parts of single pictures, near the middle of a face; every `clip_every`-th batch is one whole strip.
 
-    Details lie in the face, and a quarter of a picture costs a quarter.
+    Details lie in the face, and a part of a picture costs a part.
 
     Args:
         split: whose identities.
-        pictures: parts in a batch, two of each picture.
+        pictures: in a batch.
         crop: side of a part, in pixels.
         clip_frames: frames of a strip.
         clip_every: one batch in so many is a strip.
         size: of the whole frames, in pixels.
+        pool: pictures that parts are taken from; 0: each is a new one.
     """
 
     split: Split
@@ -65,13 +75,18 @@ class FaceBatches:
     clip_frames: int
     clip_every: int
     size: int = SIZE
+    pool: int = 0
 
     def __call__(self, rng: np.random.Generator, number: int) -> Batch:
         """`frames` uint8 ``(B, T, H, W, 3)``, `boxes` ``(B, T, 4)`` and `landmarks` ``(B, T, 5, 2)``, in pixels."""
         if number % self.clip_every == self.clip_every - 1:
             return _batch([draw_strip(self.split, self.clip_frames, rng, self.size)])
-        drawn = [draw_strip(self.split, 1, rng, self.size)[0] for _ in range(self.pictures // 2)]
-        return _batch([[self._part(frame, rng)] for frame in drawn for _ in range(2)])
+        if self.pool:
+            pool = draw_pool(self.split, self.pool, self.size)
+            drawn = [pool[n] for n in rng.integers(self.pool, size=self.pictures)]
+        else:
+            drawn = [draw_strip(self.split, 1, rng, self.size)[0] for _ in range(self.pictures)]
+        return _batch([[self._part(frame, rng)] for frame in drawn])
 
     def _part(self, frame: Frame, rng: np.random.Generator) -> Frame:
         middle = frame.landmarks.mean(axis=0) + rng.normal(0, self.crop / 4, 2)

@@ -166,6 +166,7 @@ def diffusion_training(config: TinyTraining, loop: LoopConfig) -> DiffusionTrain
         start="dice",
         ablations=config.ablations,
         batch_size=config.batch_size,
+        window=config.window,
         portrait_only_rate=config.portrait_only_rate,
         whole_bank_rate=config.whole_bank_rate,
         face_weight=config.face_weight,

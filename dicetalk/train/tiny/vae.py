@@ -15,13 +15,29 @@ from dicetalk.norms import quieten_residuals
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.data import Batch
 from dicetalk.train.loop import PlainTask, make_accelerator, train
+from dicetalk.train.tiny.colours import COARSE, OPPONENT, coarse_code, opponent
 from dicetalk.train.tiny.pictures import FaceBatches, draw_strip
 from dicetalk.train.tiny.weights import save_half
 
-PARTS, PART_SIZE = 8, 64
+PARTS, PART_SIZE = 16, 48
 CLIP_FRAMES, CLIP_EVERY = 4, 10
+POOL = 3000
+"""Pictures that parts are taken from."""
+
 KL_WEIGHT = 3e-5
 EDGE_WEIGHT = 0.5
+AXIS_WEIGHTS = (1.0, 1.5, 3.0)
+"""Of errors along the opponent colours."""
+
+COARSE_WEIGHT = 0.3
+"""Of what the first channels of the latents differ by from :func:`dicetalk.train.tiny.colours.coarse_code`."""
+
+GAINS = (1.0, 3.0, 4.0)
+"""Of the opponent colours where pictures enter the encoder."""
+
+QUIET_LOGVAR = -6.0
+"""Logarithm of the latents' variance at first: at 0 the noise drowns all but the largest differences."""
+
 DETAIL_WEIGHT = 6.0
 """How much more the eyes and the mouth count than the rest: a twentieth of the picture and most of the story."""
 
@@ -45,6 +61,23 @@ def decode_pictures(decoder: nn.Module, latents: torch.Tensor) -> torch.Tensor:
         for upsampler in up.upsamplers or ():
             x = upsampler(x)
     return decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(x)))
+
+
+def begin_evenly(vae: AutoencoderKLTemporalDecoder) -> None:
+    """Let nothing about pictures be much louder than the rest before `vae` has learned anything: isometric layers,
+    opponent colours of even size, latents with little noise."""
+    for half in (vae.encoder, vae.decoder):
+        for layer in (m for m in half.modules() if isinstance(m, nn.Conv2d)):
+            nn.init.orthogonal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    channels = vae.quant_conv.out_channels // 2
+    louder = OPPONENT.T @ torch.diag(torch.tensor(GAINS)) @ OPPONENT
+    with torch.no_grad():
+        entry = vae.encoder.conv_in.weight
+        entry.copy_(torch.einsum("oihw,ij->ojhw", entry, louder))
+        nn.init.orthogonal_(vae.quant_conv.weight[:channels])
+        vae.quant_conv.weight[channels:] = 0
+        vae.quant_conv.bias[channels:] = QUIET_LOGVAR
 
 
 def silence_time(decoder: nn.Module) -> None:
@@ -77,11 +110,13 @@ def detail_weights(landmarks: torch.Tensor, boxes: torch.Tensor, size: tuple[int
 
 
 def picture_loss(pictures: torch.Tensor, truth: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean absolute error of pixels and of their differences to neighbours, which keeps edges sharp."""
+    """Weighted mean absolute error of pixels' opponent colours, and of pixels' differences to neighbours, which keeps
+    edges sharp."""
     error = pictures - truth
+    colours = opponent(error).abs() * torch.tensor(AXIS_WEIGHTS).to(error)[:, None, None]
     across, down = error.diff(dim=-1).abs(), error.diff(dim=-2).abs()
     edges = (across * weights[..., 1:]).mean() + (down * weights[..., 1:, :]).mean()
-    return (error.abs() * weights).mean() + EDGE_WEIGHT * edges
+    return (colours * weights).mean() + EDGE_WEIGHT * edges
 
 
 class VAEObjective(nn.Module):
@@ -108,9 +143,13 @@ class VAEObjective(nn.Module):
         loss = picture_loss(made.float(), truth, weights)
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        coarse = (mean[:, :COARSE] - coarse_code(truth)).abs().mean()
+        error = made.detach().float() - truth
         return {
-            "loss": loss + KL_WEIGHT * kl,
-            "error": (made.detach().float() - truth).abs().mean() / 2,
+            "loss": loss + KL_WEIGHT * kl + COARSE_WEIGHT * coarse,
+            "error": error.abs().mean() / 2,
+            "hue_error": (error - error.mean(dim=1, keepdim=True)).abs().mean() / 2,
+            "coarse": coarse,
             "clip_loss" if frames > 1 else "picture_loss": loss.detach(),
             "kl": kl,
         }
@@ -121,12 +160,13 @@ class VAETask(PlainTask):
     a model folder has them."""
 
     def __init__(self, vae: AutoencoderKLTemporalDecoder, folder: Path):
+        begin_evenly(vae)
         quieten_residuals(vae)
         silence_time(vae.decoder)
         self.module = VAEObjective(vae)
         self.folder = folder
         self.batches = {
-            "train": FaceBatches("train", PARTS, PART_SIZE, CLIP_FRAMES, CLIP_EVERY),
+            "train": FaceBatches("train", PARTS, PART_SIZE, CLIP_FRAMES, CLIP_EVERY, pool=POOL),
             "validation": FaceBatches("test", PARTS, PART_SIZE, CLIP_FRAMES, 2),
         }
 
