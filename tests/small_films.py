@@ -83,3 +83,23 @@ def maker(**changes) -> VideoMaker:
 
 def content(folder: Path) -> dict:
     return {r.id: (r.labels, {k: v.numpy().tobytes() for k, v in read_clip(r).items()}) for r in list_clips(folder)}
+
+
+def moving(count: int, blank: range = range(0)) -> np.ndarray:
+    """Grey pictures with a square that moves and becomes redder; in `blank` ones it is missing."""
+    frames = np.full((count, 96, 128, 3), 40, np.uint8)
+    for number in range(count):
+        if number not in blank:
+            frames[number, 20:60, 10 + number % 40 : 50 + number % 40] = 130 + number % 100, 60, 20
+    return frames
+
+
+class Forgetful:
+    """A detector that misses some of its looks."""
+
+    def __init__(self, misses: set[int]):
+        self.misses, self.looks = misses, 0
+
+    def detect(self, picture: np.ndarray) -> list[FaceBox]:
+        self.looks += 1
+        return [] if self.looks - 1 in self.misses else BrightSquare().detect(picture)

@@ -22,8 +22,12 @@ from dicetalk.emotion.embedder import EmbedderConfig
 from dicetalk.emotion.embedder_file import save_embedder
 from dicetalk.emotion.prior import PRIOR_DIM
 from dicetalk.train.config import DiffusionTraining, EmbedderTraining, LoopConfig
+from dicetalk.train.data import NumberedBatches
+from dicetalk.train.diffusion import DiffusionTask
 from dicetalk.train.embedder import build_embedder
 from dicetalk.train.shards import ClipLabels, ShardWriter
+
+CPU = torch.device("cpu")
 
 TINY = ModelConfig(
     unet=UNetConfig(
@@ -150,3 +154,18 @@ def curve(path: Path) -> dict[str, np.ndarray]:
     """Columns of a CSV file of curves."""
     table = np.genfromtxt(path, delimiter=",", names=True)
     return {name: np.atleast_1d(table[name]) for name in table.dtype.names}
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def inputs_of(task: DiffusionTask, number: int = 0) -> dict[str, torch.Tensor]:
+    return task.inputs(NumberedBatches(task.batches["train"], (0,))[number], seeded(number))
+
+
+def learners(task: DiffusionTask, inputs: dict[str, torch.Tensor], loss: str = "loss") -> set[str]:
+    """Parameters with a gradient that is not zero."""
+    task.module.zero_grad()
+    task.module(**inputs)[loss].backward()
+    return {name for name, p in task.module.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}

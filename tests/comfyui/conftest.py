@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfyui.media import write_reference, write_upscaler
-from comfyui.server import ROOT, Server, find_comfyui
+from comfyui.media import write_reference, write_restorer, write_upscaler
+from comfyui.server import ROOT, Server, find_comfyui, interpreter
 from small_models import write_small_model
 
 
@@ -32,6 +32,7 @@ def base(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / "examples" / name, given / name)
     write_reference(given / "portrait.jpg", given / "speech.wav", given / "dicetalk_reference.mp4")
     write_upscaler(models / "upscale_models" / "RealESRGAN_x4plus.safetensors")
+    write_restorer(interpreter(comfyui), models / "upscale_models" / "GFPGANv1.4.pth")
     return folder
 
 

@@ -1,5 +1,6 @@
 """Files that the shipped workflows expect a person to have, and what is in the videos they make."""
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -60,6 +61,27 @@ def write_upscaler(out: Path) -> None:
 def write_plain_upscaler(out: Path) -> None:
     """Likewise, but with weights of zero: the kind adds its input, enlarged, to what it computes."""
     _write_compact(out, torch.zeros)
+
+
+def write_restorer(python: Path, out: Path) -> None:
+    """A small face restorer of the RestoreFormer kind, with random weights.
+
+    Args:
+        python: that ComfyUI runs on, which has such networks.
+        out: file to write.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([python, "-c", RESTORER, out], check=True)
+
+
+RESTORER = """
+import sys
+import torch
+from spandrel.architectures.RestoreFormer import RestoreFormer
+torch.manual_seed(0)
+sizes = dict(n_embed=16, embed_dim=32, z_channels=32, ch=32, ch_mult=(1,) * 6, num_res_blocks=1, double_z=False)
+torch.save(RestoreFormer(enable_mid=True, head_size=8, **sizes).state_dict(), sys.argv[1])
+"""
 
 
 def _write_compact(out: Path, numbers: Callable[..., torch.Tensor]) -> None:

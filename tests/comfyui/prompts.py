@@ -76,6 +76,20 @@ def save(video: list[Any]) -> dict[str, Any]:
     return {"class_type": "SaveVideo", "inputs": inputs}
 
 
+def without_restorer(prompt: Prompt) -> Prompt:
+    """`prompt` with its face restorer bypassed."""
+    loaders = {i for i, each in prompt.items() if "GFPGAN" in str(each["inputs"].get("model_name"))}
+    restorers = {
+        i: e["inputs"]["image"] for i, e in prompt.items() if e["inputs"].get("upscale_model", [0])[0] in loaders
+    }
+    left = {i: each for i, each in prompt.items() if i not in loaders | restorers.keys()}
+    for each in left.values():
+        for name, value in each["inputs"].items():
+            if isinstance(value, list) and value[0] in restorers:
+                each["inputs"][name] = restorers[value[0]]
+    return left
+
+
 def reduced(prompt: Prompt, tiny: bool) -> Prompt:
     """A shipped workflow on the small model, with little to compute; `tiny` leaves the bundled model as it is."""
     for each in prompt.values():
@@ -88,6 +102,8 @@ def reduced(prompt: Prompt, tiny: bool) -> Prompt:
             inputs["duration"] = SPEECH_SECONDS
         elif kind == "DICETalk_PortraitCrop":
             inputs["short_side"] = 64
+        elif kind == "ImageScale":
+            inputs |= {"width": 128, "height": 128}
         elif kind == "LoadImage":
             inputs["image"] = "portrait.jpg"
     return prompt

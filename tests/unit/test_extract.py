@@ -1,8 +1,7 @@
-"""Emotions out of clips: watching a face, the embedder's way, files of every kind, the command."""
+"""Emotions out of clips: the embedder's way, files of every kind, the command."""
 
 import argparse
 import tracemalloc
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,212 +9,19 @@ import av
 import numpy as np
 import pytest
 import torch
-from small_films import BrightSquare, film, listen, number_of, pictures, sound, talking
+from colour_faces import BY_COLOUR, PRIORS, MeanColour, embedder, happiness, quiet
+from small_films import BrightSquare, Forgetful, film, listen, moving, number_of, pictures, sound, talking
 
 from dicetalk.cli.emotion_extract import add_extract
 from dicetalk.cli.extract import extract
 from dicetalk.emotion.embed import audio_states, embed_prior, embed_track
-from dicetalk.emotion.embedder import EmbedderConfig, EmotionEmbedder
 from dicetalk.emotion.embedder_file import save_embedder
-from dicetalk.emotion.extract import Embedding, Recognition, extract_emotion
-from dicetalk.emotion.face_crop import FaceCrop
-from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
-from dicetalk.emotion.reference import Reference, open_reference, reference_of
+from dicetalk.emotion.extract import Embedding, extract_emotion
+from dicetalk.emotion.prior import EmotionPrior
+from dicetalk.emotion.reference import open_reference, reference_of
 from dicetalk.emotion.saved import load_emotion
-from dicetalk.emotion.track import EmotionTrack
-from dicetalk.emotion.watch import BRIDGE_LOOKS, LOOK_EVERY, follow, watch
+from dicetalk.emotion.watch import watch
 from dicetalk.errors import CheckpointError, EmotionError, NoFaceError, SettingError, SpeechError, VideoError
-from dicetalk.hooks import Hooks
-from dicetalk.portrait.faces import FaceBox
-
-SIZES = EmbedderConfig(visual_dim=3, audio_dim=6, dim=256, layers=1, heads=2, hidden_dim=16, visual_fps=12.5)
-PRIORS = {
-    name: EmotionPrior(torch.randn(256, generator=torch.Generator().manual_seed(i)), name=name)
-    for i, name in enumerate(PRESET_NAMES)
-}
-
-
-class MeanColour:
-    """Reads a face's mean red, green and blue, 0 to 1; no face where it is blue."""
-
-    crop = FaceCrop(8)
-
-    def __call__(self, crops: np.ndarray) -> np.ndarray:
-        colours = crops.reshape(len(crops), -1, 3).mean(axis=1) / 255
-        colours[colours[:, 2] > 0.5] = np.nan
-        return colours.astype(np.float32)
-
-
-class RedIsHappy(MeanColour):
-    """In place of a recogniser: red is the share of happy."""
-
-    def __call__(self, crops: np.ndarray) -> np.ndarray:
-        scores = np.zeros((len(crops), 8), np.float32)
-        scores[:, PRESET_NAMES.index("happy")] = super().__call__(crops)[:, 0]
-        return scores
-
-
-BY_COLOUR = Recognition(RedIsHappy(), PRIORS)
-
-
-def happiness(emotion: EmotionPrior | EmotionTrack, seconds: float = 0.0) -> float:
-    mu = emotion.mu if isinstance(emotion, EmotionPrior) else emotion.at([seconds]).mu[0]
-    neutral, happy = PRIORS["neutral"].mu, PRIORS["happy"].mu
-    return float((mu - neutral) @ (happy - neutral) / (happy - neutral).square().sum())
-
-
-def embedder(seed: int = 0) -> EmotionEmbedder:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return EmotionEmbedder(SIZES).requires_grad_(False).eval()
-
-
-def quiet(told: list[str] | None = None) -> Hooks:
-    return Hooks(notice=(told if told is not None else []).append)
-
-
-# Crops
-
-
-def test_a_crop_shows_the_box_and_draws_out_the_edge() -> None:
-    picture = np.zeros((40, 60, 3), np.uint8)
-    picture[10:20, 30:50] = 200
-    inside = FaceCrop(8, square=False)(picture, FaceBox(30, 10, 20, 10))
-    assert inside.shape == (8, 8, 3) and (inside == 200).all()
-    square = FaceCrop(20)(picture, FaceBox(30, 10, 20, 10))
-    assert (square[5:15] == 200).all() and not square[:5].any() and not square[15:].any()
-    assert (FaceCrop(4)(picture, FaceBox(-500, -500, 9, 9)) == picture[0, 0]).all()
-    wide = FaceCrop(40, expand=0.5)(picture, FaceBox(30, 10, 20, 10))
-    assert (wide[15:25, 10:30] == 200).all() and wide.sum() == 200 * 3 * 200
-
-
-# Watching
-
-
-def moving(count: int, blank: range = range(0)) -> np.ndarray:
-    """Grey pictures with a square that moves and becomes redder; in `blank` ones it is missing."""
-    frames = np.full((count, 96, 128, 3), 40, np.uint8)
-    for number in range(count):
-        if number not in blank:
-            frames[number, 20:60, 10 + number % 40 : 50 + number % 40] = 130 + number % 100, 60, 20
-    return frames
-
-
-def test_the_face_is_followed_between_looks() -> None:
-    frames = moving(30)
-    crops = list(follow(iter(frames), FaceCrop(40), BrightSquare()))
-    assert len(crops) == 30
-    for number, crop in enumerate(crops):
-        # Boxes are rounded to whole pixels: an edge may show.
-        assert np.abs(crop[2:-2, 2:-2].astype(int) - [130 + number, 60, 20]).max() == 0
-
-
-class Forgetful:
-    """A detector that misses some of its looks."""
-
-    def __init__(self, misses: set[int]):
-        self.misses, self.looks = misses, 0
-
-    def detect(self, picture: np.ndarray) -> list[FaceBox]:
-        self.looks += 1
-        return [] if self.looks - 1 in self.misses else BrightSquare().detect(picture)
-
-
-def test_a_few_misses_of_the_detector_are_no_loss() -> None:
-    misses = set(range(3, 3 + BRIDGE_LOOKS))
-    crops = list(follow(iter(moving(40)), FaceCrop(40), Forgetful(misses)))
-    assert len(crops) == 40 and all(crop is not None for crop in crops)
-    assert crops[12][20, 20].tolist() == [142, 60, 20]
-    lost = list(follow(iter(moving(40)), FaceCrop(40), Forgetful({*misses, max(misses) + 1})))
-    gone = [number for number, crop in enumerate(lost) if crop is None]
-    # The third look is the last before, and the eighth the first after.
-    before, after = 2 * LOOK_EVERY, (4 + BRIDGE_LOOKS) * LOOK_EVERY
-    assert gone == list(range(before + 1, after)) and len(lost) == 40
-
-
-def test_the_face_is_taken_that_was_taken_before() -> None:
-    class Two:
-        def __init__(self) -> None:
-            self.looks = 0
-
-        def detect(self, picture: np.ndarray) -> list[FaceBox]:
-            self.looks += 1
-            small, large = FaceBox(10, 10, 20, 20), FaceBox(60, 20, 10 + 4.0 * self.looks, 30)
-            return [large, small] if self.looks > 1 else [small]
-
-    frames = np.zeros((12, 90, 120, 3), np.uint8)
-    frames[:, 10:30, 10:30] = 90
-    assert all((crop == 90).all() for crop in follow(iter(frames), FaceCrop(10), Two()))
-
-
-def test_no_crop_floats_between_two_scenes() -> None:
-    frames = moving(12)
-    frames[6:] = frames[6:, ::-1, ::-1]
-    crops = list(follow(iter(frames), FaceCrop(40), BrightSquare()))
-    shown = [crop is not None and abs(int(crop[20, 20, 0]) - 130 - number) < 1 for number, crop in enumerate(crops)]
-    assert sum(shown) >= 11  # the cut is known to a look
-
-
-def test_lost_faces_are_bridged_and_told() -> None:
-    told: list[str] = []
-    readings = watch(reference_of(moving(60, range(20, 45))), MeanColour(), BrightSquare(), quiet(told))
-    (span,) = readings.spans
-    assert span.start == pytest.approx(20 / 12.5, abs=0.17) and span.end == pytest.approx(45 / 12.5, abs=0.17)
-    assert readings.values[[0, 57], 0] == pytest.approx(np.array([130, 187]) / 255, abs=0.02)
-    assert readings.values[32, 0] == pytest.approx((130 + 32) / 255, abs=0.02)
-    assert len(told) == 1 and "1.5 to 3.6 s" in told[0] and "%" in told[0]
-    assert not watch(reference_of(moving(5)), MeanColour(), BrightSquare(), quiet(told)).spans and len(told) == 1
-
-
-def test_what_the_reader_does_not_take_for_a_face_is_lost() -> None:
-    frames = moving(30)
-    frames[9:15, ..., 2][frames[9:15, ..., 0] > 100] = 89  # still a face for the detector
-
-    class Choosy(MeanColour):
-        def __call__(self, crops: np.ndarray) -> np.ndarray:
-            read = super().__call__(crops)
-            read[read[:, 2] > 0.3] = np.nan
-            return read
-
-    readings = watch(reference_of(frames), Choosy(), BrightSquare(), quiet())
-    assert readings.lost.tolist() == [9 <= number < 15 for number in range(30)]
-    assert np.isfinite(readings.values).all()
-
-
-def test_a_clip_without_a_face_is_an_error() -> None:
-    with pytest.raises(NoFaceError, match="one face from the front"):
-        watch(reference_of(moving(10, range(10))), MeanColour(), BrightSquare())
-    with pytest.raises(VideoError, match="no pictures"):
-        watch(reference_of(sound=(np.zeros(16000, np.float32), 16000)), MeanColour(), BrightSquare())
-
-
-def test_cancelling_stops_the_watching() -> None:
-    from dicetalk.errors import Cancelled
-
-    with pytest.raises(Cancelled):
-        watch(reference_of(moving(10)), MeanColour(), BrightSquare(), Hooks(cancelled=lambda: True))
-
-
-@pytest.mark.parametrize("blank", [range(0), range(7500), range(40, 7400)])
-def test_ten_minutes_need_the_memory_of_a_few_pictures(blank: range) -> None:
-    shown = moving(1)[0], moving(1, range(1))[0]
-
-    def stream() -> Iterator[np.ndarray]:
-        return (shown[number in blank].copy() for number in range(7500))
-
-    reference = Reference("long", 7500, stream, None)
-    tracemalloc.start()
-    try:
-        if len(blank) == 7500:
-            with pytest.raises(NoFaceError):
-                watch(reference, MeanColour(), BrightSquare(), quiet())
-        else:
-            assert len(watch(reference, MeanColour(), BrightSquare(), quiet()).values) == 7500
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 150 * shown[0].nbytes  # and all of them are 7500
-
 
 # Files
 

@@ -1,0 +1,57 @@
+"""One small training room for all tests here; none changes it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from torch import nn
+from training_room import (
+    CPU,
+    TINY,
+    diffusion_training,
+    make_room,
+    reset_accelerate,
+)
+
+from dicetalk.emotion.embedder_file import load_embedder
+from dicetalk.train.diffusion import DiffusionTask
+from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint
+from dicetalk.train.shards import list_clips
+from dicetalk.train.start import (
+    frozen_networks,
+    random_networks,
+)
+
+
+@pytest.fixture(scope="session")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_room(tmp_path_factory.mktemp("room"))
+
+
+@pytest.fixture(autouse=True)
+def _accelerate() -> None:
+    reset_accelerate()
+
+
+@pytest.fixture(scope="session")
+def frozen(room: Path) -> tuple[nn.Module, nn.Module]:
+    return frozen_networks(TINY, room / "models")
+
+
+@pytest.fixture(scope="session")
+def store(room: Path, frozen: tuple[nn.Module, nn.Module]) -> LatentStore:
+    store = LatentStore(room / "latents", encoder_fingerprint(frozen[0]))
+    encode_clips(store, frozen[0], list_clips(room / "shards"), CPU)
+    return store
+
+
+@pytest.fixture
+def make_task(room: Path, frozen: tuple[nn.Module, nn.Module], store: LatentStore) -> Callable[..., DiffusionTask]:
+    def make(only: tuple[str, ...] = (), **changes: object) -> DiffusionTask:
+        config = diffusion_training(room, room / "nowhere", **changes)
+        records = [r for r in list_clips(room / "shards") if not only or r.id in only]
+        networks = random_networks(config.model, 0)
+        embedder = load_embedder(config.embedder)
+        return DiffusionTask(config, networks, frozen[1], embedder, frozen[0].config.scaling_factor, store, records)
+
+    return make
