@@ -62,5 +62,4 @@ def test_its_mouth_follows_the_speech_and_closes_in_silence(found: Evaluation) -
 
 
 def test_it_keeps_the_face_of_the_portrait(found: Evaluation) -> None:
-    # One in twenty by chance. The VAE loses colours of hair and clothes, which the judge goes by.
-    assert nearest_accuracy(found.generated.shots, found.gallery) > 0.5
+    assert nearest_accuracy(found.generated.shots, found.gallery) > 0.8  # one in twenty by chance
