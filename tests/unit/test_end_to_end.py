@@ -15,22 +15,11 @@ from dicetalk.cli import main
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.saved import load_emotion
 from dicetalk.emotion.space import space_of
-from dicetalk.errors import CheckpointError
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 SMILE = ROOT / "examples" / "portrait.jpg"
 SECONDS = 1.6
-
-
-def shipped() -> bool:
-    try:
-        return tiny_folder().is_dir()
-    except CheckpointError:
-        return False
-
-
-pytestmark = pytest.mark.skipif(not shipped(), reason="this copy of the package has no trained weights")
 
 
 def pairs() -> list[tuple[Path, Path]]:

@@ -10,7 +10,6 @@ from dicetalk.checkpoints.tiny import tiny_folder
 from dicetalk.cli.demo import bundled
 from dicetalk.cli.tiny import recommended
 from dicetalk.emotion.prior import PRESET_NAMES
-from dicetalk.errors import CheckpointError
 from dicetalk.evaluate.generate import Maker
 from dicetalk.evaluate.judge_file import load_judges
 from dicetalk.evaluate.measures import emotion_accuracy, mouth_correlation, mouth_lag, nearest_accuracy, silent_opening
@@ -19,16 +18,6 @@ from dicetalk.evaluate.run import Evaluation, evaluate, people_gallery
 from dicetalk.evaluate.takes import Plan, Sound, Take
 
 EMOTIONS = ("happy", "sad", "angry", "surprised")
-
-
-def shipped() -> bool:
-    try:
-        return any(tiny_folder().glob("dicetalk*.safetensors"))
-    except CheckpointError:
-        return False
-
-
-pytestmark = pytest.mark.skipif(not shipped(), reason="this copy of the package has no trained weights")
 
 
 def bundled_sound(take: Take) -> Sound:

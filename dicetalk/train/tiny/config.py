@@ -29,7 +29,8 @@ class TinyTraining:
         short_batch_size: clips of a batch, likewise.
         window: frames of a clip in `diffusion`; as many as in inference, 25, would leave two faces a step.
         batch_size: clips of a batch, likewise.
-        sigma_mean: of both; see :class:`dicetalk.train.config.DiffusionTraining`.
+        sigma_mean: of `short` and `diffusion`; see :class:`dicetalk.train.config.DiffusionTraining`. What `strong` has
+            instead is :data:`dicetalk.train.tiny.run.STRONG`.
         sigma_std: likewise.
         portrait_only_rate: likewise.
         whole_bank_rate: likewise.

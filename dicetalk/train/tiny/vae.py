@@ -129,8 +129,8 @@ class VAEObjective(nn.Module):
     def forward(
         self, pictures: torch.Tensor, landmarks: torch.Tensor, boxes: torch.Tensor, eps: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Losses of `pictures` ``(B, T, 3, H, W)`` in -1..1; `eps` ``(B * T, 4, H / 8, W / 8)`` is the noise of the
-        latents, `landmarks` and `boxes` as in :func:`detail_weights`, ``(B * T, ...)``."""
+        """Losses of `pictures` ``(B, T, 3, H, W)`` in -1..1; `eps` ``(B * T, channels, H / 8, W / 8)`` is the noise of
+        the latents, `landmarks` and `boxes` as in :func:`detail_weights`, ``(B * T, ...)``."""
         frames = pictures.shape[1]
         truth = pictures.flatten(0, 1)
         posterior = self.vae.encode(truth).latent_dist
