@@ -90,11 +90,11 @@ def without_restorer(prompt: Prompt) -> Prompt:
     return left
 
 
-def reduced(prompt: Prompt, tiny: bool) -> Prompt:
-    """A shipped workflow on the small model, with little to compute; `tiny` leaves the bundled model as it is."""
+def reduced(prompt: Prompt) -> Prompt:
+    """A shipped workflow with little to compute, on a small random model unless it wants the bundled one."""
     for each in prompt.values():
         kind, inputs = each["class_type"], each["inputs"]
-        if kind == "DICETalk_LoadModel" and not (tiny and inputs["model"] == "tiny"):
+        if kind == "DICETalk_LoadModel" and inputs["model"] != "tiny":
             inputs |= {"model": "dicetalk.safetensors", "svd": "auto"}
         elif kind == "DICETalk_Sampler":
             inputs |= {name: SAMPLER[name] for name in ("preset", "schedule", "window", "shift")} | {"steps": 1}
