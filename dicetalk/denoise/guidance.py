@@ -29,5 +29,5 @@ def guidance_branches(portrait_scale: float, expression_scale: float) -> list[Br
 
 def combine(predictions: torch.Tensor, branches: list[Branch]) -> torch.Tensor:
     """Weighted sum of `predictions` ``(branches, ...)`` in float32."""
-    weights = torch.tensor([branch.weight for branch in branches], device=predictions.device)
+    weights = torch.tensor([branch.weight for branch in branches], dtype=torch.float32, device=predictions.device)
     return torch.tensordot(weights, predictions.float(), dims=1)

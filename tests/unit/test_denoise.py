@@ -152,6 +152,11 @@ def test_guidance_is_the_released_formula(p: float, e: float) -> None:
     assert torch.allclose(result, v0 + p * (v1 - v0) + e * (v2 - v1), atol=1e-4)
 
 
+def test_guidance_scales_may_be_whole_numbers() -> None:
+    (only,) = torch.randn(1, 5)
+    assert torch.equal(combine(only[None], guidance_branches(1, 1)), only)
+
+
 def test_branches_of_weight_zero_are_left_out() -> None:
     assert len(guidance_branches(3.0, 6.0)) == 3
     assert [b.weight for b in guidance_branches(1.0, 6.0)] == [-5.0, 6.0]
