@@ -9,7 +9,7 @@ from dicetalk.audio.speech import SAMPLE_RATE as HEARD_SAMPLE_RATE
 from dicetalk.audio.speech import SAMPLES_PER_FRAME
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.settings import FPS
-from dicetalk.train.clips import CHANGE_SECONDS, SAMPLE_RATE
+from dicetalk.train.clips import CHANGE_SECONDS, LIVELINESS, SAMPLE_RATE
 from dicetalk.train.faces.expression import at_rest, emotion_weights, express
 from dicetalk.train.faces.identity import sample_identity
 from dicetalk.train.faces.lipsync import mouth_curve
@@ -152,7 +152,7 @@ def drawn_shot(take: Take, sound: Sound, size: int) -> Shot:
     weights = asked_weights(take, frames)
     rng = np.random.default_rng([take.person, take.seed, PRESET_NAMES.index(take.emotions[0])])
     rows = express(sample_identity(take.person).manner, weights, mouth, stress, FPS, rng)
-    drawn = _renderer(take, size).draw_clip(rows, head_motion(weights, stress, FPS, rng))
+    drawn = _renderer(take, size).draw_clip(rows, head_motion(weights, stress, FPS, rng, LIVELINESS))
     return Shot(take, np.stack([frame.pixels for frame in drawn]), mouth, weights)
 
 

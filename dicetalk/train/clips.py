@@ -14,7 +14,7 @@ from dicetalk.train.faces.identity import Split, identity_seeds, sample_identity
 from dicetalk.train.faces.lipsync import mouth_curve
 from dicetalk.train.faces.motion import Pose, head_motion
 from dicetalk.train.faces.render import FaceRenderer
-from dicetalk.train.faces.scene import sample_scene
+from dicetalk.train.faces.scene import Scene, sample_scene
 from dicetalk.train.voices import sample_voice, sentences, speak
 
 FPS = 12.5
@@ -33,6 +33,17 @@ EDGE_SECONDS = (0.15, 0.4)
 CHANGE_SECONDS = 0.8
 """How long the face takes from one emotion to the next."""
 
+LIVELINESS = 0.4
+"""Part of the possible head motion. Where a head turns to at random nothing can foretell; at full liveliness that is as
+far as brows and corners of the mouth move in an emotion, and a small network learns the mean of all of it, a blur."""
+
+TAKE_FRAMES = 12
+TAKE_INTENSITIES = (0.2, 0.2, 0.6)
+"""Share of each of :data:`INTENSITIES` in :func:`plan_takes`."""
+
+SCENE_STREAM, TAKE_STREAM = 1, 2
+"""Tell random numbers of different use apart."""
+
 
 @dataclass(frozen=True)
 class ClipPlan:
@@ -43,6 +54,8 @@ class ClipPlan:
     intensity: float
     sentence: str | None
     seed: int
+    scene: int | None = None
+    longest: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +112,9 @@ def make_clip(
     seed: int,
     size: int = SIZE,
     fps: float = FPS,
+    *,
+    scene: int | None = None,
+    longest: int | None = None,
 ) -> TrainingClip:
     """A clip with one emotion; equal arguments give equal clips.
 
@@ -110,6 +126,8 @@ def make_clip(
         seed: of the scene, the motion and the small changes of the voice.
         size: of the frames, in pixels.
         fps: frames a second.
+        scene: number of a scene of this person, the same in every clip; one of the clip's own if none.
+        longest: frames of a part of the clip that is taken if the clip is longer; all if none.
 
     Raises:
         EmotionError: the emotion is unknown, or the intensity is not between 0 and 1.
@@ -120,9 +138,12 @@ def make_clip(
         sound = np.zeros(round(SILENT_SECONDS * SAMPLE_RATE), np.float32)
     else:
         sound = _utterance(identity_seed, emotion, intensity, sentence, rng)
+    if longest is not None:
+        sound = _part(sound, longest, fps, rng)
     weights = emotion_weights(emotion, intensity, _frames(sound, fps))
     said = () if sentence is None else (sentence,)
-    return _film(identity_seed, (emotion,), intensity, said, weights, sound, rng, size, fps)
+    place = rng if scene is None else np.random.default_rng([identity_seed, scene, SCENE_STREAM])
+    return _film(identity_seed, (emotion,), intensity, said, weights, sound, rng, sample_scene(place), size, fps)
 
 
 def make_changing_clip(
@@ -158,7 +179,8 @@ def make_changing_clip(
         done = ((seconds - border) / CHANGE_SECONDS + 0.5).clip(0, 1)[:, None]
         done = done * done * (3 - 2 * done)
         weights = weights * (1 - done) + emotion_weights(emotion, intensity, len(seconds)) * done
-    return _film(identity_seed, tuple(emotions), intensity, tuple(sentences), weights, sound, rng, size, fps)
+    said, scene = tuple(sentences), sample_scene(rng)
+    return _film(identity_seed, tuple(emotions), intensity, said, weights, sound, rng, scene, size, fps)
 
 
 def plan_clips(split: Split, seed: int, people: int | None = None) -> Iterator[ClipPlan]:
@@ -184,10 +206,41 @@ def plan_clips(split: Split, seed: int, people: int | None = None) -> Iterator[C
         )
 
 
+def plan_takes(split: Split, seed: int, people: int) -> Iterator[ClipPlan]:
+    """Every emotion of every person, in one scene of theirs: short parts of clips.
+
+    All eight takes of a person share their portrait, so that it does not tell the emotion. Where each clip has a
+    portrait of its own, a network can learn the clips' expressions by heart and pay no heed to emotion priors.
+
+    Args:
+        split: whose identities and sentences.
+        seed: of the plan.
+        people: how many.
+
+    Raises:
+        SettingError: `split` is neither "train" nor "test".
+    """
+    lines, rng = sentences(split), np.random.default_rng([seed, TAKE_STREAM])
+    for identity in identity_seeds(split)[:people]:
+        for emotion in PRESET_NAMES:
+            intensity = float(rng.choice(INTENSITIES, p=TAKE_INTENSITIES)) if emotion != "neutral" else 0.0
+            sentence = None if rng.random() < SILENT_SHARE else str(rng.choice(lines))
+            yield ClipPlan(
+                identity, emotion, intensity, sentence, int(rng.integers(1 << 31)), scene=seed, longest=TAKE_FRAMES
+            )
+
+
 def clips(split: Split, seed: int, size: int = SIZE, fps: float = FPS) -> Iterator[TrainingClip]:
     """The clips of :func:`plan_clips`, drawn one at a time."""
     for plan in plan_clips(split, seed):
         yield make_clip(plan.identity_seed, plan.emotion, plan.intensity, plan.sentence, plan.seed, size, fps)
+
+
+def _part(sound: np.ndarray, frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+    """A random part of `sound` that is `frames` long, or all of it if it is shorter."""
+    length = round(frames / fps * SAMPLE_RATE)
+    start = int(rng.integers(max(0, len(sound) - length) + 1))
+    return sound[start : start + length]
 
 
 def _frames(sound: np.ndarray, fps: float) -> int:
@@ -211,14 +264,15 @@ def _film(
     weights: np.ndarray,
     sound: np.ndarray,
     rng: np.random.Generator,
+    scene: Scene,
     size: int,
     fps: float,
 ) -> TrainingClip:
     person = sample_identity(identity_seed)
-    renderer = FaceRenderer(person, sample_scene(rng), size)
+    renderer = FaceRenderer(person, scene, size)
     mouth, stress = mouth_curve(sound, SAMPLE_RATE, len(weights), fps)
     coefficients = express(person.manner, weights, mouth, stress, fps, rng)
-    poses = head_motion(weights, stress, fps, rng).astype(np.float32)
+    poses = head_motion(weights, stress, fps, rng, LIVELINESS).astype(np.float32)
     drawn = renderer.draw_clip(coefficients, poses)
     return TrainingClip(
         frames=np.stack([frame.pixels for frame in drawn]),

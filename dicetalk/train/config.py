@@ -165,8 +165,8 @@ class DiffusionTraining:
         emotion_rate: part of the learning rate for the emotion model. At a high one its attention chooses between few
             tokens for good, before the UNet has learned to tell the emotions by them.
         weakest: intensity of the weakest emotional clips; weaker ones are left out.
-        emotional_only: leave out ordinary clips as well, of which the paper takes as many. A training that sees nothing
-            but strong emotions learns first what each looks like; what a weak one is it learns afterwards.
+        ordinary_share: part of the clips of a batch that are neutral or of unknown emotion. As many as emotional ones in
+            the paper; a training that sees mostly emotions learns sooner what each looks like.
         revive_every: steps after which bank entries that no prior was nearest to move to where priors are; 0 never.
         motion_bucket: head motion that the network is told of.
         expression_bucket: facial motion that the network is told of.
@@ -197,7 +197,7 @@ class DiffusionTraining:
     even_channels: bool = False
     emotion_rate: float = within(1.0, 0, 1, above=True)
     weakest: float = within(0.0, 0, 1)
-    emotional_only: bool = False
+    ordinary_share: float = within(0.5, 0, 1)
     revive_every: int = within(500, 0)
     motion_bucket: float = within(8.0, 0, 255)
     expression_bucket: float = within(16.0, 0, 255)

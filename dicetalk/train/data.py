@@ -5,6 +5,7 @@ go on in the middle of a run, and the number of reading processes changes nothin
 """
 
 import logging
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -234,7 +235,7 @@ def strong_enough(record: ClipRecord, weakest: float) -> bool:
 
 @dataclass(frozen=True)
 class DiffusionBatches:
-    """Draws batches of clips, emotional and ordinary (neutral or of unknown emotion) ones in turn (paper 4.1).
+    """Draws batches of clips, emotional and ordinary (neutral or of unknown emotion) ones (paper 4.1: in turn).
 
     Args:
         records: of one split, none shorter than `window`.
@@ -248,7 +249,8 @@ class DiffusionBatches:
         face_weight: of the face in the denoising loss, see :func:`dicetalk.train.losses.place_weights`.
         mouth_weight: likewise, of the mouth.
         weakest: intensity of the weakest emotional clips that are drawn.
-        emotional_only: draw no ordinary clips.
+        ordinary_share: part of the clips that are ordinary; all are if no other clip is there, and none if none of them
+            is.
     """
 
     records: Sequence[ClipRecord]
@@ -262,13 +264,11 @@ class DiffusionBatches:
     face_weight: float = 1.0
     mouth_weight: float = 1.0
     weakest: float = 0.0
-    emotional_only: bool = False
+    ordinary_share: float = 0.5
 
     def __post_init__(self) -> None:
         emotional = [r for r in self.records if strong_enough(r, self.weakest)]
         ordinary = [r for r in self.records if r.labels.emotion in ORDINARY]
-        if self.emotional_only and emotional:
-            ordinary = []
         object.__setattr__(self, "_kinds", (emotional or ordinary, ordinary or emotional))
 
     def __call__(self, rng: np.random.Generator, number: int) -> Batch:
@@ -281,7 +281,8 @@ class DiffusionBatches:
         """
         clips, parts = [], []
         for place in range(self.batch_size):
-            kind = self._kinds[(number * self.batch_size + place) % 2]
+            drawn = number * self.batch_size + place
+            kind = self._kinds[math.floor((drawn + 1) * self.ordinary_share) - math.floor(drawn * self.ordinary_share)]
             clip, part = readable(lambda kind=kind: kind[rng.integers(len(kind))], lambda r: self._read(r, rng))
             clips.append(clip)
             parts.append(part)

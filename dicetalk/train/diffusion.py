@@ -180,11 +180,11 @@ class DiffusionTask:
         self.channel_weights = even_weights(store, records) if config.even_channels else torch.ones(1, 1, 1, 1, 1)
         self.bank = BankCare(networks.emotion_model.codebook, config.revive_every)
         parts = splits(records)
-        chosen = config.emotional_only or config.weakest > 0
+        chosen = config.ordinary_share == 0 or config.weakest > 0
         if chosen and not any(strong_enough(record, config.weakest) for record in parts["train"]):
             raise SettingError(
-                f"weakest {config.weakest:g} and emotional_only {config.emotional_only}: no clip for training shows an "
-                "emotion of that intensity."
+                f"weakest {config.weakest:g} and ordinary_share {config.ordinary_share:g}: no clip for training shows "
+                "an emotion of that intensity."
             )
         self.batches = {"train": self._batches(parts["train"])}
         if parts["val"]:
@@ -209,7 +209,7 @@ class DiffusionTask:
             config.face_weight,
             config.mouth_weight,
             config.weakest,
-            config.emotional_only,
+            config.ordinary_share,
         )
 
     @torch.no_grad()

@@ -13,11 +13,13 @@ from dicetalk.train import voices
 from dicetalk.train.clips import (
     INTENSITIES,
     SAMPLE_RATE,
+    TAKE_FRAMES,
     TrainingClip,
     clips,
     make_changing_clip,
     make_clip,
     plan_clips,
+    plan_takes,
 )
 from dicetalk.train.faces.identity import identity_seeds
 from dicetalk.train.faces.measure import measure_mouth
@@ -196,6 +198,39 @@ def test_plan_is_half_neutral_and_stays_in_its_split() -> None:
         assert 0.02 < np.mean([plan.sentence is None for plan in planned]) < 0.12
     assert plans["train"] == list(itertools.islice(plan_clips("train", 7), 600))
     assert plans["train"] != list(itertools.islice(plan_clips("train", 8), 600))
+
+
+def test_takes_show_every_emotion_of_a_person_in_one_scene() -> None:
+    plans = list(plan_takes("train", 3, people=40))
+    assert plans == list(plan_takes("train", 3, people=40)) != list(plan_takes("train", 4, people=40))
+    people = [plans[start : start + 8] for start in range(0, len(plans), 8)]
+    assert [group[0].identity_seed for group in people] == list(identity_seeds("train")[:40])
+    for group in people:
+        assert tuple(plan.emotion for plan in group) == PRESET_NAMES
+        assert len({(plan.identity_seed, plan.scene) for plan in group}) == 1
+    strong = np.mean([plan.intensity == 1 for plan in plans if plan.emotion != "neutral"])
+    assert 0.5 < strong < 0.7
+
+
+def test_a_scene_and_a_portrait_do_not_depend_on_the_clip() -> None:
+    one = make_clip(PERSON, "happy", 1.0, None, 1, 64, scene=2)
+    other = make_clip(PERSON, "angry", 0.3, None, 5, 64, scene=2)
+    np.testing.assert_array_equal(one.portrait, other.portrait)
+    assert np.abs(one.frames.astype(int) - other.frames).mean() > 1
+    assert (one.portrait != make_clip(PERSON, "happy", 1.0, None, 1, 64, scene=3).portrait).any()
+
+
+@spoken
+def test_a_take_is_a_part_of_its_clip() -> None:
+    whole = make_clip(PERSON, "sad", 1.0, LINES[0], 7, 32)
+    parts = [make_clip(PERSON, "sad", 1.0, LINES[0], seed, 32, longest=TAKE_FRAMES) for seed in (7, 8, 9)]
+    for part in parts:
+        assert_consistent(part, 32)
+        assert len(part.frames) == TAKE_FRAMES < len(whole.frames)
+    at = np.flatnonzero(whole.sound == parts[0].sound[len(parts[0].sound) // 2])
+    middle = len(parts[0].sound) // 2
+    assert any((whole.sound[i - middle :][: len(parts[0].sound)] == parts[0].sound).all() for i in at if i >= middle)
+    assert len(make_clip(PERSON, "sad", 1.0, None, 7, 32, longest=1000).frames) == 40
 
 
 @spoken

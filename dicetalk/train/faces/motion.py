@@ -30,7 +30,9 @@ NECK = np.array((0.0, 1.25))
 """The head rolls about this point, in face units."""
 
 
-def head_motion(weights: np.ndarray, emphasis: np.ndarray, fps: float, rng: np.random.Generator) -> np.ndarray:
+def head_motion(
+    weights: np.ndarray, emphasis: np.ndarray, fps: float, rng: np.random.Generator, liveliness: float = 1.0
+) -> np.ndarray:
     """The pose of the head in every frame.
 
     Args:
@@ -38,6 +40,7 @@ def head_motion(weights: np.ndarray, emphasis: np.ndarray, fps: float, rng: np.r
         emphasis: how much the speech stresses each frame, 0 to 1, ``(N,)``; the head nods with it.
         fps: frames a second.
         rng: of the motion.
+        liveliness: factor on the motion that comes from nothing but chance.
 
     Returns:
         ``(N, 6)``, in the order of :data:`POSE`; zeros look straight out of the middle of the picture.
@@ -46,7 +49,7 @@ def head_motion(weights: np.ndarray, emphasis: np.ndarray, fps: float, rng: np.r
     basis = np.array([[EMOTION_POSE.get(name, {}).get(part, 0.0) for part in POSE] for name in PRESET_NAMES])
     slow = smooth_noise(rng, frames, fps, 1.6, len(POSE))
     quick = smooth_noise(rng, frames, fps, 0.6, len(POSE))
-    pose = weights @ basis + SPREAD * (0.8 * slow + 0.25 * quick)
+    pose = weights @ basis + liveliness * SPREAD * (0.8 * slow + 0.25 * quick)
     pose[:, POSE.index("pitch")] += 0.06 * emphasis
     return pose
 

@@ -1,7 +1,7 @@
 """Procedural clips for shards; see :mod:`dicetalk.train.clips`."""
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from dicetalk.audio.speech import SAMPLES_PER_FRAME, load_speech
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.train.clip_record import ClipLabels, DatasetError
-from dicetalk.train.clips import ClipPlan, make_clip, plan_clips
+from dicetalk.train.clips import ClipPlan, make_clip, plan_clips, plan_takes
 from dicetalk.train.prepare import clip as clips
 
 DRAWN_SPLITS = ("train", "test")
@@ -36,8 +36,20 @@ def plan_sources(split: str, count: int, seed: int = 0, people: int | None = Non
         raise DatasetError(f"Procedural clips are {split!r}: give train or test in place of a data set's folder.")
     if count < 1:
         raise SettingError(f"The number of clips is {count}: give 1 or more.")
-    plans = itertools.islice(plan_clips(split, seed, people), count)
-    return [SourcePlan(f"drawn-{split}-{seed}-{number:07}", plan, split) for number, plan in enumerate(plans)]
+    return _sources("drawn", split, seed, itertools.islice(plan_clips(split, seed, people), count))
+
+
+def take_sources(split: str, people: int, seed: int = 0) -> list[SourcePlan]:
+    """Short takes of so many `people`, as :func:`dicetalk.train.clips.plan_takes` says.
+
+    Raises:
+        SettingError: `split` is neither ``train`` nor ``test``.
+    """
+    return _sources("take", split, seed, plan_takes(split, seed, people))
+
+
+def _sources(kind: str, split: str, seed: int, plans: Iterable[ClipPlan]) -> list[SourcePlan]:
+    return [SourcePlan(f"{kind}-{split}-{seed}-{number:07}", plan, split) for number, plan in enumerate(plans)]
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,16 @@ class DrawnMaker:
             return
         hooks.check()
         plan = source.plan
-        drawn = make_clip(plan.identity_seed, plan.emotion, plan.intensity, plan.sentence, plan.seed, self.size)
+        drawn = make_clip(
+            plan.identity_seed,
+            plan.emotion,
+            plan.intensity,
+            plan.sentence,
+            plan.seed,
+            self.size,
+            scene=plan.scene,
+            longest=plan.longest,
+        )
         # A silent clip is silent by plan, so nobody needs the notice.
         speech = load_speech((drawn.sound, drawn.sample_rate), hooks=Hooks(notice=lambda _: None))
         frames = min(len(drawn.frames), speech.frames, clips.MAX_FRAMES)

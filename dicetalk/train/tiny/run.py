@@ -56,7 +56,7 @@ EMBEDDER = EmbedderConfig(
 LOOPS = ("hearing", "seeing", "vae", "embedder", "short", "strong", "diffusion")
 STRONG = {
     "weakest": 0.9,
-    "emotional_only": True,
+    "ordinary_share": 0.0,
     "sigma_mean": 1.5,
     "sigma_std": 1.0,
     "face_weight": 6.0,

@@ -49,16 +49,23 @@ def test_emotional_and_ordinary_clips_take_turns(make_task: Callable[..., Diffus
     assert set(classes[~emotional].tolist()) == {0, UNLABELLED}
 
 
+def test_fewer_clips_may_be_ordinary(make_task: Callable[..., DiffusionTask]) -> None:
+    task = make_task(batch_size=5, ordinary_share=0.2)
+    for number in range(8):
+        classes = NumberedBatches(task.batches["train"], (0,))[number]["classes"]
+        assert (classes[:4] > 0).all() and classes[4] <= 0
+
+
 def test_strong_emotions_may_be_learned_alone(make_task: Callable[..., DiffusionTask]) -> None:
     """Of the clips for training two people are happy and angry at full intensity; another is sad at 0.6."""
-    strong, strong_or_ordinary = make_task(emotional_only=True, weakest=0.9), make_task(weakest=0.9)
+    strong, strong_or_ordinary = make_task(ordinary_share=0.0, weakest=0.9), make_task(weakest=0.9)
     found = [
         {int(c) for n in range(30) for c in NumberedBatches(task.batches["train"], (0,))[n]["classes"]}
         for task in (strong, strong_or_ordinary)
     ]
     full = {emotion_class("happy", 1.0, 3), emotion_class("angry", 1.0, 3)}
     assert found == [full, full | {0, UNLABELLED}]
-    for changes in ({"emotional_only": True}, {"weakest": 0.9}):
+    for changes in ({"ordinary_share": 0.0}, {"weakest": 0.9}):
         with pytest.raises(SettingError, match="no clip for training"):
             make_task(only=("anna-neutral", "bert-neutral"), **changes)
 
