@@ -208,8 +208,8 @@ def test_groups_are_changed_only_where_channels_divide() -> None:
 def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(tmp_path: Path) -> None:
     other = replace(ONCE, precision="bf16")  # each stage may have a precision of its own
     config = TinyTraining(
-        out=tmp_path, hearing=other, seeing=ONCE, vae=ONCE, embedder=ONCE, short=other, strong=ONCE, diffusion=ONCE,
-        reader_faces=256, reader_epochs=1, people=4, clips=64, short_batch_size=2, batch_size=1,
+        out=tmp_path, hearing=other, seeing=ONCE, vae=ONCE, embedder=ONCE, stills=other, diffusion=ONCE,
+        reader_faces=256, reader_epochs=1, people=4, clips=64, cast=2, stills_batch_size=2, batch_size=1,
     )  # fmt: skip
     told: list[str] = []
     reset_accelerate()

@@ -62,6 +62,10 @@ EMOTION_UNITS = {
 }
 """Action units of each emotion at intensity 1."""
 
+CONTEMPT_SIDE = 1
+"""Contempt lifts the corner of the mouth on the viewer's right. The same in everybody: a portrait at rest does not tell
+the side, and the mean of both sides is a smile."""
+
 BLINK_SECONDS = (2.0, 5.0)
 """Shortest and longest time between blinks."""
 
@@ -74,13 +78,11 @@ class Manner:
         gain: factor on each action unit.
         offset: of each action unit at rest.
         lopsided: how much stronger the left half of the face moves than the right, about -0.2 to 0.2.
-        contempt_side: -1 if contempt lifts the left corner of the mouth (the viewer's left), 1 the right.
     """
 
     gain: tuple[float, ...]
     offset: tuple[float, ...]
     lopsided: float
-    contempt_side: int
 
 
 def emotion_weights(emotion: str, intensity: float, frames: int) -> np.ndarray:

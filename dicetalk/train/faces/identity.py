@@ -253,7 +253,6 @@ def _manner(rng: np.random.Generator) -> Manner:
         gain=tuple(rng.normal(1, 0.13, units).clip(0.7, 1.3)),
         offset=tuple(rng.normal(0, 0.045, units).clip(-0.09, 0.09)),
         lopsided=float(np.clip(rng.normal(0, 0.1), -0.2, 0.2)),
-        contempt_side=int(rng.choice((-1, 1))),
     )
 
 

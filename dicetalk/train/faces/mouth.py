@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dicetalk.train.faces.expression import CONTEMPT_SIDE
 from dicetalk.train.faces.geometry import ellipse, shifted, spline
 from dicetalk.train.faces.head import nose_tip
 from dicetalk.train.faces.identity import Identity
@@ -43,7 +44,7 @@ def lips(person: Identity, units: dict[str, float]) -> Lips:
     for side in (-1, 1):
         strength = 1 - side * manner.lopsided
         y = side * mouth.slant + strength * (0.14 * down - 0.15 * up)
-        curled = one_side if side == manner.contempt_side else 0.0
+        curled = one_side if side == CONTEMPT_SIDE else 0.0
         corners.append((side * width * (1 + 0.3 * curled), y - 0.15 * curled))
     (left_x, left_y), (right_x, right_y) = corners
     share = (1 + T) / 2
@@ -67,7 +68,7 @@ def model_mouth(relief: Relief, person: Identity, units: dict[str, float], shape
     tip = nose_tip(person, units)
     age = person.extras.age
     for side, corner in ((-1, shape.top[0]), (1, shape.top[-1])):
-        curled = max(units["corner_one_side"], 0) if side == person.manner.contempt_side else 0.0
+        curled = max(units["corner_one_side"], 0) if side == CONTEMPT_SIDE else 0.0
         pull = max(units["corner_up"], 0) + max(units["upper_lip_raise"], 0) + 0.7 * curled
         start = np.array((tip[0] + side * (person.nose.width + 0.03), tip[1] - 0.02))
         end = shifted(corner, side * 0.08, 0.02)

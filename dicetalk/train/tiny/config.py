@@ -17,20 +17,18 @@ class TinyTraining:
         vae: loop of the VAE.
         reader_faces: faces that the expression reader learns from.
         reader_epochs: how often it sees each.
-        people: who the clips are of.
+        people: who the clips are of that the embedder learns from.
         clips: of all people together.
+        cast: people that the UNet learns from; each shows all eight emotions in short takes from one portrait.
         embedder: loop of the emotion embedder.
-        short: loop of the UNet with its adapters, the emotion bank, the audio projection and the pose guider on short
-            windows: frames of a clip are much alike, so that a step learns more from few frames of many clips.
-        strong: loop of the same networks on clips that show a strong emotion, at high noise, where only the prior can
-            tell which one it is; without it each emotion is one of many small things to learn.
-        diffusion: loop of the same networks on all clips.
-        short_window: frames of a clip in `short` and `strong`.
-        short_batch_size: clips of a batch, likewise.
+        stills: loop of the UNet with its adapters, the emotion bank, the audio projection and the pose guider on single
+            frames: those of one clip are much alike, so that a step learns more from many clips.
+        diffusion: loop of the same networks on windows of frames.
+        stills_batch_size: clips of a batch in `stills`.
+        stills_ordinary_share: part of them that are neutral.
         window: frames of a clip in `diffusion`; as many as in inference, 25, would leave two faces a step.
         batch_size: clips of a batch, likewise.
-        sigma_mean: of `short` and `diffusion`; see :class:`dicetalk.train.config.DiffusionTraining`. What `strong` has
-            instead is :data:`dicetalk.train.tiny.run.STRONG`.
+        sigma_mean: of `stills` and `diffusion`; see :class:`dicetalk.train.config.DiffusionTraining`.
         sigma_std: likewise.
         portrait_only_rate: likewise.
         whole_bank_rate: likewise.
@@ -48,15 +46,15 @@ class TinyTraining:
     seeing: LoopConfig
     vae: LoopConfig
     embedder: LoopConfig
-    short: LoopConfig
-    strong: LoopConfig
+    stills: LoopConfig
     diffusion: LoopConfig
     reader_faces: int = within(16_000, 256)
     reader_epochs: int = within(16, 1)
     people: int = within(100, 2)
     clips: int = within(800, 8)
-    short_window: int = within(4, 1)
-    short_batch_size: int = within(12, 1)
+    cast: int = within(300, 1)
+    stills_batch_size: int = within(48, 1)
+    stills_ordinary_share: float = within(0.2, 0, 1)
     window: int = within(8, 1)
     batch_size: int = within(6, 1)
     sigma_mean: float = within(0.8, -10, 10)

@@ -33,7 +33,7 @@ from dicetalk.train.embedder import train_embedder
 from dicetalk.train.expression_reader import crop_of, draw_faces, train_expression_reader
 from dicetalk.train.faces.expression import ACTION_UNITS
 from dicetalk.train.loop import CURVES
-from dicetalk.train.prepare.drawn import DrawnMaker, plan_sources
+from dicetalk.train.prepare.drawn import DrawnMaker, SourcePlan, plan_sources, take_sources
 from dicetalk.train.prepare.run import prepare_shards
 from dicetalk.train.shards import list_clips
 from dicetalk.train.tiny.config import TinyTraining
@@ -43,8 +43,11 @@ from dicetalk.train.tiny.seeing import train_seeing
 from dicetalk.train.tiny.vae import train_vae
 from dicetalk.train.tiny.weights import seeded
 
-MODEL, SHARDS = "model", "shards"
+MODEL, SHARDS, TAKES = "model", "shards", "takes"
 WHISPER_HEADS = 4
+
+UNSEEN_SIDE = 16
+"""Pixels of clips whose frames nobody looks at."""
 
 EMBEDDER = EmbedderConfig(
     visual_dim=len(ACTION_UNITS),
@@ -53,15 +56,7 @@ EMBEDDER = EmbedderConfig(
     hidden_dim=512,
     visual_fps=FPS,
 )
-LOOPS = ("hearing", "seeing", "vae", "embedder", "short", "strong", "diffusion")
-STRONG = {
-    "weakest": 0.9,
-    "ordinary_share": 0.0,
-    "sigma_mean": 1.5,
-    "sigma_std": 1.0,
-    "face_weight": 6.0,
-}
-"""What is different while strong emotions are learned."""
+LOOPS = ("hearing", "seeing", "vae", "embedder", "stills", "diffusion")
 
 
 @dataclass(frozen=True)
@@ -117,11 +112,16 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
         trained = train_expression_reader(faces, sizes, config.reader_epochs, seed, hooks)
         save_expression_reader(trained, model / files.READER.name)
 
+    def draw(name: str, sources: list[SourcePlan], side: int) -> None:
+        maker = DrawnMaker(partial(speech_features, encoder=ears(model)), side)
+        prepare_shards(sources, out / name, maker, hooks=hooks)
+        (out / f"{name}.done").touch()
+
     def clips() -> None:
-        sources = plan_sources("train", config.clips, seed, config.people)
-        side = TINY.sampling.short_side
-        prepare_shards(sources, shards, DrawnMaker(partial(speech_features, encoder=ears(model)), side), hooks=hooks)
-        (out / "clips.done").touch()
+        draw(SHARDS, plan_sources("train", config.clips, seed, config.people), UNSEEN_SIDE)
+
+    def takes() -> None:
+        draw(TAKES, take_sources("train", config.cast, seed), TINY.sampling.short_side)
 
     def embed() -> None:
         training = EmbedderTraining(shards, out / "embedder", EMBEDDER, loops["embedder"], identities=8)
@@ -138,26 +138,29 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
         keep_curves(out, model / CURVES)
         (out / f"{name}.done").touch()
 
-    short = {"batch_size": config.short_batch_size, "window": config.short_window}
-
     return [
         Stage("hearing", model / files.WHISPER_CONFIG.name, hearing),
         Stage("seeing", model / files.IMAGE_ENCODER.name, seeing),
         Stage("vae", model / files.VAE.name, vae),
         Stage("expression reader", model / files.READER.name, reader),
-        Stage("clips", out / "clips.done", clips),
+        Stage("clips", out / f"{SHARDS}.done", clips),
         Stage("embedder", embedder, embed),
         Stage("priors", model / "emotion" / "contempt.safetensors", priors),
-        Stage("diffusion, short windows", out / "short.done", partial(diffuse, "short", start="random", **short)),
-        Stage("diffusion, strong emotions", out / "strong.done", partial(diffuse, "strong", **short, **STRONG)),
+        Stage("takes", out / f"{TAKES}.done", takes),
+        Stage("stills", out / "stills.done", partial(diffuse, "stills", start="random", **stills(config))),
         Stage("diffusion", out / "diffusion.done", partial(diffuse, "diffusion")),
     ]
+
+
+def stills(config: TinyTraining) -> dict[str, Any]:
+    """What is different while single frames are learned."""
+    return {"window": 1, "batch_size": config.stills_batch_size, "ordinary_share": config.stills_ordinary_share}
 
 
 def diffusion_training(config: TinyTraining, loop: LoopConfig) -> DiffusionTraining:
     """The last stage as a training of its own."""
     return DiffusionTraining(
-        data=config.out / SHARDS,
+        data=config.out / TAKES,
         out=config.out / "diffusion",
         models=config.out / MODEL,
         embedder=config.out / MODEL / files.EMBEDDER.name,
