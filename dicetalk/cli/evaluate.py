@@ -20,8 +20,8 @@ from dicetalk.evaluate.pictures import write_pictures
 from dicetalk.evaluate.plan import ablation_plan, full_plan, quick_plan, unseen_people
 from dicetalk.evaluate.quality import judge_rows
 from dicetalk.evaluate.report import as_json
-from dicetalk.evaluate.run import evaluate, people_gallery
-from dicetalk.evaluate.table import format_rows
+from dicetalk.evaluate.run import Evaluation, evaluate, people_gallery
+from dicetalk.evaluate.table import Row, format_rows
 from dicetalk.evaluate.transfer import transfer_rows
 from dicetalk.residency import DeviceResidency
 
@@ -60,6 +60,7 @@ def evaluate_model(options: argparse.Namespace) -> int:
         measure = partial(evaluate, judges=judges, gallery=gallery, settings=settings, size=size, hooks=bars.hooks)
         found = measure(made_by(model), plan)
         rows = rows_of(found.generated, found.drawn, gallery) + judge_rows(judges, gallery, size)
+        _write(options, found, rows, [])  # what follows takes long and may fail
         if embeds:
             strengths = clustering(
                 model, people[:CLUSTERED_PEOPLE], CLUSTERED_TAKES, residency=residency, hooks=bars.hooks
@@ -73,6 +74,20 @@ def evaluate_model(options: argparse.Namespace) -> int:
             part = ablation_plan(plan)
             compared += [ablation_row(name, measure(made_by(other), part)) for name, other in others.items()]
 
+    table = _write(options, found, rows, compared)
+    pictures = write_pictures(found, options.out)
+    print(table)
+    for path in (options.out / TABLE_FILE, options.out / JSON_FILE, *pictures):
+        print(path)
+    return 1 if any(row.passed is False for row in rows) else 0
+
+
+def _write(options: argparse.Namespace, found: Evaluation, rows: list[Row], compared: list[AblationRow]) -> str:
+    """Write the table and the JSON of what has been measured so far; returns the table.
+
+    Raises:
+        SettingError: they cannot be written.
+    """
     table = format_rows(rows) + (f"\n\n{format_ablations(compared)}" if compared else "")
     values = {"model": str(options.model)} | as_json(found, rows) | {"ablations": [asdict(row) for row in compared]}
     try:
@@ -80,8 +95,4 @@ def evaluate_model(options: argparse.Namespace) -> int:
         (options.out / JSON_FILE).write_text(json.dumps(values, indent=1) + "\n")
     except OSError as error:
         raise SettingError(f"--out {options.out} cannot be written ({error.strerror}).") from error
-    pictures = write_pictures(found, options.out)
-    print(table)
-    for path in (options.out / TABLE_FILE, options.out / JSON_FILE, *pictures):
-        print(path)
-    return 1 if any(row.passed is False for row in rows) else 0
+    return table

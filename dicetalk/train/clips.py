@@ -100,8 +100,12 @@ class TrainingClip:
     @property
     def face(self) -> FaceBox:
         """The face in the first frame, as a face detector returns it."""
-        points = tuple((float(x), float(y)) for x, y in self.landmarks[0])
-        return FaceBox(*map(float, self.boxes[0]), landmarks=points)
+        return self.face_in(0)
+
+    def face_in(self, frame: int) -> FaceBox:
+        """The face in a frame, likewise."""
+        points = tuple((float(x), float(y)) for x, y in self.landmarks[frame])
+        return FaceBox(*map(float, self.boxes[frame]), landmarks=points)
 
 
 def make_clip(

@@ -165,8 +165,8 @@ class DiffusionTraining:
         emotion_rate: part of the learning rate for the emotion model. At a high one its attention chooses between few
             tokens for good, before the UNet has learned to tell the emotions by them.
         weakest: intensity of the weakest emotional clips; weaker ones are left out.
-        ordinary_share: part of the clips that are neutral or of unknown emotion. As many as emotional ones in the paper;
-            a training that sees mostly emotions learns sooner what each looks like.
+        ordinary_share: part of the clips that are neutral or of unknown emotion; half of them in the paper.
+            A training that sees mostly emotions learns sooner what each looks like.
         revive_every: steps after which bank entries that no prior was nearest to move to where priors are; 0 never.
         motion_bucket: head motion that the network is told of.
         expression_bucket: facial motion that the network is told of.

@@ -25,7 +25,7 @@ from dicetalk.evaluate.transfer import (
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.faces import FaceBox
 from dicetalk.settings import SamplerSettings
-from dicetalk.train.clips import TrainingClip
+from dicetalk.train.clips import TrainingClip, make_clip
 from dicetalk.train.faces.expression import emotion_weights
 from dicetalk.train.faces.identity import sample_identity
 
@@ -101,7 +101,16 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "reference_clip", clip)
     monkeypatch.setattr(transfer, "reference", lambda clip: transfer.reference_of(clip.frames, clip.fps))
     monkeypatch.setattr(transfer, "spoken", lambda take: None)
-    monkeypatch.setattr("dicetalk.emotion.extract.CenterFace", Everywhere)
+    monkeypatch.setattr(transfer, "DrawnFaces", lambda clip: Everywhere())
+
+
+def test_the_face_of_a_drawn_clip_is_where_it_was_drawn() -> None:
+    clip = make_clip(100_013, "fear", 1.0, None, 3, 64)  # CenterFace does not see it
+    faces = transfer.DrawnFaces(clip)
+    (found,) = faces.detect(clip.frames[30].copy())
+    assert found == clip.face_in(30) != clip.face
+    assert [found.x, found.y, found.width, found.height] == clip.boxes[30].tolist()
+    assert faces.detect(clip.portrait) == []
 
 
 def test_what_is_shown_is_compared_with_the_reference(drawn: None) -> None:
