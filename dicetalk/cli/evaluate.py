@@ -60,8 +60,8 @@ def evaluate_model(options: argparse.Namespace) -> int:
         measure = partial(evaluate, judges=judges, gallery=gallery, settings=settings, size=size, hooks=bars.hooks)
         found = measure(made_by(model), plan)
         rows = rows_of(found.generated, found.drawn, gallery) + judge_rows(judges, gallery, size)
-        _write(options, found, rows, [])  # what follows takes long and may fail
         if embeds:
+            _write(options, found, rows, [])  # what follows takes long and may fail
             strengths = clustering(
                 model, people[:CLUSTERED_PEOPLE], CLUSTERED_TAKES, residency=residency, hooks=bars.hooks
             )

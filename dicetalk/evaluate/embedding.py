@@ -8,11 +8,11 @@ import torch
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.evaluate.clustering import clustering_strength
-from dicetalk.evaluate.generate import SMALL, embed_clip
+from dicetalk.evaluate.generate import embed_clip
 from dicetalk.evaluate.table import Row
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.residency import CPU, Residency
-from dicetalk.train.clips import make_clip
+from dicetalk.train.clips import UNSEEN_SIZE, make_clip
 from dicetalk.train.voices import sentences
 
 MODALITIES = {"audio": (False, True), "video": (True, False), "video and audio": (True, True)}
@@ -43,7 +43,7 @@ def clustering(
             for take in range(takes):
                 hooks.check()
                 line = lines[(person + 5 * number + 7 * take) % len(lines)]
-                clip = make_clip(person, emotion, 1.0, line, take, size=SMALL)
+                clip = make_clip(person, emotion, 1.0, line, take, size=UNSEEN_SIZE)
                 for name, (see, hear) in MODALITIES.items():
                     priors[name].append(embed_clip(model, clip, residency, see=see, hear=hear).mu)
                 emotions.append(number)

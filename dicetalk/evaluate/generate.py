@@ -18,13 +18,10 @@ from dicetalk.pipeline import generate_latents, render
 from dicetalk.portrait.prepare import Portrait, prepare_portrait
 from dicetalk.residency import CPU, Residency
 from dicetalk.settings import FPS, SamplerSettings
-from dicetalk.train.clips import TrainingClip, make_clip
+from dicetalk.train.clips import UNSEEN_SIZE, TrainingClip, make_clip
 from dicetalk.train.faces.lipsync import mouth_curve
 from dicetalk.train.voices import sentences
 from dicetalk.video import collect
-
-SMALL = 16
-"""Side of pictures that nobody looks at: of a clip that a prior comes from, its coefficients and its sound count."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class Maker:
         """The prior that the embedder takes from a clip of the take's source."""
         lines = sentences("test")
         clip = make_clip(
-            take.source, take.emotions[0], take.intensity, lines[take.seed % len(lines)], take.seed, size=SMALL
+            take.source, take.emotions[0], take.intensity, lines[take.seed % len(lines)], take.seed, size=UNSEEN_SIZE
         )
         return embed_clip(self.model, clip, self.residency)
 

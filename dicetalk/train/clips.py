@@ -19,6 +19,10 @@ from dicetalk.train.voices import sample_voice, sentences, speak
 
 FPS = 12.5
 SIZE = 128
+
+UNSEEN_SIZE = 16
+"""For clips whose pictures nobody looks at, only their coefficients and their sound."""
+
 INTENSITIES = (0.3, 0.6, 1.0)
 SAMPLE_RATE = 22_050
 """Of espeak-ng's formant voices."""
@@ -234,10 +238,15 @@ def plan_takes(split: Split, seed: int, people: int) -> Iterator[ClipPlan]:
             )
 
 
+def clip_of(plan: ClipPlan, size: int = SIZE, fps: float = FPS) -> TrainingClip:
+    """The clip of a plan; raises what :func:`make_clip` raises."""
+    return make_clip(**vars(plan), size=size, fps=fps)
+
+
 def clips(split: Split, seed: int, size: int = SIZE, fps: float = FPS) -> Iterator[TrainingClip]:
     """The clips of :func:`plan_clips`, drawn one at a time."""
     for plan in plan_clips(split, seed):
-        yield make_clip(plan.identity_seed, plan.emotion, plan.intensity, plan.sentence, plan.seed, size, fps)
+        yield clip_of(plan, size, fps)
 
 
 def _part(sound: np.ndarray, frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:

@@ -105,7 +105,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_face_of_a_drawn_clip_is_where_it_was_drawn() -> None:
-    clip = make_clip(100_013, "fear", 1.0, None, 3, 64)  # CenterFace does not see it
+    clip = make_clip(100_013, "fear", 1.0, None, 3, 64)
     faces = transfer.DrawnFaces(clip)
     (found,) = faces.detect(clip.frames[30].copy())
     assert found == clip.face_in(30) != clip.face

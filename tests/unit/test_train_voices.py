@@ -15,6 +15,7 @@ from dicetalk.train.clips import (
     SAMPLE_RATE,
     TAKE_FRAMES,
     TrainingClip,
+    clip_of,
     clips,
     make_changing_clip,
     make_clip,
@@ -218,6 +219,15 @@ def test_a_scene_and_a_portrait_do_not_depend_on_the_clip() -> None:
     np.testing.assert_array_equal(one.portrait, other.portrait)
     assert np.abs(one.frames.astype(int) - other.frames).mean() > 1
     assert (one.portrait != make_clip(PERSON, "happy", 1.0, None, 1, 64, scene=3).portrait).any()
+
+
+@spoken
+def test_takes_of_a_person_share_a_portrait_and_not_their_frames() -> None:
+    made = [clip_of(plan, 32) for plan in itertools.islice(plan_takes("train", 0, people=1), 8)]
+    assert all(len(clip.frames) == TAKE_FRAMES for clip in made)
+    assert len({clip.portrait.tobytes() for clip in made}) == 1
+    assert len({clip.frames.tobytes() for clip in made}) == 8
+    assert tuple(clip.emotions[0] for clip in made) == PRESET_NAMES
 
 
 @spoken

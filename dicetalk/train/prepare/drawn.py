@@ -10,7 +10,7 @@ from dicetalk.audio.speech import SAMPLES_PER_FRAME, load_speech
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.train.clip_record import ClipLabels, DatasetError
-from dicetalk.train.clips import ClipPlan, make_clip, plan_clips, plan_takes
+from dicetalk.train.clips import ClipPlan, clip_of, plan_clips, plan_takes
 from dicetalk.train.prepare import clip as clips
 
 DRAWN_SPLITS = ("train", "test")
@@ -77,16 +77,7 @@ class DrawnMaker:
             return
         hooks.check()
         plan = source.plan
-        drawn = make_clip(
-            plan.identity_seed,
-            plan.emotion,
-            plan.intensity,
-            plan.sentence,
-            plan.seed,
-            self.size,
-            scene=plan.scene,
-            longest=plan.longest,
-        )
+        drawn = clip_of(plan, self.size)
         # A silent clip is silent by plan, so nobody needs the notice.
         speech = load_speech((drawn.sound, drawn.sample_rate), hooks=Hooks(notice=lambda _: None))
         frames = min(len(drawn.frames), speech.frames, clips.MAX_FRAMES)

@@ -26,6 +26,7 @@ from dicetalk.emotion.expression_reader import ExpressionReaderConfig, save_expr
 from dicetalk.errors import DiceTalkError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.settings import FPS
+from dicetalk.train.clips import UNSEEN_SIZE
 from dicetalk.train.config import DiffusionTraining, EmbedderTraining, LoopConfig
 from dicetalk.train.curves import CURVE_FILES
 from dicetalk.train.diffusion import train_diffusion
@@ -45,9 +46,6 @@ from dicetalk.train.tiny.weights import seeded
 
 MODEL, SHARDS, TAKES = "model", "shards", "takes"
 WHISPER_HEADS = 4
-
-UNSEEN_SIDE = 16
-"""Pixels of clips whose frames nobody looks at."""
 
 EMBEDDER = EmbedderConfig(
     visual_dim=len(ACTION_UNITS),
@@ -118,7 +116,7 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
         (out / f"{name}.done").touch()
 
     def clips() -> None:
-        draw(SHARDS, plan_sources("train", config.clips, seed, config.people), UNSEEN_SIDE)
+        draw(SHARDS, plan_sources("train", config.clips, seed, config.people), UNSEEN_SIZE)
 
     def takes() -> None:
         draw(TAKES, take_sources("train", config.cast, seed), TINY.sampling.short_side)
