@@ -6,12 +6,13 @@ from comfy_api.latest import io
 
 from dicetalk.audio.whisper import speech_features
 
+from .checks import CheckedNode
 from .convert import to_audio, to_speech
 from .hooks import comfy_hooks
 from .wires import CATEGORY, EncodedSpeech, HostedModel, ModelWire, SpeechWire
 
 
-class AudioEncode(io.ComfyNode):
+class AudioEncode(CheckedNode):
     """Sound to speech features."""
 
     @classmethod

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
+from math import ceil
+from pathlib import Path
 from typing import Any
 
+import av
 import comfy.model_management
 import numpy as np
 import torch
@@ -28,7 +31,12 @@ def to_speech(audio: Mapping[str, Any] | None, start: float, duration: float, ho
     if not isinstance(audio, Mapping) or "waveform" not in audio or "sample_rate" not in audio:
         raise SpeechError("There is no sound: the audio input is empty. A video without a sound track gives no audio.")
     waveform = audio["waveform"]
-    if waveform.ndim != 3 or len(waveform) != 1:
+    if waveform.ndim != 3:
+        raise SpeechError(
+            f"The audio input has the shape {tuple(waveform.shape)}; expected (1, channels, samples), as Load Audio "
+            "gives it."
+        )
+    if len(waveform) != 1:
         raise SpeechError(f"The audio input holds {len(waveform)} sounds; give one, for example with a batch of 1.")
     if not waveform.shape[-1]:
         raise SpeechError("The audio input is empty: it has no samples. Give at least 0.1 s of speech.")
@@ -66,19 +74,27 @@ def _channels_last(chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         yield chunk.movedim(1, -1)
 
 
-def check_room(frames: int, height: int, width: int) -> None:
+RENDER_LESS = "Render in parts with start and duration of Audio Encode, or turn interpolation off."
+SHOW_LESS = "Connect a shorter or smaller video, or Load Video's own, untrimmed, which is read bit by bit."
+
+
+def check_room(frames: int, height: int, width: int, *, copies: int = 1, way_on: str = RENDER_LESS) -> None:
     """Refuse a clip that main memory cannot hold, before hours are spent on it.
+
+    Args:
+        frames: of `height` x `width` pixels, each float32.
+        copies: how often all of them are in memory at once.
+        way_on: what the user can do.
 
     Raises:
         NotEnoughMemoryError: it has no room.
     """
-    needed = frames * height * width * BYTES_PER_PIXEL
+    needed = copies * frames * height * width * BYTES_PER_PIXEL
     free = comfy.model_management.get_free_memory(torch.device("cpu"))
     if needed > free:
         raise NotEnoughMemoryError(
             f"{frames} frames of {width} x {height} pixels need {needed / 2**30:.1f} GB of main memory, and "
-            f"{free / 2**30:.1f} GB are free. Render in parts with start and duration of Audio Encode, or turn "
-            "interpolation off."
+            f"{free / 2**30:.1f} GB are free. {way_on}"
         )
 
 
@@ -87,6 +103,38 @@ def to_video(images: torch.Tensor, audio: dict[str, Any], fps: float) -> Any:
     return InputImpl.VideoFromComponents(
         Types.VideoComponents(images=images, audio=audio, frame_rate=Fraction(fps).limit_denominator(1001))
     )
+
+
+def whole_file(video: Any) -> Path | None:
+    """The file that a VIDEO is the whole of, to be read bit by bit; none for what is trimmed or lies in memory.
+
+    Raises:
+        VideoError: the file is damaged.
+    """
+    if not isinstance(video, InputImpl.VideoFromFile):
+        return None
+    source = video.get_stream_source()
+    if not isinstance(source, (str, Path)):
+        return None
+    try:
+        # ComfyUI 0.15 does not tell from when to when a video is trimmed, but how long it is then.
+        return Path(source) if video.get_duration() == InputImpl.VideoFromFile(source).get_duration() else None
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        raise VideoError(f"{source} is damaged or no video ({error}).") from error
+
+
+def decoded(video: Any) -> Any:
+    """Frames, sound and frame rate of a VIDEO, all in memory.
+
+    Raises:
+        NotEnoughMemoryError: it is still to be decoded, and its frames have no room.
+    """
+    if isinstance(video, InputImpl.VideoFromFile):
+        width, height = video.get_dimensions()
+        frames = ceil(video.get_duration() * float(video.get_frame_rate()))
+        # ComfyUI decodes frame by frame and then joins them.
+        check_room(frames, height, width, copies=2, way_on=SHOW_LESS)
+    return video.get_components()
 
 
 def first_box(box: Any) -> Box:

@@ -1,5 +1,8 @@
 """Emotion Bank Mix."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from comfy_api.latest import io, ui
@@ -12,13 +15,14 @@ from dicetalk.emotion.timing import sample
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.emotion.track_file import mix_from_json
 
+from .checks import NAMES_ALONE, CheckedNode, verdict
 from .convert import to_image
-from .wires import CATEGORY, Emotion, EmotionWire, HostedModel, ModelWire, as_emotion, as_track
+from .wires import CATEGORY, Emotion, EmotionWire, HostedModel, ModelWire, check_emotion
 
 DEFAULT_MIX = '{"weights": {"happy": 1.0}, "intensity": 1.0}'
 
 
-class EmotionBankMix(io.ComfyNode):
+class EmotionBankMix(CheckedNode):
     """Presets and wired emotions to one emotion."""
 
     @classmethod
@@ -61,7 +65,8 @@ class EmotionBankMix(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2**64 - 1,
-                    control_after_generate=True,
+                    # A seed that changes by itself would mix and sample anew at every run, mostly for nothing.
+                    control_after_generate=io.ControlAfterGenerate.fixed,
                     advanced=True,
                     tooltip="Of the draw; has no effect at temperature 0.",
                 ),
@@ -71,6 +76,10 @@ class EmotionBankMix(io.ComfyNode):
                 io.Image.Output("preview", tooltip="The mix, and how it attends to the prototypes of the bank."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, input_types: Mapping[str, Any], emotions: str | None = None) -> bool | str:
+        return verdict(cls, input_types, lambda: emotions is None or _check_text(emotions))
 
     @classmethod
     def execute(
@@ -86,15 +95,24 @@ class EmotionBankMix(io.ComfyNode):
     ) -> io.NodeOutput:
         priors = model.dice.priors
         wanted = mix_from_json(emotions)
-        wired = ((emotion_a, weight_a), (emotion_b, weight_b))
-        parts = [(as_track(emotion), weight) for emotion, weight in wired if emotion is not None]
+        parts = []
+        for name, emotion, weight in (("emotion_a", emotion_a, weight_a), ("emotion_b", emotion_b, weight_b)):
+            if emotion is not None:
+                check_emotion(model, emotion, name)
+                parts.append((emotion.track, weight))
         if wanted.weights:
             parts.append((EmotionTrack.constant(mix(wanted.weights, priors)), 1.0))
         mixed = scale(weighted_mix(parts, priors[NEUTRAL]), wanted.intensity, priors[NEUTRAL])
         if temperature:
             mixed = sample(mixed, temperature, seed)
         preview = to_image(_attention_picture(model, mixed))
-        return io.NodeOutput(as_emotion(mixed), preview, ui=ui.PreviewImage(preview, cls=cls))
+        return io.NodeOutput(model.emotion(mixed), preview, ui=ui.PreviewImage(preview, cls=cls))
+
+
+def _check_text(emotions: str) -> None:
+    """Raise :class:`dicetalk.errors.EmotionError` for a mix that no model could make."""
+    wanted = mix_from_json(emotions)
+    mix(wanted.weights, NAMES_ALONE, wanted.intensity)
 
 
 def _attention_picture(model: HostedModel, track: EmotionTrack) -> np.ndarray:

@@ -1,15 +1,18 @@
 """Save Emotion and Load Emotion."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from comfy_api.latest import io
 
-from dicetalk.emotion.saved import SavedEmotion, load_emotion, save_emotion
-from dicetalk.emotion.space import space_of
+from dicetalk.emotion.saved import load_emotion, save_emotion
 
-from .folders import emotion_names, emotion_path, new_emotion_path
-from .wires import CATEGORY, Emotion, EmotionWire, HostedModel, ModelWire
+from .checks import CheckedNode, verdict
+from .folders import check_emotion_name, emotion_choices, emotion_path, new_emotion_path
+from .wires import CATEGORY, Emotion, EmotionWire, HostedModel, ModelWire, check_emotion
 
 
-class SaveEmotion(io.ComfyNode):
+class SaveEmotion(CheckedNode):
     """An emotion to a file in the emotions folder."""
 
     @classmethod
@@ -23,7 +26,10 @@ class SaveEmotion(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 ModelWire.Input("model", tooltip="The model that the emotion belongs to."),
-                EmotionWire.Input("emotion", tooltip="From Extract Emotion Prior, Emotion Bank Mix or a timeline."),
+                EmotionWire.Input(
+                    "emotion",
+                    tooltip="From Extract Emotion Prior, Emotion Bank Mix or a timeline, made with this model.",
+                ),
                 io.String.Input(
                     "name",
                     default="my emotion",
@@ -34,12 +40,17 @@ class SaveEmotion(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, input_types: Mapping[str, Any], name: str | None = None) -> bool | str:
+        return verdict(cls, input_types, lambda: name is None or check_emotion_name(name))
+
+    @classmethod
     def execute(cls, model: HostedModel, emotion: Emotion, name: str) -> io.NodeOutput:
-        save_emotion(SavedEmotion(emotion, space_of(model.dice.priors)), new_emotion_path(name))
+        check_emotion(model, emotion, "emotion")
+        save_emotion(emotion, new_emotion_path(name))
         return io.NodeOutput(emotion)
 
 
-class LoadEmotion(io.ComfyNode):
+class LoadEmotion(CheckedNode):
     """An emotion from a file in the emotions folder."""
 
     @classmethod
@@ -55,11 +66,15 @@ class LoadEmotion(io.ComfyNode):
                     "model", tooltip="The model that is to show the emotion; it must be the one it was made with."
                 ),
                 io.Combo.Input(
-                    "name", options=emotion_names(), tooltip="A file in the emotions folder; refresh to see new ones."
+                    "name", options=emotion_choices(), tooltip="A file in the emotions folder; refresh to see new ones."
                 ),
             ],
             outputs=[EmotionWire.Output("emotion", tooltip="For DICE Sampler or Emotion Bank Mix.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, input_types: Mapping[str, Any], name: str | None = None) -> bool | str:
+        return verdict(cls, input_types, lambda: name is None or emotion_path(name))
 
     @classmethod
     def fingerprint_inputs(cls, name: str, model: HostedModel | None = None) -> tuple[int, int]:
@@ -69,4 +84,4 @@ class LoadEmotion(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: HostedModel, name: str) -> io.NodeOutput:
-        return io.NodeOutput(load_emotion(emotion_path(name), space_of(model.dice.priors)).emotion)
+        return io.NodeOutput(load_emotion(emotion_path(name), model.space))

@@ -1,5 +1,8 @@
 """Emotion Timeline."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from comfy_api.latest import io
 
@@ -7,6 +10,7 @@ from dicetalk.audio.speech import SAMPLE_RATE, Speech
 from dicetalk.emotion.show import plot_track
 from dicetalk.emotion.track_file import track_from_json
 
+from .checks import NAMES_ALONE, CheckedNode, verdict
 from .convert import to_image
 from .wires import CATEGORY, EmotionWire, EncodedSpeech, HostedModel, ModelWire, SpeechWire
 
@@ -15,7 +19,7 @@ PEAKS = 800
 DEFAULT_KEYFRAMES = '{"keyframes": [{"time": 0.0, "weights": {"happy": 1.0}, "intensity": 1.0, "easing": "smooth"}]}'
 
 
-class EmotionTimeline(io.ComfyNode):
+class EmotionTimeline(CheckedNode):
     """Keyframes to an emotion that changes over the speech."""
 
     @classmethod
@@ -46,12 +50,16 @@ class EmotionTimeline(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, input_types: Mapping[str, Any], keyframes: str | None = None) -> bool | str:
+        return verdict(cls, input_types, lambda: keyframes is None or track_from_json(keyframes, NAMES_ALONE))
+
+    @classmethod
     def execute(cls, model: HostedModel, speech: EncodedSpeech, keyframes: str) -> io.NodeOutput:
         track = track_from_json(keyframes, model.dice.priors)
         sound = speech.speech
         picture = plot_track(track, model.dice.priors, (sound.samples, SAMPLE_RATE))
         shown = {"dicetalk_waveform": waveform_peaks(sound), "dicetalk_duration": [round(sound.seconds, 3)]}
-        return io.NodeOutput(track, to_image(picture), ui=shown)
+        return io.NodeOutput(model.emotion(track), to_image(picture), ui=shown)
 
 
 def waveform_peaks(speech: Speech) -> list[float]:

@@ -1,5 +1,7 @@
 """Extract Emotion Prior."""
 
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,25 +9,26 @@ import torch
 from comfy_api.latest import io, ui
 
 from dicetalk.audio.features import SpeechFeatures
-from dicetalk.audio.speech import SAMPLE_RATE
+from dicetalk.audio.speech import SAMPLE_RATE, SAMPLES_PER_FRAME
 from dicetalk.audio.whisper import speech_features
 from dicetalk.emotion.expression_reader import ReadExpressions
-from dicetalk.emotion.extract import Embedding, ExtractedEmotion, Recognition, extract_emotion
+from dicetalk.emotion.extract import Embedding, Recognition, extract_emotion
 from dicetalk.emotion.recognise.recogniser import load_recogniser
-from dicetalk.emotion.reference import Reference, reference_of
+from dicetalk.emotion.reference import Reference, open_reference, reference_of
 from dicetalk.emotion.show import plot_track
 from dicetalk.errors import EmotionError
 from dicetalk.hooks import Hooks
 
-from .convert import to_frames, to_image, to_speech
+from .checks import CheckedNode, verdict
+from .convert import decoded, to_frames, to_image, to_speech, whole_file
 from .hooks import comfy_hooks
-from .wires import CATEGORY, EmotionWire, HostedModel, ModelWire, as_track
+from .wires import CATEGORY, Emotion, EmotionWire, HostedModel, ModelWire
 
 ONE, OVER_TIME = RESULTS = ("one emotion", "emotion over time")
 SHARES = {"watch": 60, "speech": 20, "embed": 20}
 
 
-class ExtractEmotionPrior(io.ComfyNode):
+class ExtractEmotionPrior(CheckedNode):
     """A reference clip to the emotion that it shows."""
 
     @classmethod
@@ -34,8 +37,8 @@ class ExtractEmotionPrior(io.ComfyNode):
             node_id="DICETalk_ExtractEmotionPrior",
             display_name="Extract Emotion Prior",
             category=CATEGORY,
-            description="Reads an emotion from the face and the voice of a reference clip: give images or a video, "
-            "sound, or both.",
+            description="Reads an emotion from a reference clip: from the face in images or a video, and, with a model "
+            "that has an emotion embedder, from the voice.",
             search_aliases=["emotion from video", "reference emotion", "emotion embedder"],
             inputs=[
                 ModelWire.Input("model", tooltip="From Load DICE Model."),
@@ -43,10 +46,15 @@ class ExtractEmotionPrior(io.ComfyNode):
                 io.Video.Input(
                     "video",
                     optional=True,
-                    tooltip="The reference clip as a video, instead of images; its sound is heard unless audio is "
-                    "connected.",
+                    tooltip="The reference clip as a video, instead of images; a model with an emotion embedder hears "
+                    "its sound unless audio is connected.",
                 ),
-                io.Audio.Input("audio", optional=True, tooltip="Speech of the reference clip."),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip="Speech of the reference clip. Only a model with an emotion embedder hears it; others read "
+                    "faces alone.",
+                ),
                 io.Combo.Input(
                     "result",
                     options=list(RESULTS),
@@ -74,8 +82,8 @@ class ExtractEmotionPrior(io.ComfyNode):
                 io.Float.Input(
                     "window",
                     default=2.0,
-                    min=0.2,
-                    max=30.0,
+                    min=0.5,
+                    max=6.0,
                     step=0.1,
                     advanced=True,
                     tooltip="Emotion over time, by an embedder: seconds that it reads together.",
@@ -97,6 +105,10 @@ class ExtractEmotionPrior(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, input_types: Mapping[str, Any]) -> bool | str:
+        return verdict(cls, input_types, lambda: _check_connected(input_types))
+
+    @classmethod
     def execute(
         cls,
         model: HostedModel,
@@ -109,14 +121,19 @@ class ExtractEmotionPrior(io.ComfyNode):
         video: Any = None,
         audio: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
+        given = {"images": images, "video": video, "audio": audio}
+        _check_connected([name for name, value in given.items() if value is not None])
         hooks = comfy_hooks(SHARES)
-        if video is not None:
-            if images is not None:
-                raise EmotionError("Both images and a video are connected. Disconnect one of them.")
-            parts = video.get_components()
-            images, fps = parts.images, float(parts.frame_rate)
-            audio = audio if audio is not None else parts.audio
-        reference = _reference(images, fps, audio, hooks)
+        hears = model.dice.embedder is not None
+        if not hears:
+            if images is None and video is None:
+                raise EmotionError(
+                    "audio: this model has no emotion embedder and reads emotions from faces only. Connect images or a "
+                    "video."
+                )
+            if audio is not None:
+                hooks.notice("This model reads emotions from faces only: audio has no part in the extracted emotion.")
+        reference = _reference(images, video, audio, fps, hears, hooks)
         extracted = extract_emotion(
             reference,
             _way(model, strength, window, hooks),
@@ -126,16 +143,43 @@ class ExtractEmotionPrior(io.ComfyNode):
             residency=model.residency,
             hooks=hooks,
         )
-        preview = to_image(_picture(model, extracted, reference))
-        return io.NodeOutput(extracted.emotion, preview, ui=ui.PreviewImage(preview, cls=cls))
+        emotion = model.emotion(extracted.emotion)
+        preview = to_image(_picture(model, emotion, reference))
+        return io.NodeOutput(emotion, preview, ui=ui.PreviewImage(preview, cls=cls))
 
 
-def _reference(images: torch.Tensor | None, fps: float, audio: dict[str, Any] | None, hooks: Hooks) -> Reference:
-    if images is None and audio is None:
+def _check_connected(connected: Collection[str]) -> None:
+    """Raise :class:`dicetalk.errors.EmotionError` unless there is one thing to read an emotion from."""
+    if {"images", "video"} <= set(connected):
+        raise EmotionError("Both images and a video are connected. Disconnect one of them.")
+    if not {"images", "video", "audio"} & set(connected):
         raise EmotionError("Nothing to read an emotion from: connect images, a video or audio.")
-    frames = None if images is None else _bytes(to_frames(images))
-    sound = None if audio is None else (to_speech(audio, 0.0, 0.0, hooks).samples, SAMPLE_RATE)
-    return reference_of(frames, fps, sound)
+
+
+def _reference(
+    images: torch.Tensor | None, video: Any, audio: dict[str, Any] | None, fps: float, hears: bool, hooks: Hooks
+) -> Reference:
+    """The pictures, and the sound if the model hears: `audio`, else the video's own."""
+    sound = (to_speech(audio, 0.0, 0.0, hooks).samples, SAMPLE_RATE) if audio is not None and hears else None
+    if video is not None:
+        path = whole_file(video)
+        if path is not None:
+            return _streamed(open_reference(path), sound, hears)
+        parts = decoded(video)
+        images, fps = parts.images, float(parts.frame_rate)
+        if sound is None and parts.audio is not None and hears:
+            sound = to_speech(parts.audio, 0.0, 0.0, hooks).samples, SAMPLE_RATE
+    return reference_of(None if images is None else _bytes(to_frames(images)), fps, sound)
+
+
+def _streamed(seen: Reference, sound: tuple[np.ndarray, float] | None, hears: bool) -> Reference:
+    """A file's pictures, with `sound` in place of its own if there is such, or with none if nobody hears."""
+    if not hears:
+        return replace(seen, speech=None)
+    if sound is None:
+        return seen
+    samples = sound[0][: seen.frames * SAMPLES_PER_FRAME]
+    return replace(seen, speech=lambda: samples)
 
 
 def _bytes(frames: torch.Tensor) -> np.ndarray:
@@ -160,6 +204,6 @@ def _way(model: HostedModel, strength: float, window: float, hooks: Hooks) -> Re
     return Embedding(dice.embedder, express, listen, window_seconds=window)
 
 
-def _picture(model: HostedModel, extracted: ExtractedEmotion, reference: Reference) -> np.ndarray:
+def _picture(model: HostedModel, emotion: Emotion, reference: Reference) -> np.ndarray:
     waveform = (reference.speech(), SAMPLE_RATE) if reference.speech else None
-    return plot_track(as_track(extracted.emotion), model.dice.priors, waveform)
+    return plot_track(emotion.track, model.dice.priors, waveform)

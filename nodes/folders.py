@@ -6,7 +6,7 @@ from pathlib import Path
 
 import folder_paths
 
-from dicetalk.checkpoints.files import PACKED, UNET, VAE, find_files
+from dicetalk.checkpoints.files import PACKED, UNET, VAE, find_files, is_svd_checkpoint
 from dicetalk.errors import EmotionError
 
 MODELS = "dice_talk"
@@ -16,6 +16,10 @@ AUTO = "auto"
 
 NAME_CHARACTERS = " -_."
 MAX_NAME_LENGTH = 64
+DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in "123456789¹²³")}
+"""What Windows takes for a device, with any ending."""
+
+NONE_SAVED = "none saved yet"
 
 
 def register_folders() -> None:
@@ -56,7 +60,7 @@ def svd_path(name: str, model: Path) -> Path | None:
         return Path(folder_paths.get_full_path_or_raise("checkpoints", name))
     if VAE in find_files(model, shared=shared_folders()).paths:
         return None
-    found = [n for n in svd_names() if fnmatch(os.path.basename(n), "svd_xt*.safetensors")]
+    found = [n for n in svd_names() if is_svd_checkpoint(os.path.basename(n))]
     return svd_path(found[0], model) if found else None
 
 
@@ -70,15 +74,23 @@ def emotion_names() -> list[str]:
     return [os.path.splitext(name)[0] for name in folder_paths.get_filename_list(EMOTIONS)]
 
 
+def emotion_choices() -> list[str]:
+    """What Load Emotion offers; never nothing, for then the editor would send nothing and could not say why."""
+    return emotion_names() or [NONE_SAVED]
+
+
 def emotion_path(name: str) -> Path:
     """The file of the saved emotion `name`.
 
     Raises:
         EmotionError: there is none.
     """
-    path = folder_paths.get_full_path(EMOTIONS, f"{name}.safetensors")
-    if path is None or name not in emotion_names():
-        raise EmotionError(f"There is no saved emotion {name!r}. Known: {', '.join(emotion_names()) or 'none'}.")
+    known = emotion_names()
+    if not known:
+        raise EmotionError("No emotion has been saved yet. Run Save Emotion first, then press R and choose its name.")
+    path = folder_paths.get_full_path(EMOTIONS, f"{name}.safetensors") if name in known else None
+    if path is None:
+        raise EmotionError(f"There is no saved emotion {name!r}. Known: {', '.join(known)}.")
     return Path(path)
 
 
@@ -86,15 +98,29 @@ def new_emotion_path(name: str) -> Path:
     """Where the emotion `name` is saved.
 
     Raises:
-        EmotionError: the name could leave the folder, or no file system takes it.
+        EmotionError: as :func:`check_emotion_name`.
+    """
+    name = check_emotion_name(name)
+    folder = Path(folder_paths.get_folder_paths(EMOTIONS)[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.safetensors"
+
+
+def check_emotion_name(name: str) -> str:
+    """`name` without spaces around it.
+
+    Raises:
+        EmotionError: it could leave the folder, or some file system does not take it.
     """
     name = name.strip()
+    if name.partition(".")[0].rstrip().upper() in DEVICES:
+        raise EmotionError(
+            f"An emotion cannot be called {name!r}: Windows takes that for a device. Choose another name."
+        )
     allowed = name and all(c.isalnum() or c in NAME_CHARACTERS for c in name) and not name.startswith(".")
     if not allowed or name.endswith(".") or len(name) > MAX_NAME_LENGTH:
         raise EmotionError(
             f"An emotion cannot be called {name[:MAX_NAME_LENGTH]!r}. Use 1 to {MAX_NAME_LENGTH} letters, digits, "
             "spaces and - _ ., without a point at an end."
         )
-    folder = Path(folder_paths.get_folder_paths(EMOTIONS)[0])
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}.safetensors"
+    return name

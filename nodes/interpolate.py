@@ -7,6 +7,7 @@ from dicetalk.errors import CheckpointError
 from dicetalk.hooks import Hooks
 from dicetalk.video.interpolate import interpolate_frames, interpolated_length
 
+from .checks import CheckedNode
 from .convert import check_room, to_frames, to_images
 from .hooks import cancelled, comfy_hooks
 from .wires import CATEGORY, HostedModel, ModelWire
@@ -15,7 +16,7 @@ DOUBLINGS = {"2": 1, "4": 2, "8": 3}
 CHUNK = 16
 
 
-class FrameInterpolate(io.ComfyNode):
+class FrameInterpolate(CheckedNode):
     """More frames per second."""
 
     @classmethod

@@ -7,6 +7,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy_api.latest import io
 
+from dicetalk.checkpoints.files import find_files
 from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.tiny import tiny_folder
 
@@ -57,36 +58,40 @@ class LoadModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model: str, svd: str, dtype: str) -> list[tuple[str, int, int]]:
-        """Loaded again when a file has changed."""
-        return [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in _files(model, svd)]
+        """Loaded again when any of its files has changed, come or gone."""
+        chosen, elsewhere, shared = _places(model, svd)
+        files = sorted(set(find_files(chosen, elsewhere, shared).paths.values()))
+        return [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
 
     @classmethod
     def execute(cls, model: str, svd: str, dtype: str) -> io.NodeOutput:
-        found = _files(model, svd)
+        chosen, elsewhere, shared = _places(model, svd)
         loaded = load_model(
-            found[0],
-            svd=found[1] if len(found) > 1 else None,
+            chosen,
+            svd=elsewhere,
             dtype=DTYPES.get(dtype) or _fitting_dtype(),
             operations=Operations,
             attention=_attention,
-            shared=[] if model == TINY else shared_folders(),
+            shared=shared,
             hooks=comfy_hooks({"load": 1}),
         )
         return io.NodeOutput(HostedModel(loaded))
 
 
-def _files(model: str, svd: str) -> list[Path]:
-    """What the user chose: the model, and Stable Video Diffusion if it lies elsewhere."""
+def _places(model: str, svd: str) -> tuple[Path, Path | None, list[Path]]:
+    """Where the chosen model is, Stable Video Diffusion if it lies elsewhere, and where else files may lie."""
     if model == TINY:
-        return [tiny_folder()]
+        return tiny_folder(), None, []
     path = model_path(model)
-    elsewhere = svd_path(svd, path)
-    return [path, elsewhere] if elsewhere else [path]
+    return path, svd_path(svd, path), shared_folders()
 
 
 def _fitting_dtype() -> torch.dtype:
     device = comfy.model_management.get_torch_device()
-    return comfy.model_management.unet_dtype(device, UNET_PARAMETERS, list(DTYPES.values()))
+    dtype = comfy.model_management.unet_dtype(device, UNET_PARAMETERS, list(DTYPES.values()))
+    if dtype not in DTYPES.values():  # ComfyUI was started with a type for all UNets, for example --fp8_e4m3fn-unet
+        dtype = torch.float16 if comfy.model_management.should_use_fp16(device) else torch.float32
+    return dtype
 
 
 def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:

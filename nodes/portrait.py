@@ -1,6 +1,6 @@
 """Portrait Crop and Paste Back."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,12 +8,14 @@ import torch
 from comfy_api.latest import io, ui
 from PIL import Image, ImageDraw
 
+from dicetalk.errors import PortraitError
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.paste import ColourMatch
 from dicetalk.portrait.paste import PasteBack as Paste
 from dicetalk.portrait.prepare import Portrait, prepare_portrait
 from dicetalk.portrait.read import read_picture
 
+from .checks import CheckedNode, verdict
 from .convert import check_room, first_box, mask_box, to_frames, to_image, to_images
 from .hooks import cancelled, comfy_hooks
 from .wires import CATEGORY, BoxWire, HostedModel, ModelWire, PortraitWire
@@ -22,7 +24,7 @@ FACE, WHOLE, EVERYTHING = AREAS = ("face", "whole picture", "everything moves")
 CHUNK = 16
 
 
-class PortraitCrop(io.ComfyNode):
+class PortraitCrop(CheckedNode):
     """A picture to the part that will speak."""
 
     @classmethod
@@ -84,10 +86,12 @@ class PortraitCrop(io.ComfyNode):
                     # Otherwise the browser makes four number fields of it, and sends them.
                     extra_dict={"forceInput": True},
                     tooltip="The face as x, y, width, height in pixels of the picture, instead of looking for it; of a "
-                    "list the first.",
+                    "list the first. Not together with a mask.",
                 ),
                 io.Mask.Input(
-                    "mask", optional=True, tooltip="The face painted on the picture, instead of looking for it."
+                    "mask",
+                    optional=True,
+                    tooltip="The face painted on the picture, instead of looking for it. Not together with a box.",
                 ),
             ],
             outputs=[
@@ -96,6 +100,10 @@ class PortraitCrop(io.ComfyNode):
                 io.Mask.Output("mask_out", display_name="mask", tooltip="Where it may move."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, input_types: Mapping[str, Any]) -> bool | str:
+        return verdict(cls, input_types, lambda: _check_one_face(input_types))
 
     @classmethod
     def execute(
@@ -110,6 +118,7 @@ class PortraitCrop(io.ComfyNode):
         box: Any = None,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
+        _check_one_face({"box", "mask"} if box is not None and mask is not None else ())
         cancelled()
         picture = read_picture(image)
         face = None
@@ -133,6 +142,12 @@ class PortraitCrop(io.ComfyNode):
         return io.NodeOutput(portrait, animated, portrait.mask, ui=ui.PreviewImage(_marked(portrait), cls=cls))
 
 
+def _check_one_face(connected: Collection[str]) -> None:
+    """Raise :class:`dicetalk.errors.PortraitError` if the face is given twice."""
+    if {"box", "mask"} <= set(connected):
+        raise PortraitError("Both a box and a mask are connected, and each says where the face is. Disconnect one.")
+
+
 def _marked(portrait: Portrait) -> torch.Tensor:
     """The picture with the face (orange) and what is animated (white) as an IMAGE."""
     picture = Image.fromarray(portrait.source)
@@ -145,7 +160,7 @@ def _marked(portrait: Portrait) -> torch.Tensor:
     return to_image(np.array(picture))
 
 
-class PasteBack(io.ComfyNode):
+class PasteBack(CheckedNode):
     """Animated frames back into the full picture."""
 
     @classmethod

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from dicetalk.config import SamplingConfig
+from dicetalk.errors import SettingError
 from dicetalk.settings import Ramp, SamplerSettings
 
 REFERENCE, FAST, CUSTOM = PRESETS = ("reference", "fast", "custom")
@@ -58,6 +59,18 @@ def sampler_settings(
         portrait_guidance=_ramp(portrait_guidance, portrait_guidance_change),
         expression_guidance=_ramp(expression_guidance, expression_guidance_change),
     )
+
+
+def check_windows(preset: str | None, window: int | None, overlap: int | None) -> None:
+    """Refuse what the sampler's inputs cannot be together; none is not known before the run.
+
+    Raises:
+        SettingError: the preset is unknown, or with it the windows are out of range or overlap wholly.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise SettingError(f"preset {preset!r} is unknown. Choose one of: {', '.join(PRESETS)}.")
+    if preset == CUSTOM and None not in (window, overlap):
+        SamplerSettings(window=window, overlap=overlap)
 
 
 def _ramp(first: float, change: float) -> Ramp:

@@ -1,5 +1,6 @@
 """DICE Sampler."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io
@@ -11,9 +12,10 @@ from dicetalk.settings import FPS
 from dicetalk.video import frames_to_cover, hold_last_frame
 from dicetalk.video.preview import LatentPreview
 
+from .checks import CheckedNode, verdict
 from .convert import check_room, to_audio, to_images, to_video
 from .hooks import clip_preview, comfy_hooks, with_preview
-from .presets import PRESETS, REFERENCE, sampler_settings
+from .presets import PRESETS, REFERENCE, check_windows, sampler_settings
 from .wires import (
     CATEGORY,
     Emotion,
@@ -23,13 +25,15 @@ from .wires import (
     ModelWire,
     PortraitWire,
     SpeechWire,
-    as_track,
+    check_emotion,
+    check_portrait,
+    check_speech,
 )
 
 SHARES = {"portrait": 5, "sample": 80, "decode": 10, "interpolate": 5}
 
 
-class DiceSampler(io.ComfyNode):
+class DiceSampler(CheckedNode):
     """A portrait, speech and an emotion to a clip."""
 
     @classmethod
@@ -220,9 +224,23 @@ class DiceSampler(io.ComfyNode):
                 io.Audio.Output("audio", tooltip="The speech that they belong to."),
                 io.Float.Output("fps", tooltip="Frames per second."),
                 io.Video.Output("video", tooltip="Frames and speech together, for Save Video."),
-                io.Latent.Output("latent", tooltip="The clip before decoding; a VAE Decode with SVD's VAE reads it."),
+                io.Latent.Output(
+                    "latent",
+                    tooltip="The clip before decoding. A VAE Decode with SVD's VAE reads the released model's; the "
+                    "tiny model's has 16 channels, which only its own VAE reads.",
+                ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        input_types: Mapping[str, Any],
+        preset: str | None = None,
+        window: int | None = None,
+        overlap: int | None = None,
+    ) -> bool | str:
+        return verdict(cls, input_types, lambda: check_windows(preset, window, overlap))
 
     @classmethod
     def execute(
@@ -235,6 +253,9 @@ class DiceSampler(io.ComfyNode):
         decode_chunk: int,
         **values: Any,
     ) -> io.NodeOutput:
+        check_portrait(model, portrait)
+        check_speech(model, speech)
+        check_emotion(model, emotion, "emotion")
         settings = sampler_settings(model.dice.config.sampling, **values)
         dice, residency, sound = model.dice, model.residency, speech.speech
         hooks = comfy_hooks(SHARES)
@@ -248,7 +269,7 @@ class DiceSampler(io.ComfyNode):
         encoded = model.encode(portrait, settings, hooks)
         colours = LatentPreview.fit(portrait.image, encoded.start_latents)
         shown = with_preview(hooks, clip_preview(colours, speech.features.frames))
-        latents = denoise(dice, encoded, speech.features, as_track(emotion), settings, residency=residency, hooks=shown)
+        latents = denoise(dice, encoded, speech.features, emotion.track, settings, residency=residency, hooks=shown)
         clip = render(
             dice, latents, decode_chunk=decode_chunk, interpolate=interpolate, residency=residency, hooks=hooks
         )

@@ -1,4 +1,4 @@
-"""What travels on the pack's own wires."""
+"""What travels on the pack's own wires, and whether it belongs to the model beside it."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +10,10 @@ from dicetalk.audio.features import SpeechFeatures
 from dicetalk.audio.speech import Speech
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.emotion.prior import EmotionPrior
+from dicetalk.emotion.saved import SavedEmotion
+from dicetalk.emotion.space import space_of
 from dicetalk.emotion.track import EmotionTrack
+from dicetalk.errors import EmotionError, PortraitError, SpeechError
 from dicetalk.hooks import Hooks
 from dicetalk.pipeline import EncodedPortrait, encode_portrait
 from dicetalk.portrait.faces import FaceDetector
@@ -31,8 +34,8 @@ PortraitWire = io.Custom("DICE_PORTRAIT")
 BoxWire = io.Custom("BOUNDING_BOX")
 
 
-Emotion = EmotionPrior | EmotionTrack
-"""What the emotion wire carries."""
+Emotion = SavedEmotion
+"""What the emotion wire carries: an emotion and the model that it belongs to, as a file of Save Emotion holds them."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,6 +61,16 @@ class HostedModel:
         path = self.dice.detector_path
         return YoloFace(path, self.residency) if path else None
 
+    @cached_property
+    def space(self) -> str:
+        """Hash of the prior space, see :func:`dicetalk.emotion.space.space_of`."""
+        return space_of(self.dice.priors)
+
+    def emotion(self, emotion: EmotionPrior | EmotionTrack) -> Emotion:
+        """An emotion of this model for the wire; a track in which nothing changes as its one prior."""
+        constant = isinstance(emotion, EmotionTrack) and emotion.is_constant
+        return Emotion(emotion.keyframes[0].prior if constant else emotion, self.space)
+
     def encode(self, portrait: Portrait, settings: SamplerSettings, hooks: Hooks) -> EncodedPortrait:
         """Run the networks that see the portrait, unless they have."""
         noise = settings.portrait_noise
@@ -82,11 +95,41 @@ class EncodedSpeech:
     features: SpeechFeatures
 
 
-def as_track(emotion: Emotion) -> EmotionTrack:
-    """An emotion over time; one emotion is constant."""
-    return emotion if isinstance(emotion, EmotionTrack) else EmotionTrack.constant(emotion)
+def check_emotion(model: HostedModel, emotion: Emotion, name: str) -> None:
+    """Refuse an emotion of another model: its 256 numbers would be taken, and mean something else.
+
+    Raises:
+        EmotionError: the emotion at the input `name` belongs to another model.
+    """
+    if emotion.space != model.space:
+        raise EmotionError(
+            f"{name}: this emotion was made with another model; connect what makes it to the same Load DICE Model."
+        )
 
 
-def as_emotion(track: EmotionTrack) -> Emotion:
-    """A track, or its one emotion if nothing changes in it."""
-    return track.keyframes[0].prior if track.is_constant else track
+def check_speech(model: HostedModel, speech: EncodedSpeech) -> None:
+    """Refuse speech that another model's Whisper has heard.
+
+    Raises:
+        SpeechError: its layers or channels are not those of `model`.
+    """
+    heard, audio = tuple(speech.features.states.shape[1:]), model.dice.config.audio
+    if heard != (audio.layers, audio.channels):
+        raise SpeechError(
+            f"speech: this was encoded with another model (layers and channels {heard}, expected "
+            f"{(audio.layers, audio.channels)}); connect Audio Encode to the same Load DICE Model."
+        )
+
+
+def check_portrait(model: HostedModel, portrait: Portrait) -> None:
+    """Refuse a portrait that was prepared for another image encoder.
+
+    Raises:
+        PortraitError: its size for the image encoder is not that of `model`.
+    """
+    side, expected = portrait.clip_pixels.shape[-1], model.dice.config.image_encoder.image_size
+    if side != expected:
+        raise PortraitError(
+            f"portrait: this was prepared for another model (image encoder of {side} pixels, expected {expected}); "
+            "connect Portrait Crop to the same Load DICE Model."
+        )

@@ -50,7 +50,8 @@ function catchUp() {
   const { graph } = app.canvas;
   for (const node of graph?.nodes ?? []) {
     for (const { type, element } of node.widgets ?? []) {
-      if (!type.startsWith("DICETALK_") || element.isConnected) continue;
+      // Other packs' widgets may have no type, or one that is no text.
+      if (!String(type).startsWith("DICETALK_") || element.isConnected) continue;
       document.querySelector(`[data-node-id="${node.id}"] .dicetalk`)?.replaceWith(element);
     }
     const key = graph.isRootGraph ? node.id : `${graph.id}:${node.id}`;

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from dicetalk.emotion.prior import PRESET_NAMES
@@ -166,6 +167,11 @@ def _hits(file: ModelFile, folder: Path) -> Iterator[Path]:
                 yield folder / base / place
 
 
+def is_svd_checkpoint(name: str) -> bool:
+    """Whether a single file called `name` is SVD-XT, with the decoder that the model wants."""
+    return fnmatch(name, _SVD_SINGLE_FILE) and _SVD_WITHOUT_TEMPORAL_DECODER not in name
+
+
 def _svd_hits(file: ModelFile, folder: Path, svd: Path | str | None) -> Iterator[Path]:
     root = folder if svd is None else Path(svd)
     if root.is_file():
@@ -174,5 +180,5 @@ def _svd_hits(file: ModelFile, folder: Path, svd: Path | str | None) -> Iterator
     yield from _hits(file, root)
     for base in _BASES:
         for path in sorted((root / base).glob(_SVD_SINGLE_FILE)):
-            if path.is_file() and _SVD_WITHOUT_TEMPORAL_DECODER not in path.name:
+            if path.is_file() and is_svd_checkpoint(path.name):
                 yield path

@@ -20,7 +20,7 @@ def test_a_workflow_makes_its_video(server: Server, object_info: dict[str, Any],
     assert run.error is None, run.error
     (saved,) = [output["images"][0] for output in run.outputs.values() if output.get("animated") == [True]]
     video = probe(server.file(saved))
-    assert abs(video.seconds - SPEECH_SECONDS) <= 1 / video.fps + 0.08
+    assert abs(video.seconds - SPEECH_SECONDS) <= 1 / video.fps
     assert video.loudest > 0.01
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -46,6 +47,32 @@ class VideoFromComponents:
         return self.components
 
 
+class VideoFromFile:
+    """A video in a file, or a part of it; nothing of it is decoded."""
+
+    def __init__(self, file: str, *, start_time: float = 0.0, duration: float = 0.0):
+        self.file, self.start_time, self.duration = file, start_time, duration
+
+    def get_stream_source(self) -> str:
+        return self.file
+
+    def get_duration(self) -> float:
+        with av.open(self.file) as container:
+            rest = container.duration / av.time_base - self.start_time
+        return min(self.duration, rest) if self.duration else rest
+
+    def get_dimensions(self) -> tuple[int, int]:
+        with av.open(self.file) as container:
+            return container.streams.video[0].width, container.streams.video[0].height
+
+    def get_frame_rate(self) -> Fraction:
+        with av.open(self.file) as container:
+            return container.streams.video[0].average_rate
+
+    def get_components(self) -> VideoComponents:
+        raise AssertionError("the whole video was decoded")
+
+
 class NodeReplacements:
     """Collects what the pack registers."""
 
@@ -80,7 +107,7 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 
     comfy.ldm.modules.attention.optimized_attention = sdpa_attention
     comfy_api.latest.ui = SimpleNamespace(PreviewImage=PreviewImage)
-    comfy_api.latest.InputImpl = SimpleNamespace(VideoFromComponents=VideoFromComponents)
+    comfy_api.latest.InputImpl = SimpleNamespace(VideoFromComponents=VideoFromComponents, VideoFromFile=VideoFromFile)
     comfy_api.latest.Types = SimpleNamespace(VideoComponents=VideoComponents)
     comfy_api.latest.ComfyAPI = ComfyAPI
     base = tmp_path_factory.mktemp("comfyui")
@@ -134,6 +161,12 @@ def models_folder(extension: Any) -> Path:
 def model(nodes: dict[str, Any], models_folder: Path) -> Any:
     """The small model on its wire."""
     return nodes["DICETalk_LoadModel"].execute("dicetalk.safetensors", "auto", "fp32").result[0]
+
+
+@pytest.fixture(scope="session")
+def other_model(nodes: dict[str, Any], models_folder: Path) -> Any:
+    """The bundled model on its wire, of which every size and every emotion is another."""
+    return nodes["DICETalk_LoadModel"].execute("tiny", "auto", "fp32").result[0]
 
 
 @pytest.fixture

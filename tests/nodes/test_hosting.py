@@ -1,19 +1,29 @@
 """ComfyUI's memory, progress, Cancel, folders and replacements, lent to the library."""
 
+import gc
+import logging
+import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from comfyui.prompts import SAMPLER
 from PIL import Image
 from torch import nn
 
+from dicetalk.emotion.watch import LOOK_EVERY
 from dicetalk.errors import CheckpointError, EmotionError
 from dicetalk.video.preview import LatentPreview
 
 ROOT = Path(__file__).parents[2]
+
+
+SMILE = ROOT / "examples" / "portrait.jpg"
 
 
 @pytest.fixture
@@ -58,13 +68,17 @@ def test_what_the_manager_left_behind_is_brought_over_and_taken_back(
     import comfy.model_management
 
     monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: torch.device("meta"))
-    taken_back = []
     network = nn.Linear(2, 2)
-    move = network.to
-    monkeypatch.setattr(network, "to", lambda device: taken_back.append(device) or move("meta"))
-    with room("residency").ComfyResidency()(network) as device:
-        assert device.type == "meta" and network.weight.device.type == "meta"
-    assert [torch.device(place).type for place in taken_back] == ["meta", "cpu"]
+    for end in (None, comfy.model_management.InterruptProcessingException()):
+        moves = []
+        network = nn.Linear(2, 2)
+        move = network.to
+        monkeypatch.setattr(network, "to", lambda device, moves=moves, move=move: moves.append(device) or move("meta"))
+        with pytest.raises(type(end)) if end else nullcontext(), room("residency").ComfyResidency()(network) as device:
+            assert device.type == "meta" and network.weight.device.type == "meta"
+            if end:
+                raise end
+        assert [torch.device(place).type for place in moves] == ["meta", "cpu"]
 
 
 def test_layers_may_be_anywhere_when_they_are_used(model: Any, room: Any) -> None:
@@ -150,6 +164,68 @@ def test_cancel_reaches_every_long_stage(nodes: dict[str, Any], model: Any, audi
     assert not management.processing_interrupted()
 
 
+@pytest.mark.parametrize(
+    ("stage", "first", "last"),
+    [("sample", 51, 849), ("decode", 851, 949), ("watch", 1, 599)],
+)
+def test_cancel_in_the_middle_of_a_stage_calls_no_network_more_and_leaves_nothing(
+    nodes: dict[str, Any], model: Any, portrait: Any, speech: Any, stage: str, first: int, last: int, monkeypatch: Any
+) -> None:
+    """`first` and `last` are where the bar stands within the stage, see the nodes' shares; decoding goes hand in hand
+    with interpolating. The networks' own place is the manager's affair, and what is brought over beside it is taken
+    back, which a test above shows: here it is about everything else."""
+    import comfy.model_management as management
+    import comfy.utils
+
+    emotion = model.emotion(model.dice.priors["happy"])
+    short = SAMPLER | {"steps": 4, "decode_chunk": 1}
+    smile = torch.from_numpy(np.array(Image.open(SMILE).convert("RGB").resize((256, 256))))[None] / 255
+
+    def work() -> None:
+        if stage == "watch":
+            extract = nodes["DICETalk_ExtractEmotionPrior"].execute
+            extract(model, "one emotion", 1.0, 0.2, 2.0, 12.5, images=smile.expand(40, -1, -1, -1))
+        else:
+            nodes["DICETalk_Sampler"].execute(model, portrait, speech, emotion, **short)
+
+    pressed, updates, calls = [], [], []
+
+    def update(bar: Any, value: int, *rest: Any) -> None:
+        updates.append(value)
+        if armed and not pressed and first <= value <= last:
+            pressed.append(len(calls))
+            management.interrupt_current_processing(True)
+
+    monkeypatch.setattr(comfy.utils.ProgressBar, "update_absolute", update)
+    dice = model.dice
+    watched = [each.register_forward_hook(lambda *_: calls.append(1)) for each in (dice.unet, dice.flownet)]
+    watched.append(dice.vae.decoder.register_forward_hook(lambda *_: calls.append(1)))
+    try:
+        armed = False
+        work()  # what is kept between runs is there from here on
+        armed = True
+        before = living_bytes()
+        updates.clear()
+        with pytest.raises(management.InterruptProcessingException):
+            work()
+    finally:
+        for hook in watched:
+            hook.remove()
+    assert pressed == [len(calls)]
+    assert len([value for value in updates if value > first]) <= 1 + LOOK_EVERY * (stage == "watch")
+    assert max(updates) <= last
+    assert living_bytes() <= before
+    assert not management.processing_interrupted()
+
+
+def living_bytes() -> int:
+    """Of all tensors that anything still holds: weights, and whatever a run left behind."""
+    gc.collect()
+    return sum(
+        each.untyped_storage().nbytes() for each in gc.get_objects() if type(each) in (torch.Tensor, nn.Parameter)
+    )
+
+
 def test_models_are_listed_and_the_bundled_one_is_last(
     nodes: dict[str, Any], models_folder: Path, tmp_path: Path
 ) -> None:
@@ -178,6 +254,48 @@ def test_a_file_of_the_model_that_changes_is_read_again(nodes: dict[str, Any], m
     assert load.fingerprint_inputs("dicetalk.safetensors", "auto", "auto") != before
 
 
+def test_a_file_that_is_added_to_the_model_is_read_too(
+    nodes: dict[str, Any], models_folder: Path, tmp_path: Path
+) -> None:
+    import folder_paths
+
+    load = nodes["DICETalk_LoadModel"]
+    folders = folder_paths.folder_names_and_paths["dice_talk"][0]
+    alone = tmp_path / "alone"
+    shutil.copytree(models_folder, alone)
+    rife = next(alone.rglob("flownet.pkl"))
+    kept = rife.rename(tmp_path / "flownet.pkl")
+    folders[:], before_folders = [str(alone)], list(folders)
+    try:
+        without = load.fingerprint_inputs("dicetalk.safetensors", "auto", "auto")
+        assert load.execute("dicetalk.safetensors", "auto", "fp32").result[0].dice.flownet is None
+        kept.rename(rife)
+        assert load.fingerprint_inputs("dicetalk.safetensors", "auto", "auto") != without
+        assert load.execute("dicetalk.safetensors", "auto", "fp32").result[0].dice.flownet is not None
+    finally:
+        folders[:] = before_folders
+    bundled = load.fingerprint_inputs("tiny", "auto", "auto")
+    assert len(bundled) > 1 and bundled == load.fingerprint_inputs("tiny", "auto", "auto")
+
+
+@pytest.mark.parametrize(
+    ("answered", "has_fp16", "taken"),
+    [
+        (torch.bfloat16, True, torch.bfloat16),
+        (torch.float8_e4m3fn, True, torch.float16),
+        (torch.float64, False, torch.float32),
+    ],
+)
+def test_a_number_format_for_all_unets_that_this_one_does_not_have(
+    room: Any, answered: torch.dtype, has_fp16: bool, taken: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import comfy.model_management as management
+
+    monkeypatch.setattr(management, "unet_dtype", lambda *_: answered, raising=False)
+    monkeypatch.setattr(management, "should_use_fp16", lambda *_: has_fp16, raising=False)
+    assert room("load_model")._fitting_dtype() == taken
+
+
 def test_stable_video_diffusion_is_found_with_the_model_or_among_the_checkpoints(
     room: Any, models_folder: Path, tmp_path: Path
 ) -> None:
@@ -185,7 +303,7 @@ def test_stable_video_diffusion_is_found_with_the_model_or_among_the_checkpoints
 
     checkpoints = Path(folder_paths.get_folder_paths("checkpoints")[0])
     checkpoints.mkdir(parents=True, exist_ok=True)
-    for name in ("svd_xt_1_1.safetensors", "another.safetensors"):
+    for name in ("svd_xt_1_1.safetensors", "another.safetensors", "svd_xt-image_decoder.safetensors"):
         (checkpoints / name).touch()
     find = room("folders").svd_path
     assert find("auto", models_folder / "dicetalk.safetensors") is None
@@ -214,6 +332,19 @@ def test_old_nodes_are_replaced(replacements: list[Any], nodes: dict[str, Any]) 
     assert {each.new_node_id for each in replacements} <= set(nodes)
 
 
+def test_no_value_of_an_old_node_lands_in_another_field(replacements: list[Any], nodes: dict[str, Any]) -> None:
+    for each in replacements:
+        ports = {port.id: port for port in nodes[each.new_node_id].define_schema().inputs}
+        fields = {name: port for name, port in ports.items() if hasattr(port, "default")}
+        mapping = each.as_dict()["input_mapping"]
+        assert all(entry.keys() == {"new_id", "set_value"} for entry in mapping)
+        values = {entry["new_id"]: entry["set_value"] for entry in mapping}
+        assert values.keys() == fields.keys() and None not in values.values()
+        assert all(values[name] == port.default for name, port in fields.items() if port.default is not None)
+    loader = next(each for each in replacements if each.old_node_id == "Dice_Talk_Loader")
+    assert {"new_id": "svd", "set_value": "auto"} in loader.input_mapping
+
+
 def test_the_quickstarts_picture_and_speech_are_offered(extension: Any, room: Any) -> None:
     import folder_paths
 
@@ -222,6 +353,19 @@ def test_the_quickstarts_picture_and_speech_are_offered(extension: Any, room: An
     (folder / "dicetalk_portrait.png").write_bytes(b"mine")
     room("examples").offer_examples()
     assert (folder / "dicetalk_portrait.png").read_bytes() == b"mine"
+
+
+def test_an_input_folder_that_cannot_be_written_costs_the_examples_alone(
+    room: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import folder_paths
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path / "file" / "input"))
+    with caplog.at_level(logging.WARNING, "dicetalk"):
+        room("examples").offer_examples()
+    (told,) = caplog.messages
+    assert "quickstart" in told and str(tmp_path) in told
 
 
 def test_a_second_copy_of_the_pack_is_refused(pack: ModuleType, tmp_path: Path, monkeypatch: Any) -> None:
@@ -233,5 +377,6 @@ def test_a_second_copy_of_the_pack_is_refused(pack: ModuleType, tmp_path: Path, 
 
 
 def test_an_unknown_emotion_file(nodes: dict[str, Any], model: Any) -> None:
+    nodes["DICETalk_SaveEmotion"].execute(model, model.emotion(model.dice.priors["sad"]), "known")
     with pytest.raises(EmotionError, match="no saved emotion 'x'"):
         nodes["DICETalk_LoadEmotion"].execute(model, "x")

@@ -1,6 +1,8 @@
 """What a ComfyUI environment gets with the pack."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +17,18 @@ def test_requirements_move_nothing_that_comfyui_has() -> None:
         name, bound = re.fullmatch(r"([A-Za-z-]+)>=([\d.]+)", line).groups()
         assert name.lower() not in COMFYUIS_OWN
         assert f'"{name}>={bound}"' in (ROOT / "pyproject.toml").read_text(), line
+
+
+def test_nodes_do_not_reach_what_only_the_command_line_installs() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "nodes").glob("*.py"))
+    used = sorted(set(re.findall(r"^from (dicetalk[\w.]*) import", source, re.MULTILINE)))
+    program = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program, *used], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    # The one module that asks for librosa does so when it is used.
+    assert "dicetalk.emotion.extract" in loaded and "dicetalk.emotion.voice.features" not in loaded
+    askers = [path.name for path in (ROOT / "dicetalk").rglob("*.py") if "import librosa" in path.read_text()]
+    assert askers == ["features.py"]
 
 
 def test_the_pack_has_one_entry_and_its_web_folder(pack: ModuleType) -> None:

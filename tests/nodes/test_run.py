@@ -1,6 +1,8 @@
 """The nodes one after another, as a workflow runs them."""
 
+import re
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from comfyui.prompts import SAMPLER
 
 from dicetalk.config import SamplingConfig
 from dicetalk.emotion.prior import EmotionPrior
+from dicetalk.emotion.saved import SavedEmotion
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import (
     EmotionError,
@@ -24,7 +27,7 @@ TRACK = '{"keyframes": [{"time": 0, "weights": {"happy": 1.0}}, {"time": 0.3, "e
 
 
 @pytest.fixture
-def happy(nodes: dict[str, Any], model: Any) -> EmotionPrior:
+def happy(nodes: dict[str, Any], model: Any) -> SavedEmotion:
     return mixed(nodes, model)[0]
 
 
@@ -54,6 +57,7 @@ def test_audio_encode_gives_the_part_that_was_asked_for(nodes: dict[str, Any], m
         (None, "no sound"),
         ({"waveform": torch.zeros(1, 1, 0), "sample_rate": 16_000}, "no samples"),
         ({"waveform": torch.zeros(2, 1, 16_000), "sample_rate": 16_000}, "2 sounds"),
+        ({"waveform": torch.zeros(2, 16_000), "sample_rate": 16_000}, r"shape \(2, 16000\); expected \(1, channels"),
         ({"waveform": torch.zeros(1, 1, 100), "sample_rate": 16_000}, "at least 0.1 s"),
         ({"waveform": torch.full((1, 1, 16_000), torch.nan), "sample_rate": 16_000}, "NaN|nan"),
     ],
@@ -88,7 +92,7 @@ def test_seed_emotion_and_track_make_a_difference(
     nodes: dict[str, Any], model: Any, portrait: Any, speech: Any, happy: Any
 ) -> None:
     track, picture = nodes["DICETalk_EmotionTimeline"].execute(model, speech, TRACK).result
-    assert isinstance(track, EmotionTrack) and picture.shape[0] == 1
+    assert isinstance(track.emotion, EmotionTrack) and picture.shape[0] == 1
     first = sampled(nodes, model, portrait, speech, happy)[0]
     assert torch.equal(first, sampled(nodes, model, portrait, speech, happy)[0])
     for changed in (
@@ -149,17 +153,18 @@ def test_mixing_presets_and_wired_emotions(nodes: dict[str, Any], model: Any) ->
     neutral = priors["neutral"].mu
     emotion, picture = mixed(nodes, model, emotions='{"weights": {"happy": 0.5, "sad": 0.25}, "intensity": 2.0}')
     expected = neutral + (priors["happy"].mu - neutral) + 0.5 * (priors["sad"].mu - neutral)
-    assert torch.allclose(emotion.mu, expected, atol=1e-5) and picture.shape[0] == 1 and picture.shape[-1] == 3
+    assert torch.allclose(emotion.emotion.mu, expected, atol=1e-5) and picture.shape[0] == 1 and picture.shape[-1] == 3
 
-    wired = EmotionPrior(priors["angry"].mu, torch.full((256,), 0.1), "mine")
+    mine = EmotionPrior(priors["angry"].mu, torch.full((256,), 0.1), "mine")
+    wired = model.emotion(mine)
     emotion, _ = mixed(nodes, model, emotions='{"weights": {}}', emotion_a=wired, weight_a=0.5)
-    assert torch.allclose(emotion.mu, neutral + 0.5 * (wired.mu - neutral), atol=1e-5)
+    assert torch.allclose(emotion.emotion.mu, neutral + 0.5 * (mine.mu - neutral), atol=1e-5)
 
-    drawn = [mixed(nodes, model, emotions='{"weights": {}}', emotion_a=wired, temperature=1.0, seed=s)[0].mu
+    drawn = [mixed(nodes, model, emotions='{"weights": {}}', emotion_a=wired, temperature=1.0, seed=s)[0].emotion.mu
              for s in (1, 1, 2)]  # fmt: skip
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
-    track = EmotionTrack.curve([priors["sad"], priors["fear"]])
-    assert isinstance(mixed(nodes, model, emotion_b=track)[0], EmotionTrack)
+    track = model.emotion(EmotionTrack.curve([priors["sad"], priors["fear"]]))
+    assert isinstance(mixed(nodes, model, emotion_b=track)[0].emotion, EmotionTrack)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +181,7 @@ def test_mixing_presets_and_wired_emotions(nodes: dict[str, Any], model: Any) ->
 def test_a_mix_that_was_typed_wrongly(nodes: dict[str, Any], model: Any, text: str, message: str) -> None:
     with pytest.raises(EmotionError, match=message):
         mixed(nodes, model, emotions=text)
+    assert re.search(message, nodes["DICETalk_EmotionBankMix"].validate_inputs({}, text))
 
 
 def test_the_timeline_tells_its_widget_the_waveform(nodes: dict[str, Any], model: Any, speech: Any) -> None:
@@ -184,8 +190,10 @@ def test_the_timeline_tells_its_widget_the_waveform(nodes: dict[str, Any], model
     peaks = shown["dicetalk_waveform"]
     assert len(peaks) == 800 and all(0 <= p <= 1 for p in peaks)
     assert max(peaks) == pytest.approx(0.225, abs=0.01)  # the mean of both channels
+    timeless = '{"keyframes": [{"weights": {"sad": 1}}]}'
     with pytest.raises(EmotionError, match=r"keyframes\[0\].*time"):
-        nodes["DICETalk_EmotionTimeline"].execute(model, speech, '{"keyframes": [{"weights": {"sad": 1}}]}')
+        nodes["DICETalk_EmotionTimeline"].execute(model, speech, timeless)
+    assert "keyframes[0]" in nodes["DICETalk_EmotionTimeline"].validate_inputs({}, timeless)
 
 
 def test_portrait_crop_by_box_mask_and_whole(nodes: dict[str, Any], model: Any, image: Any, box: Any) -> None:
@@ -225,6 +233,8 @@ def test_pictures_that_cannot_be_used(nodes: dict[str, Any], model: Any, image: 
         crop(image, box={"x": 1})
     with pytest.raises(PortraitError, match="64"):
         crop(image[:, :20], box=box)
+    with pytest.raises(PortraitError, match="Disconnect one"):
+        crop(image, box=box, mask=torch.ones(1, 80, 96))
 
 
 def test_transparent_pixels_become_white(nodes: dict[str, Any], model: Any, image: Any, box: Any) -> None:
@@ -262,20 +272,27 @@ def test_interpolation_keeps_the_given_frames(nodes: dict[str, Any], model: Any)
 def test_emotions_are_saved_and_loaded(nodes: dict[str, Any], model: Any, happy: Any) -> None:
     save, load = nodes["DICETalk_SaveEmotion"], nodes["DICETalk_LoadEmotion"]
     save.execute(model, happy, "warm smile")
-    track = EmotionTrack.curve([model.dice.priors["sad"], model.dice.priors["fear"]])
+    track = model.emotion(EmotionTrack.curve([model.dice.priors["sad"], model.dice.priors["fear"]]))
     save.execute(model, track, "Ärger-2")
     offered = next(i for i in load.define_schema().inputs if i.id == "name").options
-    assert sorted(offered) == ["warm smile", "Ärger-2"]
-    assert torch.equal(load.execute(model, "warm smile").result[0].mu, happy.mu)
-    assert len(load.execute(model, "Ärger-2").result[0].keyframes) == 2
+    assert {"warm smile", "Ärger-2"} <= set(offered)
+    assert torch.equal(load.execute(model, "warm smile").result[0].emotion.mu, happy.emotion.mu)
+    assert len(load.execute(model, "Ärger-2").result[0].track.keyframes) == 2
     before = load.fingerprint_inputs("warm smile")
-    save.execute(model, model.dice.priors["sad"], "warm smile")
+    save.execute(model, replace(happy, emotion=model.dice.priors["sad"], source="a friend"), "warm smile")
     assert load.fingerprint_inputs("warm smile") != before
+    assert load.execute(model, "warm smile").result[0].source == "a friend"
 
 
-@pytest.mark.parametrize("name", ["../out", "a/b", "a\\b", "", "  ", ".hidden", "C:x", "x" * 65, "nul\0", "a."])
+@pytest.mark.parametrize(
+    "name",
+    ["../out", "a/b", "a\\b", "", "  ", ".hidden", "C:x", "x" * 65, "nul\0", "a.", "CON", "nul", "lpt1.x", "Com9 .y"],
+)
 def test_a_name_does_not_leave_the_folder(nodes: dict[str, Any], model: Any, happy: Any, name: str) -> None:
     with pytest.raises(EmotionError, match="cannot be called"):
         nodes["DICETalk_SaveEmotion"].execute(model, happy, name)
+    assert "cannot be called" in nodes["DICETalk_SaveEmotion"].validate_inputs({}, name)
+    nodes["DICETalk_SaveEmotion"].execute(model, happy, "x")
     with pytest.raises(EmotionError, match="no saved emotion"):
         nodes["DICETalk_LoadEmotion"].execute(model, f"{name}/../x")
+    assert "no saved emotion" in nodes["DICETalk_LoadEmotion"].validate_inputs({}, f"{name}/../x")

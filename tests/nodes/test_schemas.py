@@ -16,13 +16,29 @@ FIXED_NAMES = {
 }
 
 
+FILE_CHOICES = {("DICETalk_LoadModel", "model"), ("DICETalk_LoadModel", "svd"), ("DICETalk_LoadEmotion", "name")}
+"""Whose options are files; all others are part of what workflows hold."""
+
+
 def described(node: Any) -> dict[str, Any]:
+    """Lists where the order counts: the values of a node are saved by their place, and links by the output's."""
     schema = node.define_schema()
     return {
         "display_name": schema.display_name,
-        "inputs": {i.id: [i.get_io_type(), bool(i.optional), getattr(i, "default", None)] for i in schema.inputs},
-        "outputs": {o.id: o.get_io_type() for o in schema.outputs},
+        "inputs": [described_input(schema.node_id, port) for port in schema.inputs],
+        "outputs": [{"id": port.id, "type": port.get_io_type()} for port in schema.outputs],
     }
+
+
+def described_input(node_id: str, port: Any) -> dict[str, Any]:
+    found = {"id": port.id, "type": port.get_io_type()}
+    found |= {
+        name: getattr(port, name, None) for name in ("default", "options", "min", "max", "control_after_generate")
+    }
+    found |= {name: getattr(port, name, None) or None for name in ("optional", "advanced")}
+    if (node_id, port.id) in FILE_CHOICES:
+        found["options"] = "files"
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def test_schemas_are_those_that_workflows_were_saved_with(
