@@ -50,7 +50,7 @@ def convert_model(
     if missing:
         raise CheckpointError(f"{found.folder}: missing {', '.join(missing)}. See `dicetalk doctor {found.folder}`.")
     with explained(files.PACKED):
-        parts, config = dice_parts(found, config)
+        parts, config, bank = dice_parts(found, config)
     prefixes = {network.field: network.prefix for network in DICE_NETWORKS}
     shapes, makers = {}, {}
     for part in parts:
@@ -63,5 +63,5 @@ def convert_model(
             shapes[full_name] = tuple(tensor.shape)
             makers[full_name] = partial(finite, part.path, name, tensor, dtype)
     sources = dict.fromkeys(part.path.name for part in parts)
-    metadata = packed_metadata(config, source=", ".join(sources))
+    metadata = packed_metadata(config, ", ".join(sources), bank)
     write_safetensors(out, shapes, lambda name: makers[name](), dtype, metadata, hooks)

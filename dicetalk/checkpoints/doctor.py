@@ -134,7 +134,7 @@ def _damage(found: FoundFiles, config: ModelConfig) -> dict[ModelFile, str]:
 
     parts: list[Part] = []
     try:
-        parts, config = dice_parts(found, config)
+        parts, config, _ = dice_parts(found, config)
     except DamagedFileError as error:
         damage[files.PACKED] = error.reason
     if path := paths.get(files.WHISPER_CONFIG):

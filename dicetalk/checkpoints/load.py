@@ -21,7 +21,7 @@ from dicetalk.denoise.unet import UNet
 from dicetalk.emotion.embedder import EmotionEmbedder
 from dicetalk.emotion.embedder_file import load_embedder
 from dicetalk.emotion.expression_reader import ExpressionReader, load_expression_reader
-from dicetalk.emotion.model import EmotionModel
+from dicetalk.emotion.model import EmotionModel, PriorTokens
 from dicetalk.emotion.prior import EmotionPrior, load_prior
 from dicetalk.errors import CheckpointError, EmotionError
 from dicetalk.hooks import SILENT, Hooks
@@ -40,7 +40,7 @@ class DiceModel:
     Args:
         unet: denoises.
         audio_projection: makes audio tokens.
-        emotion_model: makes emotion tokens.
+        emotion_model: makes emotion tokens; of a network that was trained without the emotion bank, without it.
         pose_guider: makes pose features of the face mask.
         vae: diffusers' temporal VAE of SVD.
         image_encoder: transformers' CLIP vision tower of SVD.
@@ -56,7 +56,7 @@ class DiceModel:
 
     unet: UNet
     audio_projection: AudioProjection
-    emotion_model: EmotionModel
+    emotion_model: EmotionModel | PriorTokens
     pose_guider: PoseGuider
     vae: "AutoencoderKLTemporalDecoder"
     image_encoder: "CLIPVisionModelWithProjection"
@@ -105,7 +105,7 @@ def load_model(
     if found.missing:
         raise CheckpointError(_missing(found))
     with explained(files.PACKED):
-        parts, config = dice_parts(found, config, operations, attention)
+        parts, config, bank = dice_parts(found, config, operations, attention)
     loaded = {}
     parts = (*parts, *other_parts(found, config))
     for done, part in enumerate(parts, start=1):
@@ -116,16 +116,30 @@ def load_model(
             weights_dtype = torch.float32 if part.full_precision else dtype
             loaded[part.field] = fill(part.path, network, tensors, weights_dtype, part.may_lack)
         hooks.report("load", done, len(parts))
+    if bank == "none":
+        loaded["emotion_model"] = PriorTokens(loaded["emotion_model"])
     embedder, reader = found.paths.get(files.EMBEDDER), found.paths.get(files.READER)
     return DiceModel(
         **{"flownet": None} | loaded,
         embedder=load_embedder(embedder) if embedder else None,
         expression_reader=load_expression_reader(reader) if reader else None,
-        priors={emotion: _read_prior(found.paths[file]) for emotion, file in files.PRIORS.items()},
+        priors=load_priors(found),
         detector_path=found.paths.get(files.DETECTOR),
         config=config,
         dtype=dtype,
     )
+
+
+def load_priors(found: FoundFiles) -> dict[str, EmotionPrior]:
+    """The eight priors of a model folder by emotion.
+
+    Raises:
+        CheckpointError: one is missing or damaged.
+    """
+    missing = [file.name for file in files.PRIORS.values() if file not in found.paths]
+    if missing:
+        raise CheckpointError(f"{found.folder}: {', '.join(missing)} is missing.")
+    return {emotion: _read_prior(found.paths[file]) for emotion, file in files.PRIORS.items()}
 
 
 def _read_prior(path: Path) -> EmotionPrior:

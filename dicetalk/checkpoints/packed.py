@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import nn
 
@@ -14,6 +15,10 @@ from dicetalk.errors import CheckpointError
 
 FORMAT = "dicetalk.model"
 FORMAT_VERSION = "1"
+
+BANKS = ("retrieve", "learnable", "none")
+"""What training did with the emotion bank, see :class:`dicetalk.train.config.Ablations`. With ``none`` the UNet has
+only ever seen the priors' own tokens; the other two attend to the whole bank when they generate."""
 
 MAX_CONFIG_CHARS = 1 << 16
 MAX_LEVELS = 8
@@ -27,21 +32,28 @@ _MAX_SIZES = {
 """Building millions of layers or counting billions of positions would cost more than reading the file."""
 
 
-def packed_metadata(config: ModelConfig, source: str) -> dict[str, str]:
-    """Metadata of a converted file."""
+class Packed(NamedTuple):
+    """A converted file: the tensors of each network, by the name of its field, the config of all, and one of
+    :data:`BANKS`."""
+
+    tensors: dict[str, Tensors]
+    config: ModelConfig
+    bank: str
+
+
+def packed_metadata(config: ModelConfig, source: str, bank: str = "retrieve") -> dict[str, str]:
+    """Metadata of a converted file; `source` is for people, `bank` is one of :data:`BANKS`."""
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "config": json.dumps(config.to_dict(), sort_keys=True),
         "source": source,
+        "bank": bank,
     }
 
 
-def read_packed(path: Path) -> tuple[dict[str, Tensors], ModelConfig]:
-    """Read a converted file.
-
-    Returns:
-        The tensors of each network, by the name of its field, and the config of all.
+def read_packed(path: Path) -> Packed:
+    """Read a converted file; one that does not tell its bank retrieves, as the release.
 
     Raises:
         DamagedFileError: the file is damaged or not one that :func:`dicetalk.checkpoints.convert.convert_model` wrote.
@@ -53,6 +65,9 @@ def read_packed(path: Path) -> tuple[dict[str, Tensors], ModelConfig]:
     if metadata.get("version") != FORMAT_VERSION:
         reason = f"has format version {metadata.get('version', 'none')[:20]!r}; this program reads {FORMAT_VERSION!r}."
         raise DamagedFileError(path, reason)
+    bank = metadata.get("bank", "retrieve")
+    if bank not in BANKS:
+        raise DamagedFileError(path, f"has the bank {bank[:20]!r}; this program knows {', '.join(BANKS)}.")
     config = _config(path, metadata.get("config", ""))
     parts: dict[str, Tensors] = {network.field: {} for network in DICE_NETWORKS}
     for name, tensor in tensors.items():
@@ -62,7 +77,7 @@ def read_packed(path: Path) -> tuple[dict[str, Tensors], ModelConfig]:
         if not tensor.is_floating_point():
             raise DamagedFileError(path, f"holds {tensor.dtype} in {name!r}; weights are floating-point numbers.")
         parts[network.field][name.removeprefix(network.prefix)] = tensor
-    return parts, config
+    return Packed(parts, config, bank)
 
 
 def _config(path: Path, text: str) -> ModelConfig:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from torch import nn
 
@@ -44,21 +45,29 @@ class Part:
     full_precision: bool = False
 
 
+class DiceParts(NamedTuple):
+    """The four DICE-Talk networks, their sizes, and what was done with the emotion bank in training, one of
+    :data:`dicetalk.checkpoints.packed.BANKS`."""
+
+    parts: list[Part]
+    config: ModelConfig
+    bank: str
+
+
 def dice_parts(
     found: FoundFiles, config: ModelConfig, operations: ModuleType = nn, attention: Attention = sdpa_attention
-) -> tuple[list[Part], ModelConfig]:
+) -> DiceParts:
     """The four DICE-Talk networks, out of one converted file or the released ones that were found.
 
-    Returns:
-        The parts, and `config`, or the converted file's own.
+    A converted file brings its own sizes in place of `config`.
 
     Raises:
         DamagedFileError: the converted file is damaged.
     """
     packed = found.paths.get(files.PACKED)
-    tensors = {}
+    tensors, bank = {}, "retrieve"
     if packed is not None:
-        tensors, config = read_packed(packed)
+        tensors, config, bank = read_packed(packed)
     parts = []
     for network in DICE_NETWORKS:
         file = files.PACKED if packed else network.file
@@ -67,7 +76,7 @@ def dice_parts(
             read = partial(_given, tensors[network.field]) if packed else partial(_flat, path)
             build = partial(networks.dice_network, network, config, operations, attention)
             parts.append(Part(network.field, file, path, build, read, network.may_lack))
-    return parts, config
+    return DiceParts(parts, config, bank)
 
 
 def other_parts(found: FoundFiles, config: ModelConfig) -> list[Part]:

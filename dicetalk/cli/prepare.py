@@ -7,13 +7,14 @@ from pathlib import Path
 from dicetalk.cli.device import choose_device
 from dicetalk.cli.hearing import open_ears
 from dicetalk.cli.progress import Bars
-from dicetalk.emotion.blendshapes import MediaPipeBlendshapes
+from dicetalk.emotion.blendshapes import BLENDSHAPES, MediaPipeBlendshapes
 from dicetalk.errors import SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.centerface import CenterFace
+from dicetalk.train.faces.expression import ACTION_UNITS
 from dicetalk.train.prepare.datasets import find_videos
 from dicetalk.train.prepare.drawn import DrawnMaker, plan_sources
-from dicetalk.train.prepare.run import SKIPPED_FILE, Prepared, prepare_shards
+from dicetalk.train.prepare.run import SKIPPED_FILE, Prepared, check_alike, prepare_shards, without_namesakes
 from dicetalk.train.prepare.video import VideoMaker
 
 SIZES = (64, 1024)
@@ -41,16 +42,32 @@ def _draw(options: argparse.Namespace, hooks: Hooks) -> Prepared:
     if options.landmarker is not None:
         raise SettingError("--landmarker: procedural clips have true coefficients; leave it out.")
     sources = plan_sources(options.dataset, options.limit, options.seed)
+    check_alike(options.out, options.size, len(ACTION_UNITS))
     maker = DrawnMaker(open_ears(Path(options.models), choose_device(options.device)), options.size)
-    return prepare_shards(sources, options.out, maker, workers=options.workers, hooks=hooks)
+    name = f"{options.kind} {options.dataset}"
+    return prepare_shards(sources, options.out, maker, dataset=name, workers=options.workers, hooks=hooks)
 
 
 def _film(options: argparse.Namespace, hooks: Hooks) -> Prepared:
     if options.landmarker is not None and options.workers > 1:
         raise SettingError("--landmarker works with one worker: leave out --workers.")
     videos, skipped = find_videos(options.dataset, options.kind)
+    check_alike(options.out, options.size, BLENDSHAPES if options.landmarker else None)
+    if options.landmarker is None:
+        hooks.notice(
+            "Without --landmarker the clips get no expression coefficients: an embedder can learn from their speech "
+            "alone. Fetch MediaPipe's face_landmarker.task and name it there."
+        )
+    videos, namesakes = without_namesakes(options.out, videos[: options.limit])
     listen = open_ears(Path(options.models), choose_device(options.device))
     with MediaPipeBlendshapes(options.landmarker) if options.landmarker else nullcontext() as express:
         maker = VideoMaker(listen, CenterFace(), options.size, express)
-        videos = videos[: options.limit]
-        return prepare_shards(videos, options.out, maker, skipped=skipped, workers=options.workers, hooks=hooks)
+        return prepare_shards(
+            videos,
+            options.out,
+            maker,
+            skipped=[*skipped, *namesakes],
+            dataset=str(Path(options.dataset).resolve()),
+            workers=options.workers,
+            hooks=hooks,
+        )

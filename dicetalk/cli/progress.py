@@ -19,6 +19,7 @@ _TITLES = {
     "download": "Fetching MB",
     "prepare": "Preparing clips",
     "train": "Training steps",
+    "encode": "Encoding clips",
     "draw": "Drawing faces",
     "judges": "Training judges",
     "clips": "Making clips",

@@ -21,18 +21,20 @@ def model_folder(model: Path | str) -> Path:
 
 
 def found_folder(model: Path | None, hooks: Hooks) -> Path:
-    """As :func:`model_folder`; without a name :data:`MODELS`, or with a notice the bundled model if that is not there.
+    """As :func:`model_folder`; without a name :data:`MODELS`, or with a notice the bundled model if that is not
+    there or empty.
 
     Raises:
         CheckpointError: likewise.
     """
     if model is not None:
         return model_folder(model)
-    if MODELS.exists():
+    if MODELS.exists() and (not MODELS.is_dir() or any(MODELS.iterdir())):
         return MODELS
     folder = tiny_folder()
+    missing = f"The folder {MODELS} is empty" if MODELS.exists() else f"There is no folder {MODELS}"
     hooks.notice(
-        f"There is no folder {MODELS}: using the small bundled model, which knows drawn faces only. For real portraits "
+        f"{missing}: using the small bundled model, which knows drawn faces only. For real portraits "
         f"fetch the released weights: `dicetalk download {MODELS}`."
     )
     return folder

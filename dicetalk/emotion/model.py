@@ -150,3 +150,21 @@ class EmotionModel(nn.Module):
         nearest = self.codebook.nearest(priors)
         context = self.attention.context(self.kv_tokens_linear(nearest.quantized))
         return self.attention(self.emo_linear(priors), context), nearest
+
+
+class PriorTokens(nn.Module):
+    """Takes the place of an emotion model that was trained without the bank (table 4): the prior's own tokens.
+
+    :func:`dicetalk.checkpoints.load.load_model` puts it there where the file says so.
+    """
+
+    def __init__(self, model: EmotionModel):
+        super().__init__()
+        self.emo_linear = model.emo_linear
+
+    def bank_context(self, like: torch.Tensor) -> None:
+        """There is none."""
+
+    def tokens(self, priors: torch.Tensor, bank: None = None) -> torch.Tensor:
+        """Emotion tokens ``(R, context_tokens, dim)`` of `priors` ``(R, prior_dim)``."""
+        return self.emo_linear(priors)

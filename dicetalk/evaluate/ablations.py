@@ -4,15 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from safetensors import safe_open
-
-from dicetalk.checkpoints import files
-from dicetalk.checkpoints.files import find_files
 from dicetalk.checkpoints.load import DiceModel, load_model
 from dicetalk.evaluate.measures import emotion_accuracy, leakage, mouth_correlation, nearest_accuracy
 from dicetalk.evaluate.run import Evaluation
 from dicetalk.evaluate.table import format_cells
-from dicetalk.train.objective import PriorTokens
 
 
 @dataclass(frozen=True)
@@ -69,13 +64,4 @@ def load_ablation(path: Path, model: DiceModel, folder: Path) -> DiceModel:
     Raises:
         CheckpointError: files are missing, damaged or of another kind.
     """
-    other = load_model(path, dtype=model.dtype, shared=[folder])
-    packed = find_files(path).paths.get(files.PACKED)
-    # Without the bank a prior's own tokens go to the UNet; the file tells so in its origin alone.
-    tokens = PriorTokens(other.emotion_model) if packed and "bank none" in _source(packed) else other.emotion_model
-    return replace(other, embedder=model.embedder, emotion_model=tokens)
-
-
-def _source(packed: Path) -> str:
-    with safe_open(packed, framework="pt") as file:
-        return file.metadata()["source"]
+    return replace(load_model(path, dtype=model.dtype, shared=[folder]), embedder=model.embedder)

@@ -69,7 +69,8 @@ def load_newest(folder: Path, hooks: Hooks = SILENT) -> dict[str, Any] | None:
     found = list_checkpoints(folder)
     for path in reversed(found):
         try:
-            return torch.load(path / _STATE, map_location="cpu", weights_only=True)
+            # Mapped, so that the processes of a machine hold the optimizer's state once and not one copy each.
+            return torch.load(path / _STATE, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:  # torch's reader walks through whatever a damaged file says
             reason = str(error).partition("\n")[0] or type(error).__name__
             hooks.notice(f"{path} cannot be read ({reason}); trying the one before.")

@@ -42,7 +42,7 @@ LIVELINESS = 0.4
 far as brows and corners of the mouth move in an emotion, and a small network learns the mean of all of it, a blur."""
 
 TAKE_FRAMES = 12
-TAKE_INTENSITIES = (0.2, 0.2, 0.6)
+TAKE_INTENSITIES = (0.3, 0.3, 0.4)
 """Share of each of :data:`INTENSITIES` in :func:`plan_takes`."""
 
 SCENE_STREAM, TAKE_STREAM = 1, 2

@@ -84,6 +84,9 @@ class EmbedderTraining:
         longest: frames of the longest.
         modality_dropout: part of the clips that lose face or speech.
         temperature: tau of eq. 7.
+        intensity_apart: let clips of one emotion at different intensities be negatives of each other, so that a prior
+            has to tell how strong an emotion is. The paper's positives share identity and emotion.
+        audio_only: learn from speech alone; without it clips need expression coefficients.
         anchors: folder with the eight released priors, ``NAME.npy``, that the emotions' means are drawn to; or none.
         anchor_weight: of that.
     """
@@ -99,6 +102,8 @@ class EmbedderTraining:
     longest: int = within(75, 1)
     modality_dropout: float = within(0.5, 0, 1)
     temperature: float = within(0.1, 0, above=True)
+    intensity_apart: bool = False
+    audio_only: bool = False
     anchors: Path | None = None
     anchor_weight: float = within(30.0, 0, above=True)
 
@@ -153,6 +158,10 @@ class DiffusionTraining:
         whole_bank_rate: part of the clips whose prior attends to the whole bank, as in inference (eq. 12-13), not to
             its nearest entry (eq. 10-11); only with ``bank: retrieve``. The paper has none, and then no attention has
             ever chosen between entries when inference asks it to.
+        mixed_rate: part of the clips whose prior is not read from them but mixed, as in inference, from the eight
+            priors in `models`: neutral's and the clip's emotion's by its intensity. The paper has none, and then the
+            network has met the emotions at both ends of such a mix but nothing in between: what an embedder reads from
+            a weak emotion need not lie on the line.
         classification_weight: lambda of eq. 15.
         sigma_mean: mean of log sigma. SVD's own 0.7 refines a trained network; one that starts at random may need more.
         sigma_std: its standard deviation.
@@ -165,6 +174,7 @@ class DiffusionTraining:
         emotion_rate: part of the learning rate for the emotion model. At a high one its attention chooses between few
             tokens for good, before the UNet has learned to tell the emotions by them.
         weakest: intensity of the weakest emotional clips; weaker ones are left out.
+        audio_only: make the priors of speech alone; without it clips need expression coefficients.
         ordinary_share: part of the clips that are neutral or of unknown emotion; half of them in the paper.
             A training that sees mostly emotions learns sooner what each looks like.
         revive_every: steps after which bank entries that no prior was nearest to move to where priors are; 0 never.
@@ -189,6 +199,7 @@ class DiffusionTraining:
     drop_rate: float = within(0.05, 0, 0.25)
     portrait_only_rate: float = within(0.0, 0, 0.2)
     whole_bank_rate: float = within(0.0, 0, 1)
+    mixed_rate: float = within(0.0, 0, 1)
     classification_weight: float = within(0.1, 0)
     sigma_mean: float = within(P_MEAN, -10, 10)
     sigma_std: float = within(P_STD, 0, 10, above=True)
@@ -197,6 +208,7 @@ class DiffusionTraining:
     even_channels: bool = False
     emotion_rate: float = within(1.0, 0, 1, above=True)
     weakest: float = within(0.0, 0, 1)
+    audio_only: bool = False
     ordinary_share: float = within(0.5, 0, 1)
     revive_every: int = within(500, 0)
     motion_bucket: float = within(8.0, 0, 255)

@@ -7,7 +7,7 @@ go on in the middle of a run, and the number of reading processes changes nothin
 import logging
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +17,8 @@ from torch.utils.data import Dataset
 
 from dicetalk.audio.features import STEPS_BEFORE, STEPS_PER_FRAME, frame_windows
 from dicetalk.emotion.prior import PRESET_NAMES
-from dicetalk.errors import PortraitError, SettingError
+from dicetalk.errors import DiceTalkError, PortraitError, SettingError
+from dicetalk.hooks import SILENT, Hooks
 from dicetalk.portrait.faces import FaceBox
 from dicetalk.portrait.prepare import face_mask, to_clip_pixels
 from dicetalk.train.latents import LatentStore
@@ -26,7 +27,7 @@ from dicetalk.train.shards import ClipRecord, DatasetError, read_clip
 
 Batch = dict[str, torch.Tensor]
 DrawBatch = Callable[[np.random.Generator, int], Batch]
-"""Makes batch n of random numbers of its own, ``draw(rng, n)``."""
+"""Makes batch n of random numbers of its own, ``draw(rng, n)``; n counts the batches of all processes in turn."""
 
 Read = TypeVar("Read")
 
@@ -55,13 +56,38 @@ class NumberedBatches(Dataset):
     Args:
         draw: makes one.
         seed: of the run, and whatever else tells its streams of batches apart.
+        process: whose batches; batch n of each of `processes` makes one step, and what takes turns takes them over
+            all of these.
+        processes: how many there are.
     """
 
     draw: DrawBatch
     seed: tuple[int, ...]
+    process: int = 0
+    processes: int = 1
 
     def __getitem__(self, number: int) -> Batch:
-        return self.draw(np.random.default_rng([*self.seed, number]), number)
+        return self.draw(np.random.default_rng([*self.seed, number]), number * self.processes + self.process)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What is there in place of a batch that could not be made."""
+
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class ToldBatches(Dataset):
+    """`batches` for a reading process, out of which torch lets no error come without a trace around it."""
+
+    batches: NumberedBatches
+
+    def __getitem__(self, number: int) -> Batch | Failed:
+        try:
+            return self.batches[number]
+        except DiceTalkError as error:
+            return Failed(str(error))
 
 
 def readable(choose: Callable[[], ClipRecord], read: Callable[[ClipRecord], Read]) -> Read:
@@ -133,14 +159,44 @@ def check_sizes(records: Sequence[ClipRecord], visual_dim: int, audio_dim: int) 
                 )
 
 
-def group_key(record: ClipRecord) -> Hashable:
-    """What clips share that are positives of each other: identity, emotion and its intensity, or else the video.
+def with_expressions(records: list[ClipRecord], audio_only: bool, hooks: Hooks = SILENT) -> list[ClipRecord]:
+    """The clips as an embedder reads them: of `audio_only` without expression coefficients, where there are any.
 
-    An emotion at another intensity is another class, as for the released classifier with its 22; otherwise a prior
-    could not tell how strong an emotion is.
+    Args:
+        records: of all splits.
+        audio_only: see :class:`dicetalk.train.config.EmbedderTraining`.
+        hooks: told how many clips have none.
+
+    Raises:
+        SettingError: no clip for training has any.
+    """
+    if audio_only:
+        kept = [{name: shape for name, shape in r.shapes.items() if name != "coefficients"} for r in records]
+        return [replace(record, shapes=shapes) for record, shapes in zip(records, kept, strict=True)]
+    seen = [record for record in records if "coefficients" in record.shapes]
+    if not any(record.labels.split == "train" for record in seen):
+        raise SettingError(
+            f"None of the clips for training in {records[0].path.parent} has expression coefficients, so no face would "
+            "be seen. Make them with `dicetalk prepare --landmarker face_landmarker.task`, or set audio_only: true, "
+            "which learns from speech alone."
+        )
+    if len(seen) < len(records):
+        hooks.notice(
+            f"{len(records) - len(seen)} of {len(records)} clips have no expression coefficients; they are heard only."
+        )
+    return records
+
+
+def group_key(record: ClipRecord, intensity_apart: bool = False) -> Hashable:
+    """What clips share that are positives of each other: identity and emotion (paper 3.1), or else the video.
+
+    With `intensity_apart` an emotion at another intensity is another group, as it is another class for the released
+    classifier with its 22.
     """
     labels = record.labels
-    return labels.video if labels.emotion is None else (labels.identity, labels.emotion, labels.intensity)
+    if labels.emotion is None:
+        return labels.video
+    return (labels.identity, labels.emotion, labels.intensity) if intensity_apart else (labels.identity, labels.emotion)
 
 
 def preset_label(record: ClipRecord) -> int:
@@ -160,6 +216,7 @@ class EmbedderBatches:
         emotions: of each identity, if it has as many.
         clips: of each emotion; a clip may come twice with different parts.
         frames: shortest and longest part.
+        intensity_apart: see :func:`group_key`.
     """
 
     records: Sequence[ClipRecord]
@@ -168,11 +225,12 @@ class EmbedderBatches:
     emotions: int
     clips: int
     frames: tuple[int, int]
+    intensity_apart: bool = False
 
     def __post_init__(self) -> None:
         tree: dict[str, dict[Hashable, list[ClipRecord]]] = {}
         for record in self.records:
-            tree.setdefault(record.labels.identity, {}).setdefault(group_key(record), []).append(record)
+            tree.setdefault(record.labels.identity, {}).setdefault(self._key(record), []).append(record)
         object.__setattr__(self, "_tree", [list(groups.values()) for groups in tree.values()])
 
     def __call__(self, rng: np.random.Generator, number: int) -> Batch:
@@ -184,9 +242,12 @@ class EmbedderBatches:
                 group = groups[place]
                 for _ in range(self.clips):
                     parts.append(self._read_one(group, rng))
-                    keys.append(group_key(group[0]))
+                    keys.append(self._key(group[0]))
                     labels.append(preset_label(group[0]))
         return stack_parts(parts) | {"groups": group_ids(keys), "labels": torch.tensor(labels)}
+
+    def _key(self, record: ClipRecord) -> Hashable:
+        return group_key(record, self.intensity_apart)
 
     def _read_one(self, group: list[ClipRecord], rng: np.random.Generator) -> Part:
         shortest, longest = self.frames
@@ -225,6 +286,16 @@ def emotion_class(emotion: str | None, intensity: float | None, levels: int) -> 
         return UNLABELLED
     level = 0 if levels == 1 else min(max(int(np.ceil(intensity * levels)) - 1, 0), levels - 1)
     return 1 + (place - 1) * levels + level
+
+
+def emotion_mix(emotion: str | None, intensity: float | None) -> torch.Tensor:
+    """Weights of the eight presets that ask for an emotion, ``(8,)``; zeros if it is not known how strong it is."""
+    weights = torch.zeros(len(PRESET_NAMES))
+    if emotion is not None and (emotion == PRESET_NAMES[NEUTRAL] or intensity is not None):
+        strength = 1.0 if emotion == PRESET_NAMES[NEUTRAL] else intensity
+        weights[NEUTRAL] = 1 - strength
+        weights[PRESET_NAMES.index(emotion)] += strength
+    return weights
 
 
 def strong_enough(record: ClipRecord, weakest: float) -> bool:
@@ -304,6 +375,7 @@ class DiffusionBatches:
             "weights": place_weights(
                 speech["box"], (height, width), tuple(image_latents.shape[1:]), self.face_weight, self.mouth_weight
             ),
+            "mix": emotion_mix(labels.emotion, labels.intensity),
             "classes": torch.tensor(emotion_class(labels.emotion, labels.intensity, emotion_levels(self.classes))),
         }
         return clip, read_part(record, self.visual_dim, self.prior_frames, rng)

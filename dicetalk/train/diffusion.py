@@ -7,19 +7,29 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from dicetalk.checkpoints.files import find_files
+from dicetalk.checkpoints.load import load_priors
 from dicetalk.config import ModelConfig
 from dicetalk.emotion.embedder import EmotionEmbedder
 from dicetalk.emotion.embedder_file import load_embedder
+from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.norms import quieten_residuals
 from dicetalk.settings import FPS
 from dicetalk.train.bank import BankCare
 from dicetalk.train.config import DiffusionTraining
-from dicetalk.train.data import Batch, DiffusionBatches, check_sizes, emotion_levels, strong_enough
+from dicetalk.train.data import (
+    Batch,
+    DiffusionBatches,
+    check_sizes,
+    emotion_levels,
+    strong_enough,
+    with_expressions,
+)
 from dicetalk.train.export import export_model
 from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint
-from dicetalk.train.loop import Run, make_accelerator, train
+from dicetalk.train.loop import Run, make_accelerator, process_hooks, train
 from dicetalk.train.losses import drop_conditions, sample_sigmas
 from dicetalk.train.objective import DiffusionObjective
 from dicetalk.train.shards import ClipRecord, list_clips, splits
@@ -48,15 +58,18 @@ def train_diffusion(config: DiffusionTraining, hooks: Hooks = SILENT) -> list[Pa
             :func:`dicetalk.train.loop.train`.
     """
     accelerator = make_accelerator(config.loop)
-    hooks = hooks if accelerator.is_main_process else SILENT
+    # What goes wrong with a clip only the process knows that encodes it; its notices go to the log.
+    encoding = hooks if accelerator.is_main_process else SILENT
+    hooks = process_hooks(accelerator, hooks)
     embedder = load_embedder(config.embedder)
     networks, sizes = start_networks(config)
     config = replace(config, model=sizes)
     vae, image_encoder = frozen_networks(sizes, config.models)
     records = usable_clips(config, list_clips(config.data, hooks=hooks), embedder, hooks)
     store = LatentStore(config.latents_folder, encoder_fingerprint(vae))
-    records = _encoded(store, vae, records, accelerator, hooks)
-    task = DiffusionTask(config, networks, image_encoder, embedder, vae.config.scaling_factor, store, records)
+    records = _encoded(store, vae, records, accelerator, encoding)
+    presets = preset_means(config.models) if config.mixed_rate else None
+    task = DiffusionTask(config, networks, image_encoder, embedder, vae.config.scaling_factor, store, records, presets)
     task.to(accelerator.device)
     del vae
     return train(task, config.loop, config.out, accelerator, hooks)
@@ -82,17 +95,19 @@ def start_networks(config: DiffusionTraining) -> tuple[Trainable, ModelConfig]:
 def usable_clips(
     config: DiffusionTraining, records: list[ClipRecord], embedder: EmotionEmbedder, hooks: Hooks = SILENT
 ) -> list[ClipRecord]:
-    """The clips that are as long as a window.
+    """The clips that are as long as a window, with what the embedder reads of them.
 
     Raises:
-        SettingError: pictures differ in size or have one that the UNet cannot halve often enough, the sizes of the
-            networks and the shards disagree, or no clip for training is long enough.
+        SettingError: no clip has expression coefficients though the config wants them, pictures differ in size or have
+            one that the UNet cannot halve often enough, the sizes of the networks and the shards disagree, or no clip
+            for training is long enough.
     """
     sizes = {record.shapes["frames"][1:3] for record in records}
     step = 8 * 2 ** (len(config.model.unet.block_out_channels) - 1)
     if len(sizes) > 1 or any(side % step for size in sizes for side in size):
         shown = ", ".join(f"{height}x{width}" for height, width in sorted(sizes)[:4])
         raise SettingError(f"{config.data} has pictures of {shown}; expected one size, multiples of {step}.")
+    records = with_expressions(records, config.audio_only, hooks)
     check_sizes(records, embedder.config.visual_dim, embedder.config.audio_dim)
     if embedder.config.visual_fps != FPS:
         raise SettingError(f"{config.embedder} was trained at {embedder.config.visual_fps:g} fps; shards have {FPS}.")
@@ -125,6 +140,8 @@ def _encoded(
     encode_clips(store, vae.to(accelerator.device), share, accelerator.device, hooks)
     accelerator.wait_for_everyone()
     held = [record for record in records if store.holds(record)]
+    if len(held) < len(records) and accelerator.is_main_process and accelerator.num_processes > 1:
+        hooks.notice(f"{len(records) - len(held)} clips are left out by all processes; each has logged its own.")
     if not any(record.labels.split == "train" for record in held):
         raise SettingError(f"No clip for training could be encoded into {store.folder}.")
     return held
@@ -142,6 +159,17 @@ def even_weights(store: LatentStore, records: list[ClipRecord]) -> torch.Tensor:
     return (weights / weights.mean())[None, None, :, None, None]
 
 
+def preset_means(models: Path) -> torch.Tensor:
+    """The means of the eight priors in the folder `models`, ``(8, prior_dim)``.
+
+    Raises:
+        CheckpointError: one is missing.
+        EmotionError: one is damaged.
+    """
+    priors = load_priors(find_files(models))
+    return torch.stack([priors[emotion].mu for emotion in PRESET_NAMES])
+
+
 class DiffusionTask:
     """See :class:`dicetalk.train.loop.Task`.
 
@@ -153,6 +181,7 @@ class DiffusionTask:
         scaling_factor: of the VAE's latents.
         store: latents of `records`.
         records: clips of all splits, none shorter than the window; ``val`` validates.
+        presets: means of the eight priors ``(8, prior_dim)``; not needed if ``config.mixed_rate`` is 0.
 
     Raises:
         SettingError: the classifier's classes are no emotions at intensities, or no clip for training is emotional
@@ -168,6 +197,7 @@ class DiffusionTask:
         scaling_factor: float,
         store: LatentStore,
         records: list[ClipRecord],
+        presets: torch.Tensor | None = None,
     ):
         emotion_levels(config.model.emotion.classifier_dims[-1])
         self.config = config
@@ -176,6 +206,7 @@ class DiffusionTask:
         self.embedder = embedder.eval().requires_grad_(False)
         self.scaling_factor = scaling_factor
         self.store = store
+        self.presets = presets
         self.rates = {"emotion_model.": config.emotion_rate}
         self.channel_weights = even_weights(store, records) if config.even_channels else torch.ones(1, 1, 1, 1, 1)
         self.bank = BankCare(networks.emotion_model.codebook, config.revive_every)
@@ -236,6 +267,10 @@ class DiffusionTask:
         }
         if self.config.whole_bank_rate:
             inputs["whole_bank"] = (torch.rand(count, generator=generator) < self.config.whole_bank_rate).to(device)
+        if self.presets is not None:
+            mixes = batch["mix"]
+            mixed = (torch.rand(count, generator=generator) < self.config.mixed_rate).to(device) & mixes.any(dim=1)
+            inputs["priors"] = torch.where(mixed[:, None], mixes @ self.presets.to(device), inputs["priors"])
         return inputs
 
     def after_step(self, run: Run, outputs: list[dict[str, torch.Tensor]]) -> None:

@@ -12,8 +12,8 @@ from dicetalk.emotion.prior import PRESET_NAMES, read_prior_npy
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.train.config import EmbedderTraining
-from dicetalk.train.data import Batch, EmbedderBatches, check_sizes, group_key
-from dicetalk.train.loop import PlainTask, make_accelerator, train
+from dicetalk.train.data import Batch, EmbedderBatches, check_sizes, group_key, with_expressions
+from dicetalk.train.loop import PlainTask, make_accelerator, process_hooks, train
 from dicetalk.train.losses import anchor_loss, drop_modalities, info_nce
 from dicetalk.train.shards import ClipRecord, list_clips, splits
 
@@ -27,8 +27,9 @@ def train_embedder(config: EmbedderTraining, hooks: Hooks = SILENT) -> list[Path
         DiceTalkError: something about the config, the data or the disk; see :func:`dicetalk.train.loop.train`.
     """
     accelerator = make_accelerator(config.loop)
-    hooks = hooks if accelerator.is_main_process else SILENT
-    task = EmbedderTask(config, list_clips(config.data, hooks=hooks))
+    hooks = process_hooks(accelerator, hooks)
+    records = with_expressions(list_clips(config.data, hooks=hooks), config.audio_only, hooks)
+    task = EmbedderTask(config, records)
     return train(task, config.loop, config.out, accelerator, hooks)
 
 
@@ -91,7 +92,7 @@ class EmbedderTask(PlainTask):
         self.config = config
         check_sizes(records, config.embedder.visual_dim, config.embedder.audio_dim)
         parts = splits(records)
-        if len({group_key(record) for record in parts["train"]}) < 2:
+        if self._groups(parts["train"]) < 2:
             raise SettingError(
                 f"{config.data} has fewer than two pairs of identity and emotion to train with; there is no contrast."
             )
@@ -100,8 +101,11 @@ class EmbedderTask(PlainTask):
             build_embedder(config.embedder, config.loop.seed), config.temperature, anchors, config.anchor_weight
         )
         self.batches = {"train": self._batches(parts["train"])}
-        if len({group_key(record) for record in parts["val"]}) > 1:
+        if self._groups(parts["val"]) > 1:
             self.batches["validation"] = self._batches(parts["val"])
+
+    def _groups(self, records: list[ClipRecord]) -> int:
+        return len({group_key(record, self.config.intensity_apart) for record in records})
 
     def _batches(self, records: list[ClipRecord]) -> EmbedderBatches:
         config = self.config
@@ -112,6 +116,7 @@ class EmbedderTask(PlainTask):
             config.emotions,
             config.clips,
             (config.shortest, config.longest),
+            config.intensity_apart,
         )
 
     def inputs(self, batch: Batch, generator: torch.Generator) -> dict[str, Any]:

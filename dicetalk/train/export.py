@@ -24,7 +24,8 @@ def export_model(
 
     Args:
         networks: has them as attributes, by the fields of :data:`dicetalk.checkpoints.networks.DICE_NETWORKS`.
-        config: of the training; what is not the method's default about it is written into the file's `source`.
+        config: of the training; its ablations are written into the file's `source`, for people, and what it did with
+            the bank under a key of its own, for :func:`dicetalk.checkpoints.load.load_model`.
         path: file to write.
         dtype: of the weights.
         hooks: progress of `convert` in tensors.
@@ -45,6 +46,6 @@ def export_model(
         shapes,
         lambda name: finite(path, name, weights[name].cpu(), dtype),
         dtype,
-        packed_metadata(config.model, source),
+        packed_metadata(config.model, source, config.ablations.bank),
         hooks,
     )

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.train.shards import ClipRecord, DatasetError, read_clip
+from dicetalk.train.shards import ClipRecord, DatasetError, picture_digest, read_clip
 from dicetalk.video.atomic import explained, replacing
 
 CHUNK = 8
@@ -26,7 +26,8 @@ class LatentStore:
 
     Args:
         folder: of the files.
-        vae: fingerprint of the encoder's weights; files of another one are made again.
+        vae: fingerprint of the encoder's weights; files of another one, and of clips whose pictures have changed, are
+            made again.
     """
 
     folder: Path
@@ -37,22 +38,40 @@ class LatentStore:
         return self.folder / f"{record.id}.safetensors"
 
     def holds(self, record: ClipRecord) -> bool:
-        """Whether the clip's file is there, whole and of this VAE."""
+        """Whether the clip's file is there, whole, of this VAE and of the pictures that the clip has now."""
         try:
             with safe_open(self.path(record), framework="pt") as file:
                 return (
-                    (file.metadata() or {}).get("vae") == self.vae
+                    (file.metadata() or {}) == self._metadata(record)
                     and file.get_slice("latents").get_shape()[0] == record.frames
                     and ("portrait" in file.keys()) == ("portrait" in record.shapes)  # noqa: SIM118
                 )
-        except (SafetensorError, OSError, RuntimeError):
+        except (SafetensorError, OSError, RuntimeError, DatasetError):
             return False
+
+    def write(self, record: ClipRecord, latents: dict[str, torch.Tensor]) -> None:
+        """Write the clip's file.
+
+        Raises:
+            DatasetError: the clip cannot be read any more, or the latents hold values that are not finite.
+            VideoError: the disk is full, or the folder cannot be written.
+        """
+        path = self.path(record)
+        if not all(tensor.isfinite().all() for tensor in latents.values()):
+            raise DatasetError("its latents are NaN or infinite in float16; is the VAE in `models` whole?")
+        metadata = self._metadata(record)
+        with replacing(path) as partial, explained(path):
+            save_file(latents, partial, metadata)
+
+    def _metadata(self, record: ClipRecord) -> dict[str, str]:
+        # One entry: the order of several is not always the same, and equal clips shall give equal files.
+        return {"of": f"VAE {self.vae}, pictures {picture_digest(record)}"}
 
     def read(self, record: ClipRecord, start: int, stop: int) -> torch.Tensor:
         """Latents of some frames, float32 ``(stop - start, 4, h, w)``.
 
         Raises:
-            DatasetError: the file is gone or damaged.
+            DatasetError: the file is gone or damaged, or holds values that are not finite.
         """
         return self._read(record, lambda file: file.get_slice("latents")[start:stop])
 
@@ -60,16 +79,22 @@ class LatentStore:
         """Latents of the clip's portrait, float32 ``(4, h, w)``.
 
         Raises:
-            DatasetError: the file is gone or damaged, or has none.
+            DatasetError: the file is gone or damaged, has none, or holds values that are not finite.
         """
         return self._read(record, lambda file: file.get_tensor("portrait"))
 
     def _read(self, record: ClipRecord, read: Callable[[Any], torch.Tensor]) -> torch.Tensor:
         try:
             with safe_open(self.path(record), framework="pt") as file:
-                return read(file).float()
+                latents = read(file).float()
         except (SafetensorError, OSError, RuntimeError) as error:
             raise DatasetError(f"{self.path(record)} cannot be read ({error}). Start the training again.") from error
+        if not latents.isfinite().all():
+            raise DatasetError(
+                f"{self.path(record)}, the latents of clip {record.id}, holds NaN or infinite values. Remove that file "
+                "and start the training again, which makes it anew."
+            )
+        return latents
 
 
 def encoder_fingerprint(vae: nn.Module) -> str:
@@ -105,13 +130,10 @@ def encode_clips(
         hooks.check()
         if not store.holds(record):
             try:
-                latents = _encode(vae, record, device)
+                store.write(record, _encode(vae, record, device))
             except DatasetError as error:
                 hooks.notice(f"Clip {record.id} is left out: {error}")
                 continue
-            path = store.path(record)
-            with replacing(path) as partial, explained(path):
-                save_file(latents, partial, {"vae": store.vae})
         hooks.report("encode", done, len(records))
 
 

@@ -6,8 +6,10 @@ started again does exactly what it would have done.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,18 +18,27 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dicetalk.errors import CheckpointError, SettingError
+from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.train.checkpoint import load_newest, save_checkpoint, sweep
+from dicetalk.train.begun import entries
+from dicetalk.train.checkpoint import save_checkpoint, sweep
+from dicetalk.train.clip_record import DatasetError
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.curves import Curves
-from dicetalk.train.data import Batch, DrawBatch, NumberedBatches, seed_for
+from dicetalk.train.data import Batch, DrawBatch, Failed, NumberedBatches, ToldBatches, seed_for
+from dicetalk.train.meter import Meter, finite_means, means
+from dicetalk.train.resume import resume, state_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from diffusers.training_utils import EMAModel
 
 CHECKPOINTS, CURVES = "checkpoints", "curves"
+LONGEST_WAIT = timedelta(hours=12)
+"""How long a process waits for the others. NCCL's own ten minutes are over before a data set is encoded, whose clips
+take the processes unequal times."""
+
+_OTHER_LAUNCHERS = {"DEEPSPEED": "DeepSpeed", "FSDP": "FSDP", "MEGATRON_LM": "Megatron-LM"}
 _BATCHES, _NOISE, _VALIDATION, _VALIDATION_NOISE = range(4)
 """Streams of random numbers."""
 
@@ -41,6 +52,9 @@ class Task(Protocol):
 
     batches: Mapping[str, DrawBatch]
     """What draws batches for ``train`` and, if there are clips for it, ``validation``; goes to reading processes."""
+
+    config: Any
+    """What decides the result beside the loop's settings, a dataclass, or none; a run goes on with the same only."""
 
     rates: Mapping[str, float]
     """Parts of the learning rate for parameters whose names begin so; the others have all of it."""
@@ -73,6 +87,7 @@ class Task(Protocol):
 class PlainTask:
     """What a :class:`Task` has that remembers nothing beside its weights."""
 
+    config: Any = None
     rates: Mapping[str, float] = MappingProxyType({})
 
     def after_step(self, run: "Run", outputs: list[dict[str, torch.Tensor]]) -> None:
@@ -86,30 +101,6 @@ class PlainTask:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to remember."""
-
-
-@dataclass
-class Meter:
-    """Means of what is logged, since the last row; part of a checkpoint, so that curves go on as well.
-
-    Args:
-        sums: by name, each a sum and how many values are in it, float32 ``(2,)``.
-    """
-
-    sums: dict[str, torch.Tensor] = field(default_factory=dict)
-
-    def add(self, outputs: Mapping[str, torch.Tensor]) -> None:
-        """Take the scalars of `outputs`."""
-        for name, value in outputs.items():
-            if value.ndim == 0:
-                value = value.detach().float()
-                one = torch.stack([value, torch.ones_like(value)])
-                self.sums[name] = self.sums[name] + one if name in self.sums else one
-
-    def means(self, accelerator: "Accelerator") -> dict[str, float]:
-        """Means over batches and processes."""
-        totals = {name: accelerator.reduce(total, reduction="sum").tolist() for name, total in self.sums.items()}
-        return {name: total / count for name, (total, count) in totals.items()}
 
 
 @dataclass(frozen=True)
@@ -147,23 +138,40 @@ def make_accelerator(config: LoopConfig) -> "Accelerator":
     """Accelerate's handle on devices and processes.
 
     Raises:
-        SettingError: Accelerate is not installed, or the device has no bfloat16.
+        SettingError: Accelerate is not installed, its launcher asks for more than copies of the model that each see
+            other clips, or the device has no bfloat16.
     """
     try:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
+        from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
     except ImportError as error:
         raise SettingError('Training needs Accelerate and PyYAML: pip install "dicetalk[train]".') from error
+    for variable, name in _OTHER_LAUNCHERS.items():
+        if os.environ.get(f"ACCELERATE_USE_{variable}", "").lower() in ("1", "true", "yes"):
+            raise SettingError(
+                f"Accelerate's configuration asks for {name}, which this training does not know: every process holds "
+                "the whole model. Use `accelerate launch --multi_gpu`, or run `accelerate config` again without it."
+            )
     # A process that trains several networks, one after another, may train each at a precision of its own.
     AcceleratorState._reset_state()
     try:
         return Accelerator(
             mixed_precision="bf16" if config.precision == "bf16" else "no",
-            gradient_accumulation_steps=config.accumulation,
+            # As a plugin, because a variable of the launcher's counts more than the plain number.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=config.accumulation),
             cpu=config.device == "cpu",
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
         )
     except ValueError as error:
         raise SettingError(f"precision: {config.precision} cannot be used here ({error}).") from error
+
+
+def process_hooks(accelerator: "Accelerator", hooks: Hooks) -> Hooks:
+    """`hooks` in the main process; in the others what only cancels, where all of them would tell the same."""
+    if accelerator.is_main_process:
+        return hooks
+    return Hooks(cancelled=hooks.cancelled, notice=lambda _: None)
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
@@ -178,6 +186,12 @@ def learning_rate(config: LoopConfig, step: int) -> float:
 def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator", hooks: Hooks = SILENT) -> list[Path]:
     """Train from the newest checkpoint in `out`, or from the start, to the last step, and export.
 
+    A run goes on with the config that it was begun with. What may change on the way: `steps`, `learning_rate`,
+    `warmup_steps`, `decay` and `clip_norm`, which act from there on; and what touches no weight, `workers`, `device`,
+    how often is logged, validated and saved, and where `out` and the latents are
+    (:data:`dicetalk.train.begun.STEERING`, ``TECHNICAL``). The number of processes is not compared, although each step
+    sees as many batches.
+
     Args:
         task: what is trained; its frozen networks lie on ``accelerator.device`` already.
         config: see :class:`LoopConfig`.
@@ -189,8 +203,9 @@ def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator",
         The exported files.
 
     Raises:
-        SettingError: the loss is no longer a number.
-        CheckpointError: checkpoints cannot be written or read, or belong to another training.
+        SettingError: the loss is no longer a number, or a checkpoint has more than ``config.steps``.
+        CheckpointError: checkpoints cannot be written or read, or belong to another training; an entry of the config
+            that differs is named.
         DatasetError: too many clips cannot be read.
         Cancelled: the caller asked to stop; the run can go on from its last checkpoint.
     """
@@ -208,9 +223,10 @@ def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator",
     if accelerator.is_main_process:
         sweep(out / CHECKPOINTS)
     accelerator.wait_for_everyone()
-    start = _resume(task, optimizer, ema, meter, out / CHECKPOINTS, accelerator, hooks)
+    begun = ({} if task.config is None else entries(task.config, out)) | entries(config, out, "loop.")
+    start = resume(task, optimizer, ema, meter, begun, out / CHECKPOINTS, accelerator, hooks)
 
-    batches = iter(_loader(task, config, start, accelerator))
+    batches = _told(_loader(task, config, start, accelerator))
     curves = Curves(out / CURVES, start) if accelerator.is_main_process else None
     try:
         for step in range(start + 1, config.steps + 1):
@@ -223,9 +239,8 @@ def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator",
             task.after_step(Run(accelerator, optimizer, ema, trained, step, config.seed), outputs)
 
             if step % config.log_every == 0:
-                row = (
-                    _finite(meter, step, accelerator) | task.measures() | {"learning_rate": learning_rate(config, step)}
-                )
+                row = finite_means(meter.totals(accelerator), step)
+                row |= task.measures() | {"learning_rate": learning_rate(config, step)}
                 meter.sums = {}
                 if curves:
                     curves.add("train", step, row)
@@ -234,9 +249,10 @@ def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator",
                 if curves:
                     curves.add("validation", step, values)
             if step % config.checkpoint_every == 0 or step == config.steps:
-                _finite(meter, step, accelerator)
+                totals = meter.totals(accelerator)
+                finite_means(totals, step)
                 if accelerator.is_main_process:
-                    state = _state(task, optimizer, ema, meter, step)
+                    state = state_of(task, optimizer, ema, totals, step, begun)
                     save_checkpoint(out / CHECKPOINTS, step, state, config.keep_checkpoints)
             hooks.report("train", step, config.steps)
     finally:
@@ -261,10 +277,22 @@ def _groups(module: nn.Module, rates: Mapping[str, float]) -> dict[float, list[n
 
 
 def _loader(task: Task, config: LoopConfig, start: int, accelerator: "Accelerator") -> DataLoader:
-    seed = (config.seed, _BATCHES, accelerator.process_index)
-    numbered = NumberedBatches(task.batches["train"], seed)
+    numbered = _numbered(task.batches["train"], config, _BATCHES, accelerator)
     numbers = range(start * config.accumulation, config.steps * config.accumulation)
-    return DataLoader(numbered, batch_size=None, sampler=numbers, num_workers=config.workers)
+    return DataLoader(ToldBatches(numbered), batch_size=None, sampler=numbers, num_workers=config.workers)
+
+
+def _numbered(draw: DrawBatch, config: LoopConfig, stream: int, accelerator: "Accelerator") -> NumberedBatches:
+    process = accelerator.process_index
+    return NumberedBatches(draw, (config.seed, stream, process), process, accelerator.num_processes)
+
+
+def _told(batches: Iterable[Batch | Failed]) -> Iterator[Batch]:
+    """`batches`; what stopped a reading process is raised here, where it is a message and no trace of that process."""
+    for batch in batches:
+        if isinstance(batch, Failed):
+            raise DatasetError(batch.reason)
+        yield batch
 
 
 def _step(
@@ -312,7 +340,7 @@ def _validate(
     from accelerate.utils import send_to_device
 
     process, meter = accelerator.process_index, Meter()
-    numbered = NumberedBatches(task.batches["validation"], (config.seed, _VALIDATION, process))
+    numbered = _numbered(task.batches["validation"], config, _VALIDATION, accelerator)
     ema.store(trained)
     ema.copy_to(trained)
     module.eval()
@@ -325,52 +353,4 @@ def _validate(
     finally:
         module.train()
         ema.restore(trained)
-    return meter.means(accelerator)
-
-
-def _finite(meter: Meter, step: int, accelerator: "Accelerator") -> dict[str, float]:
-    """The means; a loss that is not finite ends the run before it is saved."""
-    means = meter.means(accelerator)
-    broken = [name for name, value in means.items() if not math.isfinite(value)]
-    if broken:
-        raise SettingError(
-            f"Step {step}: {broken[0]} is {means[broken[0]]}. Lower learning_rate or clip_norm, or raise warmup_steps; "
-            "the run goes on from its last checkpoint."
-        )
-    return means
-
-
-def _state(task: Task, optimizer: Any, ema: "EMAModel", meter: Meter, step: int) -> dict[str, Any]:
-    return {
-        "step": step,
-        "module": task.module.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "ema": ema.state_dict(),
-        "meter": meter.sums,
-        "task": task.state_dict(),
-    }
-
-
-def _resume(
-    task: Task, optimizer: Any, ema: "EMAModel", meter: Meter, folder: Path, accelerator: "Accelerator", hooks: Hooks
-) -> int:
-    """Load the newest checkpoint, if there is one; returns the steps done."""
-    state = load_newest(folder, hooks)
-    if state is None:
-        return 0
-    try:
-        averages = state["ema"]["shadow_params"]
-        if [p.shape for p in averages] != [p.shape for p in ema.shadow_params]:
-            raise ValueError("other parameters were trained")
-        task.module.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.load_state_dict(state["ema"])
-        ema.to(accelerator.device)
-        task.load_state_dict(state["task"])
-        meter.sums = {name: total.to(accelerator.device) for name, total in state["meter"].items()}
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(
-            f"{folder}: the checkpoint is of another training ({reason}). Choose another `out`, or remove the folder."
-        ) from error
-    return int(state["step"])
+    return means(meter.totals(accelerator))

@@ -21,7 +21,7 @@ UNLABELLED = -1
 def group_ids(keys: Sequence[Hashable]) -> torch.Tensor:
     """Number clips by `keys`, equal keys alike, int64 ``(B,)``.
 
-    The key of a clip with a known emotion is ``(identity, emotion)``, that of any other its video's name.
+    :func:`dicetalk.train.data.group_key` gives a clip's key: who is seen and with which emotion, or the video's name.
     """
     numbers: dict[Hashable, int] = {}
     return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys])

@@ -59,24 +59,6 @@ def emotion_tokens(
     return torch.cat([mixed[:1], chosen]), nearest
 
 
-class PriorTokens(nn.Module):
-    """Takes the place of an emotion model that was trained with ``bank: none``: the prior's own tokens.
-
-    ``dataclasses.replace(model, emotion_model=PriorTokens(model.emotion_model))`` makes such a loaded model generate.
-    """
-
-    def __init__(self, model: EmotionModel):
-        super().__init__()
-        self.emo_linear = model.emo_linear
-
-    def bank_context(self, like: torch.Tensor) -> None:
-        """There is none."""
-
-    def tokens(self, priors: torch.Tensor, bank: None = None) -> torch.Tensor:
-        """Emotion tokens ``(R, context_tokens, dim)`` of `priors` ``(R, prior_dim)``."""
-        return self.emo_linear(priors)
-
-
 class DiffusionObjective(nn.Module):
     """The four trained networks and their losses.
 

@@ -4,6 +4,7 @@ A clip's tensors are called ``<clip>/<name>``, see :data:`dicetalk.train.clip_re
 file's metadata. The list of a folder's clips is made from the files' headers: there is no index that could disagree.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -49,6 +50,15 @@ def list_clips(folder: Path | str, *, hooks: Hooks = SILENT) -> list[ClipRecord]
     return records
 
 
+def list_prepared(folder: Path | str) -> list[ClipRecord]:
+    """Every clip that a :class:`ShardWriter` would find in a folder, which may be missing; without notices."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        return []
+    pending = sorted((folder / _PENDING).glob("[0-9]*.safetensors"))
+    return _list([*_shards(folder), *pending], Hooks(notice=lambda _: None))
+
+
 def splits(records: Iterable[ClipRecord]) -> dict[str, list[ClipRecord]]:
     """The clips of each split, in their order; a split without clips has an empty list."""
     parts: dict[str, list[ClipRecord]] = {split: [] for split in SPLITS}
@@ -74,7 +84,8 @@ def read_clip(
 
     Raises:
         SettingError: the frames are not in the clip.
-        DatasetError: the clip has no such tensor, or the shard has changed or is gone.
+        DatasetError: the clip has no such tensor, it holds values that are not finite, or the shard has changed or is
+            gone.
     """
     to_end, stop = stop is None, record.frames if stop is None else stop
     if not 0 <= start < stop <= record.frames:
@@ -95,11 +106,45 @@ def read_clip(
             for name, view in slices.items():
                 if tuple(view.get_shape()) != record.shapes[name]:
                     raise DatasetError(f"{record.path} has changed since its clips were listed. List them again.")
-            return {name: view[parts[TENSORS[name].axes[0]]] for name, view in slices.items()}
+            read = {name: view[parts[TENSORS[name].axes[0]]] for name, view in slices.items()}
     except (SafetensorError, OSError, RuntimeError) as error:
         raise DatasetError(
             f"Clip {record.id} cannot be read from {record.path} ({error}). List the folder's clips again."
         ) from error
+    for name, tensor in read.items():
+        if not _finite(tensor):
+            raise DatasetError(
+                f"{name} of clip {record.id} in {record.path} holds NaN or infinite values. Remove that file and run "
+                "`dicetalk prepare` again, which makes its clips anew."
+            )
+    return read
+
+
+def picture_digest(record: ClipRecord) -> str:
+    """A short name of a clip's pictures: of their shape, and of three rows of some frames and of the portrait.
+
+    Telling clips apart that were prepared differently needs no more, and all pictures of a data set take hours to read.
+
+    Raises:
+        DatasetError: the shard has changed or is gone.
+    """
+    frames, height, width, _ = record.shapes["frames"]
+    digest = hashlib.sha256(repr((frames, height, width)).encode())
+    rows_seen = (height // 4, height // 2, 3 * height // 4)
+    try:
+        with safe_open(record.path, framework="pt") as file:
+            views = [(file.get_slice(f"{record.id}/frames"), place) for place in (0, frames // 2, frames - 1)]
+            rows = [view[place : place + 1, y : y + 1] for view, place in views for y in rows_seen]
+            if "portrait" in record.shapes:
+                portrait = file.get_slice(f"{record.id}/portrait")
+                rows += [portrait[y : y + 1] for y in rows_seen]
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise DatasetError(
+            f"Clip {record.id} cannot be read from {record.path} ({error}). List the folder's clips again."
+        ) from error
+    for row in rows:
+        digest.update(row.contiguous().numpy().data)
+    return digest.hexdigest()[:16]
 
 
 class ShardWriter:
@@ -163,12 +208,15 @@ class ShardWriter:
             tensors: on the CPU, by their names and with the dtypes and shapes of :data:`TENSORS`.
 
         Raises:
-            DatasetError: the name is taken or not allowed, or a tensor is missing or of another dtype or shape.
+            DatasetError: the name is taken or not allowed, or a tensor is missing, of another dtype or shape, or holds
+                values that are not finite.
             VideoError: the disk is full, or the folder cannot be written.
         """
         for name, tensor in tensors.items():
             if name in TENSORS and tensor.dtype != TENSORS[name].dtype:
                 raise DatasetError(f"{name} of clip {clip} is {tensor.dtype}, not {TENSORS[name].dtype}.")
+            if not _finite(tensor):
+                raise DatasetError(f"{name} of clip {clip} holds NaN or infinite values.")
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         with self._lock:
             if clip in self._ids:
@@ -214,6 +262,10 @@ class ShardWriter:
             with explained(path):
                 for record in some:
                     record.path.unlink()
+
+
+def _finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
 def _shards(folder: Path) -> list[Path]:

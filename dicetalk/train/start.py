@@ -122,7 +122,7 @@ def dice_networks(config: ModelConfig, models: Path, seed: int) -> tuple[Trainab
     """
     found = find_files(models)
     with explained(files.PACKED):
-        parts, config = dice_parts(found, config)
+        parts, config, _ = dice_parts(found, config)
     _check_found(found, [part.field for part in parts], [network.field for network in DICE_NETWORKS])
     loaded = {}
     for part in parts:

@@ -73,7 +73,9 @@ def test_identities_keep_their_side() -> None:
         ({"04", "10", "24"}, [f"{n:02}" for n in range(1, 25)]),  # RAVDESS; a change here leaks test identities
     ):
         assert {n for n in names if split_of(f"ravdess-{n}") == "test"} == known
-    assert 0.08 < np.mean([split_of(f"someone {n}") == "test" for n in range(2000)]) < 0.12
+        assert sum(split_of(f"ravdess-{n}") == "val" for n in names) >= 2
+    for split in ("test", "val"):
+        assert 0.08 < np.mean([split_of(f"someone {n}") == split for n in range(2000)]) < 0.12
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -156,6 +158,21 @@ def test_a_table_that_is_none(tmp_path: Path, text: str | bytes) -> None:
     (tmp_path / "t.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DatasetError, match=r"t\.csv"):
         find_videos(tmp_path, "csv")
+    with pytest.raises(DatasetError, match=r"t\.csv is no such table; --kind csv"):
+        find_videos(tmp_path)
     (tmp_path / "u.csv").write_bytes(b"")
+    with pytest.raises(DatasetError, match="several CSV"):
+        find_videos(tmp_path, "csv")
+
+
+def test_tables_that_a_data_set_brings_are_passed_by(tmp_path: Path) -> None:
+    """CREMA-D has several; one with the columns of a list of videos counts."""
+    touch(tmp_path, "1001_DFA_ANG_XX.flv")
+    (tmp_path / "VideoDemographics.csv").write_text("ActorID,Age,Sex\n1001,51,Male\n")
+    (tmp_path / "SentenceFilenames.csv").write_text("Stimulus_Number,Filename\n1,1001_DFA_ANG_XX\n")
+    assert [v.name for v in find_videos(tmp_path)[0]] == ["1001_DFA_ANG_XX"]
+    (tmp_path / "videos.csv").write_text("video,identity,emotion\na.mp4,Ben,sad\n")
+    assert [v.labels.identity for v in find_videos(tmp_path)[0]] == ["Ben"]
+    (tmp_path / "more.csv").write_text("video,identity,emotion\nb.mp4,Ben,sad\n")
     with pytest.raises(DatasetError, match="several CSV"):
         find_videos(tmp_path)

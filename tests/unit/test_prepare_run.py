@@ -8,6 +8,8 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 from released_files import write_whisper
@@ -37,7 +39,7 @@ from dicetalk.hooks import Hooks
 from dicetalk.train.clip_record import DatasetError
 from dicetalk.train.prepare.datasets import find_videos
 from dicetalk.train.prepare.drawn import DrawnMaker, plan_sources
-from dicetalk.train.prepare.run import prepare_shards
+from dicetalk.train.prepare.run import check_alike, prepare_shards, without_namesakes
 from dicetalk.train.shards import list_clips, read_clip
 
 
@@ -143,6 +145,58 @@ def test_an_error_of_the_disk_is_not_a_broken_video(
     monkeypatch.setattr("dicetalk.train.shards._write", full)
     with pytest.raises(VideoError, match="the disk is full"):
         prepare_shards(find_videos(data_set)[0], tmp_path, maker())
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, RuntimeError, cv2.error, av.error.InvalidDataError])
+def test_a_video_that_breaks_something_is_listed(data_set: Path, tmp_path: Path, error: type[Exception]) -> None:
+    calls = iter(range(99))
+
+    def hear(samples: np.ndarray) -> SpeechFeatures:
+        if next(calls) == 1:
+            raise error(1, "strange") if error is av.error.InvalidDataError else error("strange")
+        return listen(samples)
+
+    result = prepare_shards(find_videos(data_set)[0], tmp_path, maker(listen=hear))
+    assert result.made == 4
+    (reason,) = [s.reason for s in result.skipped if "strange" in s.reason]
+    assert reason.startswith(f"{error.__name__}: ")
+
+
+def test_a_machine_without_memory_is_no_broken_video(data_set: Path, tmp_path: Path) -> None:
+    def hear(samples: np.ndarray) -> SpeechFeatures:
+        raise RuntimeError("CUDA out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        prepare_shards(find_videos(data_set)[0], tmp_path, maker(listen=hear))
+
+
+def test_data_sets_add_up_in_one_folder(data_set: Path, tmp_path: Path) -> None:
+    """Each keeps its lines in the list of what was skipped, and a second run of one changes those alone."""
+    other = tmp_path / "other"
+    talking(other / "01-01-03-02-01-01-12.mp4")
+    film(other / "01-01-04-02-01-01-12.mp4", pictures(25))
+    videos, skipped = find_videos(data_set)
+    for _ in range(2):
+        prepare_shards(videos, tmp_path / "out", maker(), skipped=skipped, dataset="one")
+        prepare_shards(find_videos(other)[0], tmp_path / "out", maker(), dataset="two, other")
+    assert len(list_clips(tmp_path / "out")) == 6
+    with (tmp_path / "out" / "skipped.csv").open(encoding="utf-8", newline="") as file:
+        rows = [(row["dataset"], row["video"]) for row in csv.DictReader(file)]
+    assert len(rows) == len(set(rows)) == 7
+    assert [row for row in rows if row[0] != "one"] == [("two, other", "01-01-04-02-01-01-12")]
+
+
+def test_a_name_that_another_data_set_has_taken_is_told(tmp_path: Path) -> None:
+    found = {}
+    for name, identity in (("one", "Anna"), ("two", "Ben")):
+        talking(tmp_path / name / "a.mp4", 0.8)
+        (tmp_path / name / "labels.csv").write_text(f"video,identity,emotion\na.mp4,{identity},sad\n")
+        found[name] = find_videos(tmp_path / name)[0]
+    assert without_namesakes(tmp_path / "out", found["one"]) == (found["one"], [])
+    prepare_shards(found["one"], tmp_path / "out", maker())
+    assert without_namesakes(tmp_path / "out", found["one"]) == (found["one"], [])
+    kept, (skipped,) = without_namesakes(tmp_path / "out", found["two"])
+    assert kept == [] and skipped.name == found["two"][0].name and "of Anna, sad" in skipped.reason
 
 
 def test_values_that_float16_cannot_hold(data_set: Path, tmp_path: Path) -> None:
@@ -271,6 +325,41 @@ def test_the_command(
     assert command.prepare(options(tmp_path, dataset=str(data_set), limit=3, out=tmp_path / "few")) in (0, 1)
     few = len(list_clips(tmp_path / "few")) + sum("-" in name for name in skipped_rows(tmp_path / "few"))
     assert few == 3
+
+
+def test_the_command_tells_that_nobody_reads_the_faces(
+    data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(command, "open_ears", lambda *_: listen)
+    monkeypatch.setattr(command, "CenterFace", BrightSquare)
+    command.prepare(options(tmp_path, dataset=str(data_set), limit=6))
+    assert "Without --landmarker" in capsys.readouterr().err
+    assert len(list_clips(tmp_path / "out")) > 0
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_clips_of_another_kind_are_not_mixed_in(data_set: Path, tmp_path: Path, finished: bool) -> None:
+    """Also where the first run was stopped before its first shard."""
+    with pytest.raises(SettingError, match=r"--landmarker") if finished else pytest.raises(KeyboardInterrupt):
+        seen = iter(range(9))
+
+        def express(crops: np.ndarray) -> np.ndarray:
+            if next(seen) == 1 and not finished:
+                raise KeyboardInterrupt
+            return np.zeros((len(crops), 52))
+
+        prepare_shards(find_videos(data_set)[0], tmp_path / "out", maker(express=express))
+        command.prepare(options(tmp_path, dataset=str(data_set)))
+    assert bool(list((tmp_path / "out").glob("shard-*"))) == finished
+    check_alike(tmp_path / "out", 64, 52)
+    check_alike(tmp_path / "absent", 128, None)
+    for size, coefficients, told in (
+        (128, 52, r"--size 128.*64 pixels.*--size 64"),
+        (64, None, "52 expression coefficients already, and the new ones would have no expression"),
+        (64, 17, "would have 17 expression"),
+    ):
+        with pytest.raises(SettingError, match=told):
+            check_alike(tmp_path / "out", size, coefficients)
 
 
 @pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")

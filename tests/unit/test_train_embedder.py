@@ -11,7 +11,15 @@ from training_room import CLIPS, EMBEDDER, FRAMES, curve, embedder_training, mak
 from dicetalk.emotion.embedder_file import load_embedder, save_embedder
 from dicetalk.emotion.prior import PRESET_NAMES, read_prior_npy
 from dicetalk.errors import CheckpointError, DiceTalkError, EmotionError, SettingError
-from dicetalk.train.data import EmbedderBatches, NumberedBatches, preset_label, read_part
+from dicetalk.hooks import Hooks
+from dicetalk.train.data import (
+    EmbedderBatches,
+    NumberedBatches,
+    group_key,
+    preset_label,
+    read_part,
+    with_expressions,
+)
 from dicetalk.train.embedder import EmbedderTask, build_embedder, read_anchors, train_embedder
 from dicetalk.train.losses import UNLABELLED
 from dicetalk.train.shards import ClipLabels, ClipRecord, list_clips, read_clip, splits
@@ -99,6 +107,37 @@ def test_clips_of_other_sizes_are_named(room: Path) -> None:
             EmbedderTask(config, records)
     with pytest.raises(SettingError, match="fewer than two pairs"):
         EmbedderTask(embedder_training(room, room), [r for r in records if r.id in ("bert-sad", "dora-sad")])
+
+
+def test_positives_share_identity_and_emotion_and_where_asked_for_intensity(tmp_path: Path) -> None:
+    def record(intensity: float, emotion: str | None = "happy", video: str = "v") -> ClipRecord:
+        return ClipRecord("c", ClipLabels("anna", emotion, intensity, video, "train"), Path(), {})
+
+    weak, strong = record(0.3), record(1.0)
+    assert group_key(weak) == group_key(strong) != group_key(record(1.0, "sad"))
+    assert group_key(weak, True) != group_key(strong, True) == group_key(record(1.0, video="w"), True)
+    assert group_key(record(None, None, "v"), True) == group_key(record(None, None, "v")) != group_key(weak)
+    drawn = {apart: EmbedderBatches([weak, strong], 6, 2, 2, 2, (4, 4), apart)._tree for apart in (False, True)}
+    assert {apart: [len(groups) for groups in tree] for apart, tree in drawn.items()} == {False: [1], True: [2]}
+
+
+def test_faces_that_nobody_has_read_are_told(room: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    train_embedder(embedder_training(room, tmp_path / "some", steps=1), Hooks(notice=told.append))
+    assert any("1 of 9 clips have no expression coefficients" in line for line in told)
+    records = list_clips(room / "shards")
+    without = [replace(r, shapes={k: v for k, v in r.shapes.items() if k != "coefficients"}) for r in records]
+    only_others = [a if a.labels.split == "train" else b for a, b in zip(without, records, strict=True)]
+    for blind in (without, only_others):
+        with pytest.raises(SettingError, match=r"--landmarker.*audio_only: true"):
+            with_expressions(blind, False)
+    heard = with_expressions(records, True, Hooks(notice=told.append))
+    assert len(told) == 1
+    task = EmbedderTask(embedder_training(room, room, modality_dropout=1.0, audio_only=True), heard)
+    batch = NumberedBatches(task.batches["train"], (0,))[0]
+    inputs = task.inputs(batch, seeded())
+    assert not batch["seen"].any() and not inputs["visual"].any()
+    assert (inputs["audio"].abs().sum(dim=(1, 2)) > 0).all()
 
 
 # Losses

@@ -1,6 +1,9 @@
 """The small model's own trainings: what they draw, what they minimise, and all of them one after another."""
 
+import contextlib
+import itertools
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from training_room import reset_accelerate
+from transformers import WhisperConfig
 
 from dicetalk.audio.speech import Speech
 from dicetalk.checkpoints import networks
@@ -16,18 +20,20 @@ from dicetalk.checkpoints.load import load_model
 from dicetalk.config import TINY
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
+from dicetalk.errors import SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.norms import regroup
 from dicetalk.pipeline import generate_latents, render
 from dicetalk.portrait.prepare import prepare_portrait
 from dicetalk.settings import SamplerSettings
 from dicetalk.train.clips import plan_clips
-from dicetalk.train.config import LoopConfig
+from dicetalk.train.config import Ablations, LoopConfig
 from dicetalk.train.losses import UNLABELLED
 from dicetalk.train.tiny.colours import COARSE, OPPONENT, QUARTERS, coarse_code
 from dicetalk.train.tiny.config import TinyTraining
 from dicetalk.train.tiny.hearing import HearingTask, VoiceBatches
 from dicetalk.train.tiny.pictures import FaceBatches, draw_pool, draw_strip
+from dicetalk.train.tiny.record import FILE, StageRecord
 from dicetalk.train.tiny.run import stages, train_tiny, whisper_sizes
 from dicetalk.train.tiny.seeing import PEOPLE, PeopleBatches, SeeingTask
 from dicetalk.train.tiny.vae import (
@@ -44,6 +50,11 @@ from dicetalk.train.tiny.vae import (
 )
 from dicetalk.train.tiny.weights import seeded
 from dicetalk.video import collect
+
+
+class Killed(BaseException):
+    """Nothing in the library catches this."""
+
 
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 ONCE = LoopConfig(steps=1, warmup_steps=0, device="cpu", log_every=1, validate_every=0, checkpoint_every=1, workers=0)
@@ -205,17 +216,46 @@ def test_groups_are_changed_only_where_channels_divide() -> None:
 
 
 @needs_espeak
-def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(tmp_path: Path) -> None:
+def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of every copy on its way, and of the one file that another library writes."""
     other = replace(ONCE, precision="bf16")  # each stage may have a precision of its own
     config = TinyTraining(
         out=tmp_path, hearing=other, seeing=ONCE, vae=ONCE, embedder=ONCE, stills=other, diffusion=ONCE,
         reader_faces=256, reader_epochs=1, people=4, clips=64, cast=2, stills_batch_size=2, batch_size=1,
     )  # fmt: skip
     told: list[str] = []
+    killed: list[tuple[str, bytes]] = []
+    whole_copy, whole_json = shutil.copyfile, WhisperConfig.to_json_file
+
+    def dying(write: Callable[..., object], source: object, target: Path, content: bytes) -> None:
+        name = (str(source), content)
+        if (isinstance(source, Path) and source.suffix == ".csv") or name in killed:  # as many as there are loops
+            write(source, target)
+        else:
+            killed.append(name)
+            Path(target).write_bytes(content[: len(content) // 2])
+            raise Killed
+
+    monkeypatch.setattr(shutil, "copyfile", lambda a, b: dying(whole_copy, a, b, Path(a).read_bytes()))
+    monkeypatch.setattr(
+        WhisperConfig, "to_json_file", lambda a, b: dying(whole_json, a, b, a.to_json_string().encode())
+    )
     reset_accelerate()
-    written = train_tiny(config, Hooks(notice=told.append))
+    written = None
+    while written is None:
+        with contextlib.suppress(Killed):
+            written = train_tiny(config, Hooks(notice=told.append))
+    assert [Path(name).name for name, _ in killed[1:]] == [
+        "embedder.safetensors",
+        "dicetalk-trained.safetensors",
+        "dicetalk-trained.safetensors",
+    ]
     names = [stage.name for stage in stages(config, Hooks())]
-    assert [line.removeprefix("Stage: ") for line in told if line.startswith("Stage: ")] == names
+    began = [line.removeprefix("Stage: ") for line in told if line.startswith("Stage: ")]
+    assert [name for name, _ in itertools.groupby(began)] == names
+    assert {name for name in names if began.count(name) == 2} == {"hearing", "embedder", "stills", "diffusion"}
     told.clear()
     assert train_tiny(config, Hooks(notice=told.append)) == written and not told
 
@@ -233,3 +273,37 @@ def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(tmp_p
     clip = render(model, latents, hooks=Hooks(notice=told.append))
     assert collect(clip.chunks, clip.frames).shape == (12, 3, 128, 128) and clip.fps == 12.5
     assert any("12.5" in line for line in told)
+
+
+def test_a_stage_is_not_mixed_with_those_of_another_config(tmp_path: Path) -> None:
+    config = TinyTraining(tmp_path, *[ONCE] * 6)
+    done, open_stage = tmp_path / "clips.done", tmp_path / "stills.done"
+    done.touch()
+    record = StageRecord(config)
+    record.begin("clips", ("people", "clips"))
+    record.begin("stills", ("stills", "ablations"))
+
+    def check(other: TinyTraining) -> None:
+        again = StageRecord(other)
+        again.check("clips", ("people", "clips"), done)
+        again.check("stills", ("stills", "ablations"), open_stage)
+        again.check("takes", ("cast",), tmp_path / "takes.done")
+
+    # What no stage that was begun depends on, what is technical, and the rate of one that is not done
+    check(
+        replace(config, cast=9, vae=replace(ONCE, steps=9), stills=replace(ONCE, learning_rate=0.5, workers=3, seed=4))
+    )
+    for changed, told in (
+        (replace(config, seed=1), "'clips'.*seed was 0, and now is 1"),
+        (replace(config, people=7), "'clips'.*people was 100, and now is 7"),
+        (replace(config, stills=replace(ONCE, precision="bf16")), "'stills'.*stills.precision was fp32"),
+        (replace(config, ablations=Ablations(bank="none")), "'stills'.*ablations.bank was retrieve"),
+    ):
+        with pytest.raises(SettingError, match=told):
+            check(changed)
+    open_stage.touch()
+    with pytest.raises(SettingError, match=r"stills\.learning_rate was"):
+        check(replace(config, stills=replace(ONCE, learning_rate=0.5)))
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(SettingError, match="damaged"):
+        StageRecord(config)

@@ -60,7 +60,8 @@ def find_videos(folder: Path | str, kind: str = "auto") -> tuple[list[SourceVide
 
     Args:
         folder: the data set.
-        kind: one of :data:`KINDS`; ``auto`` takes a CSV file in the folder first, then file names.
+        kind: one of :data:`KINDS`; ``auto`` takes a CSV file in the folder first if it has the columns of one, then
+            file names. Data sets bring tables of their own.
 
     Raises:
         DatasetError: the folder is missing, or has no such videos, or its CSV file is none.
@@ -72,6 +73,10 @@ def find_videos(folder: Path | str, kind: str = "auto") -> tuple[list[SourceVide
         raise DatasetError(f"The kind of data set is {kind!r}: choose one of {', '.join(KINDS)}.")
     skipped: list[SkippedVideo] = []
     tables = sorted(folder.glob("*.csv")) if kind in ("auto", "csv") else []
+    others = []
+    if kind == "auto":
+        others = [path.name for path in tables if not _has_columns(path)]
+        tables = [path for path in tables if path.name not in others]
     if kind == "csv" and not tables:
         raise DatasetError(f"{folder} holds no CSV file with the columns {', '.join(COLUMNS)}.")
     if tables:
@@ -79,7 +84,8 @@ def find_videos(folder: Path | str, kind: str = "auto") -> tuple[list[SourceVide
     else:
         videos = _from_names(folder, list(PARSERS) if kind == "auto" else [kind])
     if not videos:
-        raise DatasetError(f"{folder} holds no videos of the kind {kind!r}: {_WAYS_ON}.")
+        passed = f" ({', '.join(others[:3])} is no such table; --kind csv says why)" if others else ""
+        raise DatasetError(f"{folder} holds no videos of the kind {kind!r}: {_WAYS_ON}{passed}.")
     return sorted(videos, key=lambda video: (zlib.crc32(video.name.encode()), video.name)), skipped
 
 
@@ -113,6 +119,14 @@ def _from_tables(folder: Path, tables: list[Path], skipped: list[SkippedVideo]) 
         except DiceTalkError as error:
             skipped.append(SkippedVideo(row["video"][:200], f"{tables[0].name}, line {line}: {error}"))
     return list(videos.values())
+
+
+def _has_columns(table: Path) -> bool:
+    try:
+        next(_rows(table), None)
+    except DatasetError:
+        return False
+    return True
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:

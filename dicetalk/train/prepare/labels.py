@@ -47,8 +47,8 @@ CREMAD_INTENSITIES = {"LO": 0.3, "MD": 0.6, "HI": 1.0, "XX": None, "X": None}
 
 MEAD_INTENSITIES = {"1": 0.3, "2": 0.6, "3": 1.0}
 
-TEST_SHARE = 10
-"""One identity of so many is kept for testing."""
+SHARE = 10
+"""One identity of so many is kept for testing, and one for validation while others train."""
 
 _MEAD = re.compile(
     r"(?P<identity>[MW]\d{3})/video/front/"
@@ -76,11 +76,11 @@ class NamedVideo:
 
 
 def split_of(identity: str) -> str:
-    """``test`` for about one identity of ten, else ``train``.
+    """``test`` for about one identity of ten, ``val`` for another, else ``train``.
 
     It depends on nothing but the name, so that nobody changes sides when a data set grows or is prepared in parts.
     """
-    return "test" if zlib.crc32(identity.encode()) % TEST_SHARE == 0 else "train"
+    return {0: "test", 1: "val"}.get(zlib.crc32(identity.encode()) % SHARE, "train")
 
 
 def parse_mead(path: PurePath) -> NamedVideo | None:

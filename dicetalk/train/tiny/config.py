@@ -19,6 +19,8 @@ class TinyTraining:
         reader_epochs: how often it sees each.
         people: who the clips are of that the embedder learns from.
         clips: of all people together.
+        intensity_apart: of `embedder`; see :class:`dicetalk.train.config.EmbedderTraining`. Its clips are of three
+            intensities, and the priors shall tell them.
         cast: people that the UNet learns from; each shows all eight emotions in short takes from one portrait.
         embedder: loop of the emotion embedder.
         stills: loop of the UNet with its adapters, the emotion bank, the audio projection and the pose guider on single
@@ -32,6 +34,7 @@ class TinyTraining:
         sigma_std: likewise.
         portrait_only_rate: likewise.
         whole_bank_rate: likewise.
+        mixed_rate: likewise.
         face_weight: likewise.
         mouth_weight: likewise.
         even_channels: likewise.
@@ -52,6 +55,7 @@ class TinyTraining:
     reader_epochs: int = within(16, 1)
     people: int = within(100, 2)
     clips: int = within(800, 8)
+    intensity_apart: bool = True
     cast: int = within(300, 1)
     stills_batch_size: int = within(48, 1)
     stills_ordinary_share: float = within(0.25, 0, 1)
@@ -61,6 +65,7 @@ class TinyTraining:
     sigma_std: float = within(1.3, 0, 10, above=True)
     portrait_only_rate: float = within(0.05, 0, 0.2)
     whole_bank_rate: float = within(0.5, 0, 1)
+    mixed_rate: float = within(0.5, 0, 1)
     face_weight: float = within(4.0, 0, above=True)
     mouth_weight: float = within(8.0, 0, above=True)
     even_channels: bool = True

@@ -24,6 +24,7 @@ from dicetalk.train.loop import PlainTask, make_accelerator, train
 from dicetalk.train.losses import UNLABELLED
 from dicetalk.train.tiny.weights import save_half
 from dicetalk.train.voices import sample_voice, sentences, speak
+from dicetalk.video.atomic import explained, replacing
 
 STEPS = CHUNK_SAMPLES // SAMPLES_PER_STEP
 STEP_HZ = SAMPLE_RATE / SAMPLES_PER_STEP
@@ -133,7 +134,8 @@ class HearingTask(PlainTask):
         encoder = self.module.encoder.cpu()
         weights = save_half(encoder, self.folder / WHISPER.name, "encoder.")
         config = self.folder / WHISPER_CONFIG.name
-        encoder.config.to_json_file(config)
+        with replacing(config) as partial, explained(config):  # the stage is done when this file is there
+            encoder.config.to_json_file(partial)
         return [weights, config]
 
 

@@ -1,8 +1,10 @@
 """Trains the small model from nothing, one stage after another.
 
-A stage whose result is there is not done again, and one that was stopped goes on from its last checkpoint.
+A stage whose result is there is not done again, and one that was stopped goes on from its last checkpoint. Every result
+takes its place when it is whole, so that a kill at any moment leaves none that is cut off.
 """
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,7 +25,7 @@ from dicetalk.config import TINY
 from dicetalk.emotion.embedder import EmbedderConfig
 from dicetalk.emotion.embedder_file import load_embedder
 from dicetalk.emotion.expression_reader import ExpressionReaderConfig, save_expression_reader
-from dicetalk.errors import DiceTalkError
+from dicetalk.errors import DiceTalkError, SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.settings import FPS
 from dicetalk.train.clips import UNSEEN_SIZE
@@ -40,9 +42,11 @@ from dicetalk.train.shards import list_clips
 from dicetalk.train.tiny.config import TinyTraining
 from dicetalk.train.tiny.hearing import train_hearing
 from dicetalk.train.tiny.priors import mean_priors, save_priors
+from dicetalk.train.tiny.record import StageRecord
 from dicetalk.train.tiny.seeing import train_seeing
 from dicetalk.train.tiny.vae import train_vae
 from dicetalk.train.tiny.weights import seeded
+from dicetalk.video.atomic import explained, replacing
 
 MODEL, SHARDS, TAKES = "model", "shards", "takes"
 WHISPER_HEADS = 4
@@ -55,6 +59,20 @@ EMBEDDER = EmbedderConfig(
     visual_fps=FPS,
 )
 LOOPS = ("hearing", "seeing", "vae", "embedder", "stills", "diffusion")
+_SHARED = (
+    "sigma_mean",
+    "sigma_std",
+    "portrait_only_rate",
+    "whole_bank_rate",
+    "mixed_rate",
+    "face_weight",
+    "mouth_weight",
+    "even_channels",
+    "emotion_rate",
+    "revive_every",
+    "ablations",
+)
+"""Entries of the config that `stills` and `diffusion` depend on."""
 
 
 @dataclass(frozen=True)
@@ -65,23 +83,36 @@ class Stage:
         name: of the stage.
         result: file that is there when the stage is done.
         run: does it.
+        entries: of the config, that the stage depends on beside the seed; with tables all that is in them.
     """
 
     name: str
     result: Path
     run: Callable[[], object]
+    entries: tuple[str, ...]
 
 
 def train_tiny(config: TinyTraining, hooks: Hooks = SILENT) -> list[Path]:
     """Train, or go on training, and leave the finished model in ``model`` in ``config.out``.
 
     Raises:
+        SettingError: several processes were launched, or the config is not the one that a stage was begun with.
         SpeechError: espeak-ng is missing or fails.
         DiceTalkError: see :func:`dicetalk.train.loop.train`.
     """
-    for stage in stages(config, hooks):
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SettingError(
+            f"`train tiny` is one process, and {os.environ['WORLD_SIZE']} were launched: run it without `accelerate "
+            "launch`, or with --num_processes 1."
+        )
+    record = StageRecord(config)
+    every = stages(config, hooks)
+    for stage in every:
+        record.check(stage.name, stage.entries, stage.result)
+    for stage in every:
         if not stage.result.is_file():
             hooks.notice(f"Stage: {stage.name}")
+            record.begin(stage.name, stage.entries)
             stage.run()
     model = config.out / MODEL
     return sorted(path for path in model.rglob("*") if path.is_file())
@@ -122,9 +153,16 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
         draw(TAKES, take_sources("train", config.cast, seed), TINY.sampling.short_side)
 
     def embed() -> None:
-        training = EmbedderTraining(shards, out / "embedder", EMBEDDER, loops["embedder"], identities=8)
+        training = EmbedderTraining(
+            shards,
+            out / "embedder",
+            EMBEDDER,
+            loops["embedder"],
+            identities=8,
+            intensity_apart=config.intensity_apart,
+        )
         (trained,) = train_embedder(training, hooks)
-        shutil.copyfile(trained, embedder)
+        copy_whole(trained, embedder)
 
     def priors() -> None:
         save_priors(mean_priors(load_embedder(embedder), list_clips(shards), hooks), model / "emotion")
@@ -132,21 +170,27 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
     def diffuse(name: str, **changes: Any) -> None:
         training = replace(diffusion_training(config, loops[name]), out=out / name, **changes)
         (trained,) = train_diffusion(training, hooks)
-        shutil.copyfile(trained, model / PACKED_NAME)
+        copy_whole(trained, model / PACKED_NAME)
         keep_curves(out, model / CURVES)
         (out / f"{name}.done").touch()
 
+    still = partial(diffuse, "stills", start="random", **stills(config))
     return [
-        Stage("hearing", model / files.WHISPER_CONFIG.name, hearing),
-        Stage("seeing", model / files.IMAGE_ENCODER.name, seeing),
-        Stage("vae", model / files.VAE.name, vae),
-        Stage("expression reader", model / files.READER.name, reader),
-        Stage("clips", out / f"{SHARDS}.done", clips),
-        Stage("embedder", embedder, embed),
-        Stage("priors", model / "emotion" / "contempt.safetensors", priors),
-        Stage("takes", out / f"{TAKES}.done", takes),
-        Stage("stills", out / "stills.done", partial(diffuse, "stills", start="random", **stills(config))),
-        Stage("diffusion", out / "diffusion.done", partial(diffuse, "diffusion")),
+        Stage("hearing", model / files.WHISPER_CONFIG.name, hearing, ("hearing",)),
+        Stage("seeing", model / files.IMAGE_ENCODER.name, seeing, ("seeing",)),
+        Stage("vae", model / files.VAE.name, vae, ("vae",)),
+        Stage("expression reader", model / files.READER.name, reader, ("reader_faces", "reader_epochs")),
+        Stage("clips", out / f"{SHARDS}.done", clips, ("people", "clips")),
+        Stage("embedder", embedder, embed, ("embedder", "intensity_apart")),
+        Stage("priors", model / "emotion" / "contempt.safetensors", priors, ()),
+        Stage("takes", out / f"{TAKES}.done", takes, ("cast",)),
+        Stage("stills", out / "stills.done", still, ("stills", "stills_batch_size", "stills_ordinary_share", *_SHARED)),
+        Stage(
+            "diffusion",
+            out / "diffusion.done",
+            partial(diffuse, "diffusion"),
+            ("diffusion", "window", "batch_size", *_SHARED),
+        ),
     ]
 
 
@@ -170,6 +214,7 @@ def diffusion_training(config: TinyTraining, loop: LoopConfig) -> DiffusionTrain
         window=config.window,
         portrait_only_rate=config.portrait_only_rate,
         whole_bank_rate=config.whole_bank_rate,
+        mixed_rate=config.mixed_rate,
         face_weight=config.face_weight,
         mouth_weight=config.mouth_weight,
         even_channels=config.even_channels,
@@ -203,6 +248,16 @@ def ears(model: Path) -> nn.Module:
     return fill(part.path, network, part.read(list(network.state_dict())), torch.float32)
 
 
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file; `target` is there whole or as it was before.
+
+    Raises:
+        VideoError: the disk is full, or the folder cannot be written.
+    """
+    with replacing(target) as partial_copy, explained(target):
+        shutil.copyfile(source, partial_copy)
+
+
 def keep_curves(out: Path, folder: Path) -> None:
     """Copy the curves of every loop in `out` to `folder`, named after their stage.
 
@@ -215,6 +270,6 @@ def keep_curves(out: Path, folder: Path) -> None:
             for kind in CURVE_FILES:
                 path = out / name / CURVES / kind
                 if path.is_file():
-                    shutil.copyfile(path, folder / f"{name}-{kind}")
+                    copy_whole(path, folder / f"{name}-{kind}")
     except OSError as error:
         raise DiceTalkError(f"{folder}: the curves cannot be written ({error.strerror}).") from error

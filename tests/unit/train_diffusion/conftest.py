@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 from training_room import (
     CPU,
@@ -47,11 +48,13 @@ def store(room: Path, frozen: tuple[nn.Module, nn.Module]) -> LatentStore:
 
 @pytest.fixture
 def make_task(room: Path, frozen: tuple[nn.Module, nn.Module], store: LatentStore) -> Callable[..., DiffusionTask]:
-    def make(only: tuple[str, ...] = (), **changes: object) -> DiffusionTask:
+    def make(only: tuple[str, ...] = (), presets: torch.Tensor | None = None, **changes: object) -> DiffusionTask:
         config = diffusion_training(room, room / "nowhere", **changes)
         records = [r for r in list_clips(room / "shards") if not only or r.id in only]
         networks = random_networks(config.model, 0)
         embedder = load_embedder(config.embedder)
-        return DiffusionTask(config, networks, frozen[1], embedder, frozen[0].config.scaling_factor, store, records)
+        return DiffusionTask(
+            config, networks, frozen[1], embedder, frozen[0].config.scaling_factor, store, records, presets
+        )
 
     return make

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 from training_room import (
     CLIPS,
@@ -28,7 +30,7 @@ from dicetalk.train.diffusion import DiffusionTask, even_weights, start_networks
 from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint
 from dicetalk.train.loop import make_accelerator, train
 from dicetalk.train.losses import UNLABELLED
-from dicetalk.train.shards import DatasetError, list_clips, read_clip
+from dicetalk.train.shards import ClipLabels, ClipRecord, DatasetError, ShardWriter, list_clips, read_clip
 from dicetalk.train.start import (
     NOISY_PART,
     begin_with_portrait,
@@ -131,6 +133,58 @@ def test_latents_without_the_portrait_are_made_again(
         store.read_portrait(record)
     encode_clips(store, frozen[0], [record], CPU)
     assert store.holds(record) and store.read_portrait(record).shape == (4, 4, 4)
+
+
+@pytest.mark.parametrize("what", ["content", "size", "portrait"])
+def test_latents_of_clips_that_were_prepared_again_are_made_again(
+    frozen: tuple[nn.Module, nn.Module], tmp_path: Path, what: str
+) -> None:
+    def prepare(name: str, side: int, brightness: int, portrait: int) -> ClipRecord:
+        with ShardWriter(tmp_path / name) as writer:
+            tensors = {
+                "box": torch.tensor([1.0, 1.0, 8.0, 8.0]),
+                "whisper": torch.zeros(4 * 3 + 10, 2, 4).half(),
+                "frames": torch.full((3, side, side, 3), brightness, dtype=torch.uint8),
+                "portrait": torch.full((side, side, 3), portrait, dtype=torch.uint8),
+            }
+            writer.add("clip", ClipLabels("anna", "sad", 1.0, "clip", "train"), tensors)
+        return list_clips(tmp_path / name)[0]
+
+    before, same = prepare("a", 32, 90, 50), prepare("b", 32, 90, 50)
+    again = prepare("c", *{"content": (32, 91, 50), "size": (64, 90, 50), "portrait": (32, 90, 51)}[what])
+    store = LatentStore(tmp_path / "latents", encoder_fingerprint(frozen[0]))
+    encode_clips(store, frozen[0], [before], CPU)
+    assert store.holds(before) and store.holds(same) and not store.holds(again)
+    old = store.read(before, 0, 3)
+    encode_clips(store, frozen[0], [again], CPU)
+    assert store.holds(again) and not store.holds(before)
+    new = store.read(again, 0, 3)
+    assert new.shape[-1] == again.shapes["frames"][1] // 8 and (what == "portrait") == torch.equal(new, old)
+
+
+def test_latents_that_are_no_numbers_are_refused(
+    room: Path, store: LatentStore, frozen: tuple[nn.Module, nn.Module], tmp_path: Path
+) -> None:
+    record = next(r for r in list_clips(room / "shards") if r.id == "bert-angry")
+    broken = LatentStore(tmp_path, store.vae)
+    with safe_open(store.path(record), "pt") as file:
+        latents = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    latents["latents"][4, 0, 0, 0], latents["portrait"][0, 0, 0] = float("nan"), float("inf")
+    with pytest.raises(DatasetError, match="NaN or infinite"):
+        broken.write(record, latents)
+    save_file(latents, broken.path(record), metadata)
+    assert broken.read(record, 0, 4).isfinite().all()
+    for read in (lambda: broken.read(record, 3, 6), lambda: broken.read_portrait(record)):
+        with pytest.raises(DatasetError, match=r"bert-angry.*NaN or infinite.*Remove that file"):
+            read()
+
+
+def test_the_processes_share_emotional_and_ordinary_clips(make_task: Callable[..., DiffusionTask]) -> None:
+    """With one clip for each of two processes, a step's batch has one of each kind."""
+    draw = make_task(batch_size=1).batches["train"]
+    one, other = (NumberedBatches(draw, (0, process), process, 2) for process in (0, 1))
+    assert all(one[n]["classes"] > 0 and other[n]["classes"] <= 0 for n in range(10))
 
 
 def test_places_count_as_the_config_says(make_task: Callable[..., DiffusionTask]) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers.training_utils import EMAModel
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from training_room import (
     CPU,
     LOOP,
@@ -18,18 +19,25 @@ from training_room import (
     seeded,
 )
 
+from dicetalk.checkpoints.convert import convert_model
+from dicetalk.checkpoints.load import load_model
 from dicetalk.denoise.guided import Conditioning, GuidedUNet
 from dicetalk.denoise.schedule import scale_input
 from dicetalk.denoise.tokens import FrameTokens, StoredRows
+from dicetalk.emotion.compare import bank_attention
 from dicetalk.emotion.embedder import PriorDistribution
+from dicetalk.emotion.model import PriorTokens
+from dicetalk.emotion.show import plot_bank_attention
+from dicetalk.errors import CheckpointError
 from dicetalk.settings import SamplerSettings
 from dicetalk.train.bank import BankCare
 from dicetalk.train.config import Ablations
-from dicetalk.train.data import NumberedBatches
+from dicetalk.train.data import NumberedBatches, emotion_mix
 from dicetalk.train.diffusion import DiffusionTask, train_diffusion
+from dicetalk.train.export import export_model
 from dicetalk.train.loop import Run, make_accelerator
 from dicetalk.train.losses import UNLABELLED, add_noise
-from dicetalk.train.objective import PriorTokens, emotion_tokens
+from dicetalk.train.objective import emotion_tokens
 
 # Who learns from what
 
@@ -137,6 +145,40 @@ def test_half_of_the_clips_attend_to_the_whole_bank_if_the_config_says_so(
     assert "whole_bank" not in inputs_of(make_task())
 
 
+def test_a_part_of_the_priors_is_mixed_as_in_inference(make_task: Callable[..., DiffusionTask]) -> None:
+    presets = torch.randn(8, 256, generator=seeded())
+    task, read = make_task(presets=presets, mixed_rate=0.5), make_task()
+    rows = []
+    for number in range(20):
+        batch = NumberedBatches(task.batches["train"], (0,))[number]
+        asked = batch["mix"] @ presets
+        priors, own = (each.inputs(batch, seeded(number))["priors"] for each in (task, read))
+        mixed, kept = (priors == asked).all(dim=1), (priors == own).all(dim=1)
+        assert (mixed ^ kept).all()
+        rows.append(mixed)
+    assert 0.25 < torch.cat(rows).float().mean() < 0.75
+
+
+@pytest.mark.parametrize(
+    ("emotion", "intensity", "weights"),
+    [
+        ("neutral", 0.0, {0: 1.0}),
+        ("neutral", None, {0: 1.0}),
+        ("sad", 1.0, {2: 1.0}),
+        ("sad", 0.3, {0: 0.7, 2: 0.3}),
+        ("sad", None, {}),
+        (None, 0.5, {}),
+    ],
+)
+def test_the_mix_that_asks_for_an_emotion(
+    emotion: str | None, intensity: float | None, weights: dict[int, float]
+) -> None:
+    expected = torch.zeros(8)
+    for place, weight in weights.items():
+        expected[place] = weight
+    torch.testing.assert_close(emotion_mix(emotion, intensity), expected)
+
+
 def test_the_network_sees_in_training_what_it_sees_in_inference(make_task: Callable[..., DiffusionTask]) -> None:
     """One clip of a batch, through training's call of the UNet and through the sampler's; here with the whole bank,
     which is where training and inference mean the same."""
@@ -235,7 +277,38 @@ def test_ablations_train_and_export(room: Path, tmp_path: Path, ablations: Ablat
     assert np.isfinite(rows["loss"]).all()
     assert ("bank_perplexity" in rows) == (ablations.bank == "retrieve")
     with safe_open(path, "pt") as file:
-        assert f"bank {ablations.bank}" in file.metadata()["source"]
+        assert file.metadata()["bank"] == ablations.bank
+
+
+@pytest.mark.parametrize("bank", ["retrieve", "learnable", "none"])
+def test_a_loaded_model_makes_the_tokens_of_its_training(
+    make_task: Callable[..., DiffusionTask], room: Path, tmp_path: Path, bank: str
+) -> None:
+    """Also after `convert`; a file that does not tell its bank retrieves."""
+    config = diffusion_training(room, tmp_path, ablations=Ablations(bank=bank))
+    module = make_task(ablations=config.ablations).module
+    path, again = tmp_path / "dicetalk-a.safetensors", tmp_path / "b" / "dicetalk-b.safetensors"
+    export_model(module, config, path, torch.float32)
+    again.parent.mkdir()
+    convert_model(path, again, dtype=torch.float32)
+    priors = torch.randn(3, 256, generator=seeded())
+    with torch.no_grad():
+        expected, _ = emotion_tokens(module.emotion_model, priors, bank, torch.ones(3, dtype=torch.bool))
+        for file in (path, again):
+            loaded = load_model(file, dtype=torch.float32, shared=[room / "models"]).emotion_model
+            found = loaded.tokens(torch.cat([torch.zeros(1, 256), priors]))
+            torch.testing.assert_close(found, expected)
+        assert isinstance(loaded, PriorTokens) == (bank == "none")
+        if bank == "none":
+            assert bank_attention(loaded, priors).shape == (3, 0)
+            assert plot_bank_attention(["a", "b", "c"], bank_attention(loaded, priors)).shape[2] == 3
+    with safe_open(path, "pt") as file:
+        untold = {name: value for name, value in file.metadata().items() if name != "bank"}
+    save_file(load_file(path), path, untold)
+    assert not isinstance(load_model(path, shared=[room / "models"]).emotion_model, PriorTokens)
+    save_file(load_file(path), path, untold | {"bank": "of England"})
+    with pytest.raises(CheckpointError, match="bank 'of England'"):
+        load_model(path, shared=[room / "models"])
 
 
 # The bank
