@@ -19,8 +19,18 @@ from dicetalk.settings import FPS
 TOLERANCE_SECONDS = 0.002
 """Containers round times, to milliseconds at worst."""
 
+TRUE_LENGTHS = ("matroska", "mp4", "avi")
+"""Formats whose header tells their length; that of others is a guess from their size."""
+
+CUT_SECONDS = 1.0
+"""Lengths in headers are rounded, and streams of one file differ a little."""
+
 MAX_SIDE = 4096
 MAX_SECONDS = 3600.0
+
+
+class NoStreamError(VideoError):
+    """A file has no stream of the kind that is wanted; nothing is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +45,14 @@ def measure(path: Path, kind: str) -> Span:
     """When the first stream of `kind` (``video`` or ``audio``) starts and ends; nothing is decoded.
 
     Raises:
-        VideoError: the file cannot be read, or has no such stream, or nothing in it, or more than an hour.
+        NoStreamError: the file has no such stream.
+        VideoError: the file cannot be read, or has nothing in that stream, or more than an hour.
     """
     start, end = float("inf"), float("-inf")
     with _opened(path) as container:
         streams = getattr(container.streams, kind)
         if not streams:
-            raise VideoError(f"{path} holds no {kind} stream.")
+            raise NoStreamError(f"{path} holds no {kind} stream.")
         stream = streams[0]
         for packet in container.demux(stream):
             if packet.pts is not None:
@@ -57,6 +68,23 @@ def measure(path: Path, kind: str) -> Span:
     return Span(start, end)
 
 
+def missing_seconds(path: Path, end: float) -> float:
+    """How much of a file is not there, although its header promises it: 0, or more than a second.
+
+    Args:
+        path: a file that can be read.
+        end: when the last of its streams ends, see :func:`measure`.
+
+    Raises:
+        VideoError: the file cannot be read.
+    """
+    with _opened(path) as container:
+        if container.duration is None or not any(name in container.format.name for name in TRUE_LENGTHS):
+            return 0.0
+        missing = container.duration / av.time_base - end
+    return missing if missing > CUT_SECONDS else 0.0
+
+
 def frames_between(path: Path, start: float, frames: int) -> Iterator[np.ndarray]:
     """Pictures at 12.5 fps: for each moment ``start + i / 12.5`` the one that is on the screen then.
 
@@ -69,7 +97,7 @@ def frames_between(path: Path, start: float, frames: int) -> Iterator[np.ndarray
         frames: how many pictures; fewer come out if the video ends before the moment of the last.
 
     Yields:
-        uint8 RGB ``(H, W, 3)``, all of one size.
+        uint8 RGB ``(H, W, 3)``, all of one size, upright as players show them.
 
     Raises:
         VideoError: the file is damaged, or its pictures change their size or are larger than 4096 pixels.
@@ -152,7 +180,10 @@ def _pictures(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
 def _rgb(path: Path, frame: av.VideoFrame) -> np.ndarray:
     if max(frame.width, frame.height) > MAX_SIDE:
         raise VideoError(f"{path} has {frame.width} x {frame.height} pixels, more than {MAX_SIDE} a side.")
-    return frame.to_ndarray(format="rgb24")
+    pixels = frame.to_ndarray(format="rgb24")
+    # Phones store what they see sideways, and beside it by how many degrees, counterclockwise, it is to be turned.
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
 @contextmanager

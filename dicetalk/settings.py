@@ -8,6 +8,10 @@ from dicetalk.denoise.windows import SCHEDULES
 from dicetalk.errors import SettingError
 
 FPS = 12.5
+
+EMBEDDED_SECONDS = 1.0
+"""What an embedder reads at once for a track: the shortest part that it was trained on, which follows changes best."""
+
 """Frames per second that the network makes; interpolation doubles it."""
 
 Ramp = float | tuple[float, float]

@@ -18,6 +18,7 @@ from dicetalk.emotion.reference import Reference, open_reference, reference_of
 from dicetalk.emotion.show import plot_track
 from dicetalk.errors import EmotionError
 from dicetalk.hooks import Hooks
+from dicetalk.settings import EMBEDDED_SECONDS
 
 from .checks import CheckedNode, verdict
 from .convert import decoded, to_frames, to_image, to_speech, whole_file
@@ -81,7 +82,7 @@ class ExtractEmotionPrior(CheckedNode):
                 ),
                 io.Float.Input(
                     "window",
-                    default=2.0,
+                    default=EMBEDDED_SECONDS,
                     min=0.5,
                     max=6.0,
                     step=0.1,

@@ -4,6 +4,10 @@ import argparse
 from pathlib import Path
 
 from dicetalk.cli.models_option import add_models_option
+from dicetalk.settings import EMBEDDED_SECONDS
+
+SMOOTHING_SECONDS = 0.2
+"""Of a track, unless something else is asked for."""
 
 
 def add_extract(commands: argparse._SubParsersAction) -> None:
@@ -22,7 +26,11 @@ def add_extract(commands: argparse._SubParsersAction) -> None:
         help="follow the emotion over time (default: one emotion for the whole clip, with its spread)",
     )
     parser.add_argument(
-        "--smoothing", type=float, default=0.2, metavar="SECONDS", help="blur of a track over time (default: 0.2)"
+        "--smoothing",
+        type=float,
+        default=SMOOTHING_SECONDS,
+        metavar="SECONDS",
+        help=f"blur of a track over time (default: {SMOOTHING_SECONDS:g})",
     )
     add_models_option(parser)
     parser.add_argument(
@@ -50,7 +58,11 @@ def add_extract(commands: argparse._SubParsersAction) -> None:
         help="what is embedded (default: auto, what the clip has)",
     )
     embedded.add_argument(
-        "--window", type=float, default=2.0, metavar="SECONDS", help="of a track, 0.5 to 6 (default: 2)"
+        "--window",
+        type=float,
+        default=EMBEDDED_SECONDS,
+        metavar="SECONDS",
+        help=f"of a track, 0.5 to 6 (default: {EMBEDDED_SECONDS:g})",
     )
     embedded.add_argument(
         "--landmarker",

@@ -12,7 +12,7 @@ from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import found_folder
 from dicetalk.emotion.algebra import interpolate, limit, preset_radius, scale, weighted_mix
 from dicetalk.emotion.curve import Curve
-from dicetalk.emotion.given import TEXT_SUFFIXES, Hear, given_emotion, given_file
+from dicetalk.emotion.given import TEXT_SUFFIXES, Hear, given_emotion, given_file, names_file
 from dicetalk.emotion.mix import NEUTRAL
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.recognise.blend import blend, blended_track
@@ -26,6 +26,9 @@ from dicetalk.errors import SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.residency import DeviceResidency
 
+Length = Callable[[], float | None]
+"""How long the clip is, in seconds: as asked for, or that of the speech; or none, if nothing says so."""
+
 _WEIGHTED = re.compile(r"\s*(\d*\.?\d+)\s*\*(.*)", re.DOTALL)
 
 
@@ -35,10 +38,13 @@ def make_mix(options: argparse.Namespace) -> int:
         priors = read_presets(found_folder(options.models, bars.hooks))
         listen, hear = hearing(options.audio, bars.hooks)
 
-        def seconds() -> float:
-            return listen().seconds if options.seconds is None else options.seconds
+        def length() -> float | None:
+            if options.seconds is None and options.audio is not None:
+                return listen().seconds
+            return options.seconds
 
-        track = _changed(options, _combined(options, priors, hear, seconds), priors, hear, seconds)
+        combined = _combined(options, priors, hear, length, bars.hooks)
+        track = _changed(options, combined, priors, hear, length)
     save_track(options, track, priors)
     return 0
 
@@ -59,8 +65,8 @@ def make_text(options: argparse.Namespace) -> int:
     with Bars(options.quiet) as bars:
         priors = read_presets(found_folder(options.models, bars.hooks))
         _, hear = hearing(options.audio, bars.hooks)
-        if options.text.lower().endswith(TEXT_SUFFIXES):
-            track = given_file(Path(options.text), priors, hear)
+        if names_file(options.text, TEXT_SUFFIXES):
+            track = given_file(Path(options.text), priors, hear, bars.hooks)
         else:
             track = tagged_track(options.text, hear(), priors)
     save_track(options, track, priors)
@@ -68,19 +74,19 @@ def make_text(options: argparse.Namespace) -> int:
 
 
 def _combined(
-    options: argparse.Namespace, priors: dict[str, EmotionPrior], hear: Hear, seconds: Callable[[], float]
+    options: argparse.Namespace, priors: dict[str, EmotionPrior], hear: Hear, length: Length, hooks: Hooks
 ) -> EmotionTrack:
     parts = []
     for text in options.emotions:
         weighted = _WEIGHTED.fullmatch(text)
         weight, emotion = (float(weighted[1]), weighted[2]) if weighted else (1.0, text)
-        parts.append((given_emotion(emotion.strip(), priors, hear), weight))
+        parts.append((given_emotion(emotion.strip(), priors, hear, hooks), weight))
     if not options.blend:
         return weighted_mix(parts, priors[NEUTRAL])
     if len(parts) != 2 or any(weight != 1 for _, weight in parts):
         raise SettingError("--blend goes from one emotion to another: give two, without weights.")
     (start, _), (end, _) = parts
-    return interpolate(start, end, _ramp(options.blend, seconds), priors[NEUTRAL], options.path)
+    return interpolate(start, end, _ramp(options.blend, length), priors[NEUTRAL], options.path)
 
 
 def _changed(
@@ -88,22 +94,24 @@ def _changed(
     track: EmotionTrack,
     priors: dict[str, EmotionPrior],
     hear: Hear,
-    seconds: Callable[[], float],
+    length: Length,
 ) -> EmotionTrack:
     neutral = priors[NEUTRAL]
     if options.sample is not None:
-        length = None if options.drift is None else seconds()
-        track = sample(track, options.sample, options.seed, drift_seconds=options.drift, seconds=length)
+        seconds = None
+        if options.drift is not None:
+            seconds = _known(length()) if track.is_constant else length()
+        track = sample(track, options.sample, options.seed, drift_seconds=options.drift, seconds=seconds)
     if options.intensity_from_voice:
         track = scale(track, voice_intensity(hear(), direction=options.intensity_from_voice), neutral)
     if options.intensity:
-        track = scale(track, _ramp(options.intensity, seconds), neutral)
+        track = scale(track, _ramp(options.intensity, length), neutral)
     if options.smooth is not None:
         track = smooth(track, options.smooth)
     if options.limit is not None:
         track = limit(track, options.limit * preset_radius(priors), neutral)
     if options.fps is not None:
-        track = resample(track, options.fps, options.seconds)
+        track = resample(track, options.fps, length())
     return track
 
 
@@ -113,7 +121,7 @@ def _as_strong(options: argparse.Namespace, priors: dict[str, EmotionPrior], hea
     recordings = [measure_voice(load_speech(path, hooks=hooks).samples, hooks) for path in options.speaker]
     speaker = describe_speaker(recordings) if recordings else None
     curve = voice_intensity(hear(), speaker, into, options.direction)
-    return scale(given_emotion(options.emotion, priors, hear), curve, priors[NEUTRAL])
+    return scale(given_emotion(options.emotion, priors, hear, hooks), curve, priors[NEUTRAL])
 
 
 def _heard(options: argparse.Namespace, priors: dict[str, EmotionPrior], hear: Hear, hooks: Hooks) -> EmotionTrack:
@@ -125,12 +133,18 @@ def _heard(options: argparse.Namespace, priors: dict[str, EmotionPrior], hear: H
     return blended_track(blend(scores, priors, options.strength), options.smoothing, options.audio.stem)
 
 
-def _ramp(ends: tuple[float, float], seconds: Callable[[], float]) -> float | Curve:
+def _ramp(ends: tuple[float, float], length: Length) -> float | Curve:
     """A number, or a curve from the first to the second over the clip."""
     first, last = ends
     if first == last:
         return first
-    length = seconds()
-    if not length > 0:
-        raise SettingError(f"--seconds {length:g}: give more than 0.")
-    return Curve([0.0, length], [first, last])
+    seconds = _known(length())
+    if not seconds > 0:
+        raise SettingError(f"--seconds {seconds:g}: give more than 0.")
+    return Curve([0.0, seconds], [first, last])
+
+
+def _known(seconds: float | None) -> float:
+    if seconds is None:
+        raise SettingError("Nothing says how long the clip is: give the speech with --audio, or --seconds.")
+    return seconds

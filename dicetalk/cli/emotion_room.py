@@ -40,15 +40,15 @@ def read_presets(folder: Path) -> dict[str, EmotionPrior]:
 
 
 def read_emotion_model(folder: Path) -> EmotionModel | None:
-    """The emotion model of a folder in float32, or none if it is not there.
+    """The emotion model of a folder in float32, or none if it is not there or was trained without the bank.
 
     Raises:
         CheckpointError: it is damaged.
     """
     with explained(EMOTION_MODEL):
-        parts, _ = dice_parts(find_files(folder), FULL)
+        parts, _, bank = dice_parts(find_files(folder), FULL)
         for part in parts:
-            if part.field == "emotion_model":
+            if part.field == "emotion_model" and bank != "none":
                 network = part.build()
                 tensors = part.read(list(network.state_dict()))
                 return fill(part.path, network, tensors, torch.float32, part.may_lack)
@@ -72,4 +72,9 @@ def save_track(options: argparse.Namespace, track: EmotionTrack, priors: dict[st
     emotion = track.keyframes[0].prior if track.is_constant else track
     save_emotion(SavedEmotion(emotion, space_of(priors), options.source, options.licence), options.out)
     length = "one emotion" if track.is_constant else f"a track of {track.end:.2f} s"
-    print(f"{options.out}: {length}")
+    print(f"{printable(options.out)}: {length}")
+
+
+def printable(path: Path) -> str:
+    """The name of a file, also one whose bytes are no text."""
+    return str(path).encode(errors="replace").decode()

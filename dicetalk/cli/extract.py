@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dicetalk.checkpoints.files import EMBEDDER, READER, find_files
 from dicetalk.cli.device import choose_device
-from dicetalk.cli.emotion_room import read_presets
+from dicetalk.cli.emotion_extract import SMOOTHING_SECONDS
+from dicetalk.cli.emotion_room import printable, read_presets
 from dicetalk.cli.hearing import open_ears
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import found_folder
@@ -24,6 +25,7 @@ from dicetalk.emotion.space import space_of
 from dicetalk.emotion.watch import FaceReader
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.residency import DeviceResidency
+from dicetalk.settings import EMBEDDED_SECONDS
 
 
 def extract(options: argparse.Namespace) -> int:
@@ -49,7 +51,7 @@ def extract(options: argparse.Namespace) -> int:
         )
     source = options.source or options.clip.name
     save_emotion(SavedEmotion(found.emotion, space_of(priors), source, options.licence), options.out)
-    print(f"{options.out}: {_told(found)}")
+    print(f"{printable(options.out)}: {_told(found)}")
     return 0
 
 
@@ -94,11 +96,18 @@ def _express(
 
 def _check_options(options: argparse.Namespace, by_embedder: bool) -> None:
     """Refuse what has no influence on the way that is gone."""
-    others = {"recogniser": None, "strength": 1.0} if by_embedder else {"landmarker": None, "modality": "auto"}
+    others = (
+        {"recogniser": None, "strength": 1.0}
+        if by_embedder
+        else {"landmarker": None, "modality": "auto", "window": EMBEDDED_SECONDS}
+    )
     for name, default in others.items():
         if getattr(options, name) != default:
             way = "embedder" if by_embedder else "recogniser"
             raise SettingError(f"--{name} has no influence by {way}. Leave it out, or choose the other way with --by.")
+    for name, default in {"window": EMBEDDED_SECONDS, "smoothing": SMOOTHING_SECONDS}.items():
+        if not options.track and getattr(options, name) != default:
+            raise SettingError(f"--{name} has an influence on a track only. Leave it out, or add --track.")
 
 
 def _told(found: ExtractedEmotion) -> str:

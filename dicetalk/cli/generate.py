@@ -89,9 +89,9 @@ def _portrait(options: argparse.Namespace, model: DiceModel, residency: Residenc
 def _emotion(options: argparse.Namespace, model: DiceModel, speech: Speech, hooks: Hooks) -> EmotionTrack:
     hear = cache(lambda: measure_voice(speech.samples, hooks))
     if options.emotion_track:
-        track = given_file(options.emotion_track, model.priors, hear)
+        track = given_file(options.emotion_track, model.priors, hear, hooks)
     else:
-        track = given_emotion(options.emotion, model.priors, hear)
+        track = given_emotion(options.emotion, model.priors, hear, hooks)
     if options.intensity_from_voice:
         intensity = voice_intensity(hear(), direction=options.intensity_from_voice)
         track = scale(track, intensity, model.priors[NEUTRAL])

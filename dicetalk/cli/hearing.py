@@ -28,7 +28,7 @@ def open_ears(models: Path, device: torch.device) -> Listen:
     config = FULL
     if packed is not None:
         with explained(files.PACKED):
-            _, config = read_packed(packed)
+            config = read_packed(packed).config
     part = next((part for part in other_parts(found, config) if part.file is files.WHISPER), None)
     if part is None:
         raise CheckpointError(

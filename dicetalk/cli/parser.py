@@ -183,7 +183,7 @@ def _add_training(commands: argparse._SubParsersAction) -> None:
         "prepare",
         help="make training shards out of a data set of videos, or of drawn faces",
         description="Cut faces, hear the speech and write shards for training. Videos that cannot be used are listed "
-        "in skipped.csv. Run again, it goes on where it stopped.",
+        "in skipped.csv. Run again, it goes on where it stopped; another data set may be added to the same folder.",
     )
     prepare.add_argument("dataset", help="folder of the data set; for --kind procedural the split, train or test")
     prepare.add_argument("out", type=Path, help="folder of the shards")
@@ -198,7 +198,11 @@ def _add_training(commands: argparse._SubParsersAction) -> None:
     prepare.add_argument("--limit", type=int, help="number of videos; needed for --kind procedural")
     prepare.add_argument("--workers", type=int, default=1, help="videos worked on at the same time (default: 1)")
     prepare.add_argument("--seed", type=int, default=0, help="of the drawn faces (default: 0)")
-    prepare.add_argument("--landmarker", type=Path, help="face_landmarker.task: adds MediaPipe's expressions")
+    prepare.add_argument(
+        "--landmarker",
+        type=Path,
+        help="face_landmarker.task: adds MediaPipe's expressions, without which clips are only heard",
+    )
     prepare.add_argument("--device", default="auto", help="where Whisper runs (default: auto)")
     prepare.add_argument("--quiet", action="store_true", help="no progress bars")
     prepare.set_defaults(command=("prepare", "prepare"))
@@ -206,7 +210,8 @@ def _add_training(commands: argparse._SubParsersAction) -> None:
     train = commands.add_parser(
         "train",
         help="train the emotion embedder, the networks, or the small model that comes with the package",
-        description="Train from shards. A run whose output folder holds checkpoints goes on from the newest one.",
+        description="Train from shards. A run whose output folder holds checkpoints goes on from the newest one, "
+        "with the config that it was begun with.",
     )
     train.add_argument(
         "what", choices=["embedder", "diffusion", "tiny"], help="what to train; tiny is all of the small model"

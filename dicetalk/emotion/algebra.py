@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from dicetalk.emotion.curve import Curve
-from dicetalk.emotion.mix import MAX_WEIGHT, NEUTRAL, find_prior
+from dicetalk.emotion.mix import MAX_WEIGHT, NEUTRAL, find_prior, shared_sigma
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.timeline import Timeline
 from dicetalk.emotion.track import EmotionTrack, Gaussians
@@ -50,7 +50,7 @@ def weighted_mix(parts: Sequence[tuple[EmotionTrack, Weight]], neutral: EmotionP
         # Weights 0 and 1 of the first track are exact this way.
         mu = base.lerp(values.mu, weights) if mu is base else mu + weights * (values.mu - base)
         shares.append((weights, values.sigma))
-    sigma = _shared_sigma(shares, base.shape, neutral)
+    sigma = shared_sigma(shares, base.shape, neutral)
     return timeline.track(Gaussians(mu, sigma), _joined(tracks) if tracks else NEUTRAL)
 
 
@@ -144,23 +144,6 @@ def preset_radius(priors: Mapping[str, EmotionPrior]) -> float:
     """
     neutral = find_prior(NEUTRAL, priors)
     return float(_distances(torch.stack([prior.mu for prior in priors.values()]), neutral).max())
-
-
-def _shared_sigma(
-    shares: Sequence[tuple[torch.Tensor, torch.Tensor | None]], shape: torch.Size, neutral: EmotionPrior
-) -> torch.Tensor | None:
-    """Standard deviations, of `shape`, of a mix of tracks with weights ``(T, 1)``."""
-    shares = [(weights, sigma) for weights, sigma in shares if weights.any()]
-    if any(sigma is None for _, sigma in shares) or not (shares or neutral.sigma is not None):
-        return None
-    variance, total = torch.zeros(shape), torch.zeros(shape[0], 1)
-    for weights, sigma in shares:
-        variance += weights * sigma.square()
-        total += weights
-    rest = (1 - total).clamp(min=0)
-    if neutral.sigma is not None:
-        variance += rest * neutral.sigma.square()
-    return (variance / (total + rest)).sqrt()
 
 
 def _along_sphere(first: torch.Tensor, last: torch.Tensor, way: torch.Tensor) -> torch.Tensor:

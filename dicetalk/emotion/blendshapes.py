@@ -1,5 +1,6 @@
 """Expression coefficients of real faces: MediaPipe's 52 blendshapes."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ def _mediapipe() -> Any:
         import mediapipe
     except ImportError as error:
         raise SettingError(f"Expression coefficients need the package mediapipe ({error}): {wanted}.") from error
-    version = tuple(int(part) for part in mediapipe.__version__.split(".")[:3])
+    version = tuple(int(number) for number in re.findall(r"\d+", mediapipe.__version__)[:3])  # 0.10.33rc1 as well
     if version >= FIRST_ONLINE_VERSION:
         raise SettingError(f"mediapipe {mediapipe.__version__} calls out to the network: {wanted}.")
     return mediapipe

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from dicetalk.emotion.mix import NEUTRAL, find_prior
-from dicetalk.emotion.model import EmotionModel
+from dicetalk.emotion.model import EmotionModel, PriorTokens
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
 from dicetalk.residency import CPU, Residency
 
@@ -83,7 +83,7 @@ def preset_weights(mu: torch.Tensor, priors: Mapping[str, EmotionPrior]) -> torc
 
 
 @torch.no_grad()
-def bank_attention(model: EmotionModel, mu: torch.Tensor, residency: Residency = CPU) -> torch.Tensor:
+def bank_attention(model: EmotionModel | PriorTokens, mu: torch.Tensor, residency: Residency = CPU) -> torch.Tensor:
     """How much each prior attends to each prototype of the emotion bank (eq. 12-13).
 
     Args:
@@ -93,8 +93,10 @@ def bank_attention(model: EmotionModel, mu: torch.Tensor, residency: Residency =
 
     Returns:
         Float32 ``(R, bank_size)`` on the CPU: attention summed over a prototype's tokens, averaged over heads and over
-        the prior's tokens. Each row adds up to 1.
+        the prior's tokens. Each row adds up to 1; there are no columns if the model was trained without the bank.
     """
+    if isinstance(model, PriorTokens):
+        return torch.zeros(len(mu), 0)
     with residency(model) as device:
         priors = mu.to(device, model.emo_linear.proj1.weight.dtype)
         attention = model.attention

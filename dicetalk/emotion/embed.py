@@ -18,10 +18,12 @@ from dicetalk.emotion.track import EmotionTrack, Keyframe
 from dicetalk.errors import EmotionError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.residency import CPU, Residency
-from dicetalk.settings import FPS
+from dicetalk.settings import EMBEDDED_SECONDS, FPS
 
 PART_FRAMES = 75
 """Longest part of a clip that is embedded at once for one prior: 6 s."""
+
+LEAST_WINDOW_SECONDS = 0.5
 
 HOP_FRAMES = 2
 """A track has a prior for every second frame; between, it moves evenly."""
@@ -75,7 +77,7 @@ def embed_track(
     audio: torch.Tensor | None,
     name: str,
     *,
-    window_seconds: float = 2.0,
+    window_seconds: float = EMBEDDED_SECONDS,
     smoothing: float = 0.0,
     residency: Residency = CPU,
     hooks: Hooks = SILENT,
@@ -95,8 +97,7 @@ def embed_track(
     Raises:
         EmotionError: as for :func:`embed_prior`, or a number is out of range.
     """
-    if not 0.5 <= window_seconds <= PART_FRAMES / FPS:
-        raise EmotionError(f"The window is {window_seconds:g} s; expected 0.5 to {PART_FRAMES / FPS:g} s.")
+    check_window(window_seconds)
     frames = _frames(embedder, visual, audio)
     length = min(round(window_seconds * FPS), frames)
     middles = list(range(0, frames, HOP_FRAMES))
@@ -109,6 +110,14 @@ def embed_track(
     return smooth(track, smoothing)
 
 
+def check_window(seconds: float) -> None:
+    """Raise :class:`EmotionError` unless a track's window of `seconds` is one that the embedder can read."""
+    if not LEAST_WINDOW_SECONDS <= seconds <= PART_FRAMES / FPS:
+        raise EmotionError(
+            f"The window is {seconds:g} s; expected {LEAST_WINDOW_SECONDS:g} to {PART_FRAMES / FPS:g} s."
+        )
+
+
 def _embedded(
     embedder: EmotionEmbedder,
     visual: torch.Tensor | None,
@@ -118,7 +127,8 @@ def _embedded(
     hooks: Hooks,
 ) -> PriorDistribution:
     """Priors of `parts`, which are slices of frames, ``(parts, dim)`` on the CPU."""
-    found = []
+    # Rows of one tensor: small results that lie among the networks' large ones keep the memory of those from reuse.
+    found = PriorDistribution(*(torch.empty(len(parts), embedder.config.dim) for _ in PriorDistribution._fields))
     with residency(embedder) as device, torch.no_grad():
         for start in range(0, len(parts), BATCH):
             hooks.check()
@@ -129,9 +139,10 @@ def _embedded(
                     cut = [values[rate * part.start : rate * part.stop].float() for part in batch]
                     sequences[kind] = torch.nn.utils.rnn.pad_sequence(cut, batch_first=True).to(device)
                     sequences[f"{kind}_lengths"] = torch.tensor([len(values) for values in cut])
-            found.append([x.float().cpu() for x in embedder(**sequences)])
+            for rows, values in zip(found, embedder(**sequences), strict=True):
+                rows[start : start + len(batch)] = values
             hooks.report("embed", start + len(batch), len(parts))
-    return PriorDistribution(*(torch.cat(column) for column in zip(*found, strict=True)))
+    return found
 
 
 def _frames(embedder: EmotionEmbedder, visual: torch.Tensor | None, audio: torch.Tensor | None) -> int:

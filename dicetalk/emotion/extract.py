@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dicetalk.audio.features import SpeechFeatures
+from dicetalk.audio.features import STEPS_PER_FRAME, SpeechFeatures
 from dicetalk.audio.speech import SAMPLES_PER_FRAME
-from dicetalk.emotion.embed import audio_states, embed_prior, embed_track
+from dicetalk.emotion.embed import audio_states, check_window, embed_prior, embed_track
 from dicetalk.emotion.embedder import EmotionEmbedder
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.recognise.blend import blend, blended_prior, blended_track
@@ -26,6 +26,7 @@ from dicetalk.hooks import SILENT, Hooks
 from dicetalk.portrait.centerface import CenterFace
 from dicetalk.portrait.faces import FaceDetector
 from dicetalk.residency import CPU, Residency
+from dicetalk.settings import EMBEDDED_SECONDS
 
 MODALITIES = ("auto", "video", "audio", "both")
 
@@ -56,13 +57,21 @@ class Embedding:
             :func:`dicetalk.audio.whisper.speech_features` with the model's encoder; none leaves out the voice.
         modality: ``video``, ``audio`` or ``both``; ``auto`` takes what the reference has.
         window_seconds: of a track, see :func:`dicetalk.emotion.embed.embed_track`.
+
+    Raises:
+        EmotionError: the modality is unknown, or the window is not 0.5 to 6 s.
     """
 
     embedder: EmotionEmbedder
     express: FaceReader | None = None
     listen: Callable[[np.ndarray], SpeechFeatures] | None = None
     modality: str = "auto"
-    window_seconds: float = 2.0
+    window_seconds: float = EMBEDDED_SECONDS
+
+    def __post_init__(self) -> None:
+        check_window(self.window_seconds)
+        if self.modality not in MODALITIES:
+            raise EmotionError(f"The modality {self.modality!r} is unknown. Known: {', '.join(MODALITIES)}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +105,10 @@ def extract_emotion(
 ) -> ExtractedEmotion:
     """Take the emotion of a reference clip.
 
-    The clip is streamed, so that memory hardly grows with its length (by 12 MB a minute for Whisper's states, where
-    the voice is heard).
+    The clip is streamed, so that memory hardly grows with its length. Where the voice is heard, its sound (4 MB a
+    minute) and Whisper's states (23 MB a minute for whisper-tiny, 4 for the small bundled one) are kept.
+
+    A still picture with speech is a face that looks the same all the time.
 
     Args:
         clip: a video, a sound or a picture, or what :func:`dicetalk.emotion.reference.reference_of` made.
@@ -106,7 +117,7 @@ def extract_emotion(
         smoothing: of a track: standard deviation of a Gaussian, in seconds.
         detector: finds the face; none means :class:`dicetalk.portrait.centerface.CenterFace`.
         residency: brings the embedder onto a device.
-        hooks: hears the stages ``watch``, ``speech`` and ``embed``, and of lost faces.
+        hooks: hears the stages ``watch``, ``speech`` and ``embed``, of lost faces, and of what is wrong with the clip.
 
     Raises:
         VideoError: the clip is missing, damaged, or has no pictures where they are needed.
@@ -119,6 +130,8 @@ def extract_emotion(
     reference = clip if isinstance(clip, Reference) else open_reference(clip)
     detector = detector or CenterFace()
     name = Path(reference.name).stem
+    for problem in reference.problems:
+        hooks.notice(problem)
     if isinstance(way, Recognition):
         readings = watch(reference, way.recogniser, detector, hooks)
         mus = blend(readings.values, way.priors, way.strength)
@@ -129,6 +142,8 @@ def extract_emotion(
     readings = watch(reference, way.express, detector, hooks) if use_face else None
     visual = None if readings is None else torch.from_numpy(readings.values)
     audio = _heard(reference, way) if use_voice else None
+    if visual is not None and audio is not None and len(visual) == 1:
+        visual = visual.expand(len(audio) // STEPS_PER_FRAME, -1)
     if as_track:
         emotion = embed_track(
             way.embedder,
@@ -147,8 +162,6 @@ def extract_emotion(
 
 def _modalities(reference: Reference, way: Embedding) -> tuple[bool, bool]:
     """Whether the face and the voice are used."""
-    if way.modality not in MODALITIES:
-        raise EmotionError(f"The modality {way.modality!r} is unknown. Known: {', '.join(MODALITIES)}.")
     can_see = reference.pictures is not None and way.express is not None
     can_hear = reference.speech is not None and way.listen is not None
     if way.modality == "auto":

@@ -1,5 +1,6 @@
 """An emotion however it is given: by name, in words, as a tagged text or as a file."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dicetalk.emotion.track import EmotionTrack
 from dicetalk.emotion.track_file import read_track
 from dicetalk.emotion.voice.features import VoiceFeatures
 from dicetalk.errors import EmotionError
+from dicetalk.hooks import SILENT, Hooks
 
 Hear = Callable[[], VoiceFeatures]
 """Measures the speech that the emotion belongs to, when it is asked."""
@@ -22,31 +24,38 @@ TEXT_SUFFIXES = (".srt", ".vtt", ".txt")
 FILE_SUFFIXES = (".safetensors", ".npy", ".json", *TEXT_SUFFIXES)
 
 
-def given_emotion(text: str, priors: Mapping[str, EmotionPrior], hear: Hear) -> EmotionTrack:
+def names_file(text: str, suffixes: tuple[str, ...] = FILE_SUFFIXES) -> bool:
+    """Whether `text` is the path of a file with one of `suffixes`, not a tagged text that happens to end so."""
+    return text.lower().endswith(suffixes) and ("[" not in text or os.path.isfile(text))
+
+
+def given_emotion(text: str, priors: Mapping[str, EmotionPrior], hear: Hear, hooks: Hooks = SILENT) -> EmotionTrack:
     """``happy:0.5+sad:0.3``, ``a little annoyed``, ``[happy] Hello! [sad] …``, or the path of a file.
 
     Args:
         text: what was given.
         priors: the eight presets by name.
         hear: called only for a tagged text, which is spread over the speech.
+        hooks: hears of brackets in subtitles that are no emotion.
 
     Raises:
         EmotionError: it is none of these, or a file that cannot be read.
     """
+    if names_file(text):
+        return given_file(Path(text), priors, hear, hooks)
     if "[" in text:
         return tagged_track(text, hear(), priors)
-    if text.lower().endswith(FILE_SUFFIXES):
-        return given_file(Path(text), priors, hear)
     return EmotionTrack.constant(mix(read_weights(text), priors))
 
 
-def given_file(path: Path, priors: Mapping[str, EmotionPrior], hear: Hear) -> EmotionTrack:
+def given_file(path: Path, priors: Mapping[str, EmotionPrior], hear: Hear, hooks: Hooks = SILENT) -> EmotionTrack:
     """A saved emotion or track, a JSON track, subtitles with tags, or a tagged text, by the end of the file's name.
 
     Args:
         path: see :data:`FILE_SUFFIXES`. A ``.npy`` file is taken to belong to the model.
         priors: the eight presets by name; a saved emotion must be of the same space.
         hear: called only for ``.txt``.
+        hooks: as for :func:`given_emotion`.
 
     Raises:
         EmotionError: the file cannot be read, or belongs to another model.
@@ -63,7 +72,7 @@ def given_file(path: Path, priors: Mapping[str, EmotionPrior], hear: Hear) -> Em
                 text = read_text(path)
                 if suffix == ".txt":
                     return tagged_track(text, hear(), priors)
-                return subtitle_track(parse_subtitles(text), priors)
+                return subtitle_track(parse_subtitles(text), priors, hooks)
             except EmotionError as error:
                 raise EmotionError(f"{path}: {error}") from error
     raise EmotionError(f"{path}: an emotion is read from {', '.join(FILE_SUFFIXES)}.")

@@ -6,11 +6,11 @@ it. Scaling the raw vector instead would leave the region that the network knows
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from dicetalk.emotion.prior import ALIASES, EmotionPrior
+from dicetalk.emotion.prior import ALIASES, PRESET_NAMES, EmotionPrior
 from dicetalk.errors import EmotionError
 
 NEUTRAL = "neutral"
@@ -22,7 +22,7 @@ def parse_emotion(spec: str) -> dict[str, float]:
     """Read ``"happy"``, ``"happy:0.8"`` or ``"happy:0.5+sad:0.3"`` as weights by name; a missing weight is 1.
 
     Raises:
-        EmotionError: a part has no name, a weight is no number in 0..2, or a name occurs twice.
+        EmotionError: a part has no name, a weight is no number in 0..2, or an emotion occurs twice, also as an alias.
     """
     weights: dict[str, float] = {}
     for part in spec.split("+"):
@@ -31,6 +31,7 @@ def parse_emotion(spec: str) -> dict[str, float]:
             raise EmotionError(
                 f"Emotion {spec!r}: {part!r} has no name. Write for example happy:0.8 or happy:0.5+sad:0.3."
             )
+        name = preset_name(name) or name
         if name in weights:
             raise EmotionError(f"Emotion {spec!r}: {name!r} occurs twice. Give each emotion one weight.")
         try:
@@ -39,6 +40,13 @@ def parse_emotion(spec: str) -> dict[str, float]:
             raise EmotionError(f"Emotion {spec!r}: the weight {number!r} of {name!r} is not a number.") from None
         check_weight(weights[name], f"Emotion {spec!r}: the weight of {name!r}")
     return weights
+
+
+def preset_name(name: str) -> str | None:
+    """The preset that `name` means, in any case and by :data:`~dicetalk.emotion.prior.ALIASES`; none if it is none."""
+    lower = name.lower()
+    preset = ALIASES.get(lower, lower)
+    return preset if preset in PRESET_NAMES else None
 
 
 def check_weight(value: float, what: str) -> None:
@@ -63,8 +71,7 @@ def find_prior(name: str, priors: Mapping[str, EmotionPrior]) -> EmotionPrior:
 def mix(weights: Mapping[str, float], priors: Mapping[str, EmotionPrior], intensity: float = 1.0) -> EmotionPrior:
     """Mix priors: ``mu = neutral + intensity * sum_i w_i (mu_i - neutral)``.
 
-    The variance is the average of the variances that take part, weighted by their share, neutral taking what the
-    weights leave of 1: a mixture is no sharper than its parts. It is none if one that takes part has none.
+    The spread is that of :func:`shared_sigma`.
 
     Args:
         weights: weight by emotion name, each 0 to 2; no weights at all are neutral.
@@ -72,28 +79,51 @@ def mix(weights: Mapping[str, float], priors: Mapping[str, EmotionPrior], intens
         intensity: scales the whole difference to neutral, 0 to 2.
 
     Raises:
-        EmotionError: a name is unknown, or a weight or the intensity is out of range.
+        EmotionError: a name is unknown or occurs twice under two spellings, or a weight or the intensity is out of
+            range.
     """
     check_weight(intensity, "The intensity")
     neutral = find_prior(NEUTRAL, priors)
     mu = neutral.mu.clone()
-    shares: list[tuple[float, EmotionPrior]] = []
+    shares: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
     for name, weight in weights.items():
         check_weight(weight, f"The weight of emotion {name!r}")
         prior = find_prior(name, priors)
         share = intensity * weight
         mu += share * (prior.mu - neutral.mu)
-        if share > 0:
-            shares.append((share, prior))
-    rest = 1 - sum(share for share, _ in shares)
-    if rest > 0:
-        shares.append((rest, neutral))
+        known = preset_name(name) or name
+        if known in shares:
+            raise EmotionError(f"Emotion {name!r} is {known!r}, which has a weight already. Give each emotion one.")
+        shares[known] = (torch.tensor([[share]]), None if prior.sigma is None else prior.sigma[None])
+    sigma = shared_sigma(list(shares.values()), (1, len(mu)), neutral)
     label = "+".join(f"{name}:{intensity * weight:g}" for name, weight in weights.items()) or NEUTRAL
-    return EmotionPrior(mu, _mixed_sigma(shares), label)
+    return EmotionPrior(mu, None if sigma is None else sigma[0], label)
 
 
-def _mixed_sigma(shares: list[tuple[float, EmotionPrior]]) -> torch.Tensor | None:
-    if any(prior.sigma is None for _, prior in shares):
+def shared_sigma(
+    shares: Sequence[tuple[torch.Tensor, torch.Tensor | None]], shape: tuple[int, int], neutral: EmotionPrior
+) -> torch.Tensor | None:
+    """The spread of T mixtures: the average of the variances that take part, weighted by their share.
+
+    Neutral takes what the weights leave of 1, so a mixture is no sharper than its parts. A neutral of unknown spread
+    counts as a point, unless it is all there is; any other of unknown spread makes the result's unknown.
+
+    Args:
+        shares: weights ``(T, 1)`` and standard deviations ``(T, D)``, or none, of those that take part.
+        shape: ``(T, D)``.
+        neutral: the centre.
+
+    Returns:
+        Standard deviations ``(T, D)``, or none.
+    """
+    shares = [(weights, sigma) for weights, sigma in shares if weights.any()]
+    if any(sigma is None for _, sigma in shares) or not (shares or neutral.sigma is not None):
         return None
-    total = sum(share for share, _ in shares)
-    return (sum(share * prior.sigma.square() for share, prior in shares) / total).sqrt()
+    variance, total = torch.zeros(shape), torch.zeros(shape[0], 1)
+    for weights, sigma in shares:
+        variance += weights * sigma.square()
+        total += weights
+    rest = (1 - total).clamp(min=0)
+    if neutral.sigma is not None:
+        variance += rest * neutral.sigma.square()
+    return (variance / (total + rest)).sqrt()

@@ -15,10 +15,10 @@ import numpy as np
 
 FLOATS = {"f2": np.float16, "f4": np.float32, "f8": np.float64}
 HEADER = re.compile(
-    rb"\{'descr': '(?P<order>[<>=|]?)(?P<code>[A-Za-z]\d{0,4})', 'fortran_order': (?:True|False), "
+    rb"\{'descr': '(?P<order>[<>=|]?)(?P<code>[A-Za-z]\d{0,4})', 'fortran_order': (?P<fortran>True|False), "
     rb"'shape': \((?P<shape>(?:\d{1,9}, ?)*(?:\d{1,9})?)\), \}\s*"
 )
-"""As numpy writes it; the order of elements is no matter in an array with one long side."""
+"""As numpy writes it."""
 
 _MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
 _MARK = object()
@@ -45,6 +45,7 @@ class _Array:
 
     shape: tuple[int, ...] = ()
     dtype: _DType | None = None
+    fortran: bool = False
     data: Any = None
 
 
@@ -57,7 +58,8 @@ def read_mu(content: bytes) -> np.ndarray:
     header, data = _split(content)
     if header["code"] != b"O":
         shape = tuple(int(n) for n in header["shape"].replace(b" ", b"").split(b",") if n)
-        return _float_array(shape, header["code"].decode(), header["order"].decode(), data)
+        fortran = header["fortran"] == b"True"
+        return _float_array(shape, header["code"].decode(), header["order"].decode(), fortran, data)
     value = _interpret(data)
     if isinstance(value, _Array) and isinstance(value.data, list) and len(value.data) == 1:
         value = value.data[0]
@@ -67,7 +69,7 @@ def read_mu(content: bytes) -> np.ndarray:
     mu = value["mu"]
     if not isinstance(mu, _Array) or not isinstance(mu.dtype, _DType) or not isinstance(mu.data, bytes):
         raise ValueError("its entry 'mu' is not an array of floats.")
-    return _float_array(mu.shape, mu.dtype.code, mu.dtype.byteorder, mu.data)
+    return _float_array(mu.shape, mu.dtype.code, mu.dtype.byteorder, mu.fortran, mu.data)
 
 
 def _split(content: bytes) -> tuple[re.Match[bytes], bytes]:
@@ -83,7 +85,7 @@ def _split(content: bytes) -> tuple[re.Match[bytes], bytes]:
     return header, content[end:]
 
 
-def _float_array(shape: Any, code: str, byteorder: str, data: bytes) -> np.ndarray:
+def _float_array(shape: Any, code: str, byteorder: str, fortran: bool, data: bytes) -> np.ndarray:
     if code not in FLOATS:
         raise ValueError(f"its array has the type {code[:20]!r}, expected floats ({', '.join(FLOATS)}).")
     if byteorder == ">":
@@ -93,7 +95,8 @@ def _float_array(shape: Any, code: str, byteorder: str, data: bytes) -> np.ndarr
     dtype = np.dtype(FLOATS[code])
     if math.prod(shape) * dtype.itemsize != len(data):
         raise ValueError(f"its array of shape {str(shape)[:40]} cannot have {len(data)} bytes.")
-    return np.frombuffer(data, dtype.newbyteorder("<")).reshape(shape).astype(np.float32)
+    values = np.frombuffer(data, dtype.newbyteorder("<")).reshape(shape, order="F" if fortran else "C")
+    return values.astype(np.float32, order="C")
 
 
 def _interpret(data: bytes) -> Any:
@@ -191,8 +194,8 @@ def _set_state(target: Any, state: Any) -> None:
     match target, state:
         case _DType(), (int(), str(byteorder), *_):
             target.byteorder = byteorder
-        case _Array(), (int(), tuple(shape), dtype, bool(), bytes() | list() as data):
-            target.shape, target.dtype, target.data = shape, dtype, data
+        case _Array(), (int(), tuple(shape), dtype, bool(fortran), bytes() | list() as data):
+            target.shape, target.dtype, target.fortran, target.data = shape, dtype, fortran, data
         case _:
             raise ValueError("its pickle builds something that is not an array.")
 

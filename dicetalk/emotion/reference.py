@@ -1,5 +1,6 @@
 """A reference for an emotion: a video, a sound or a picture, as pictures and speech at the network's rates."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,17 @@ from PIL import Image
 
 from dicetalk.audio.decode import array_source
 from dicetalk.audio.speech import SAMPLES_PER_FRAME, load_speech
-from dicetalk.errors import VideoError
-from dicetalk.film import frames_between, measure, speech_parts
+from dicetalk.errors import PortraitError, VideoError
+from dicetalk.film import MAX_SECONDS, NoStreamError, Span, frames_between, measure, missing_seconds, speech_parts
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.read import FORMATS, read_picture
 from dicetalk.settings import FPS
+
+LEAST_SHOWN_SECONDS = 0.02
+"""Pictures of an animation that are shown for less, or for no time at all, are shown for..."""
+
+SHOWN_SECONDS = 0.1
+"""...this long, as browsers do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,22 +30,26 @@ class Reference:
 
     Args:
         name: what messages call it.
-        frames: length at 12.5 fps; a still picture has one.
+        frames: length at 12.5 fps; a still picture has one, whatever is said over it.
         pictures: begins to hand out the pictures, uint8 RGB ``(H, W, 3)``, at 12.5 fps; or none. A damaged film may
             end early.
-        speech: reads the sound, mono at 16 kHz, float32 ``(n,)``, which begins with the pictures; or none.
+        speech: reads the sound, mono at 16 kHz, float32 ``(n,)``, which begins with the pictures, and ends with them
+            unless there is only one; or none.
+        problems: what is wrong with it, in sentences.
     """
 
     name: str
     frames: int
     pictures: Callable[[], Iterator[np.ndarray]] | None
     speech: Callable[[], np.ndarray] | None
+    problems: tuple[str, ...] = ()
 
 
 def open_reference(path: Path | str) -> Reference:
-    """A file: a video, with or without sound; a sound; a picture.
+    """A file: a video, with or without sound; a sound; a picture, also an animated one.
 
-    Frames of any video are told by their times, so a frame rate that changes does no harm.
+    Frames of any video are told by their times, so a frame rate that changes does no harm. What is there of a video
+    that was cut short, or has one damaged stream, is used; the reference's `problems` tell of it.
 
     Raises:
         VideoError: the file is missing, damaged, none of these, or longer than an hour.
@@ -47,21 +58,16 @@ def open_reference(path: Path | str) -> Reference:
     path = Path(path)
     if not path.is_file():
         raise VideoError(f"{path}: there is no such file.")
-    if _is_still(path):
+    kind = _picture_kind(path)
+    if kind == "still":
         picture = read_picture(path)
         return Reference(str(path), 1, lambda: iter([picture]), None)
-    spans = {}
-    problems = []
-    for kind in ("video", "audio"):
-        try:
-            spans[kind] = measure(path, kind)
-        except VideoError as error:
-            problems.append(error)
-    if not spans:
-        raise problems[0]
-    seen, heard = spans.get("video"), spans.get("audio")
+    if kind == "animated webp":
+        return _animation(path)
+    seen, heard, problems = _spans(path)
     main = seen or heard
     frames = max(round((main.end - main.start) * FPS), 1)
+    lasting = heard if seen is not None and heard is not None and frames == 1 else main
     pictures = speech = None
     if seen is not None:
 
@@ -71,9 +77,10 @@ def open_reference(path: Path | str) -> Reference:
     if heard is not None:
 
         def speech() -> np.ndarray:
-            return next(speech_parts(path, main.start - heard.start, [frames]))
+            length = max(round((lasting.end - lasting.start) * FPS), 1)
+            return next(speech_parts(path, main.start - heard.start, [length]))
 
-    return Reference(str(path), frames, pictures, speech)
+    return Reference(str(path), frames, pictures, speech, problems)
 
 
 def reference_of(
@@ -110,18 +117,76 @@ def reference_of(
         array_source(*sound)  # refuses what is no sound now, not later
         samples = load_speech(sound, hooks=Hooks(notice=lambda _: None)).samples
         length = length or max(len(samples) // SAMPLES_PER_FRAME, 1)
+        if pictures is None or length > 1:
+            samples = samples[: length * SAMPLES_PER_FRAME]
 
         def speech() -> np.ndarray:
-            return samples[: length * SAMPLES_PER_FRAME]
+            return samples
 
     return Reference(name, length, pictures, speech)
 
 
-def _is_still(path: Path) -> bool:
+def _spans(path: Path) -> tuple[Span | None, Span | None, tuple[str, ...]]:
+    """When pictures and sound of a file start and end, and what is wrong with them."""
+    spans: dict[str, Span] = {}
+    errors: list[VideoError] = []
+    for kind in ("video", "audio"):
+        try:
+            spans[kind] = measure(path, kind)
+        except VideoError as error:
+            errors.append(error)
+    if not spans:
+        raise errors[0]
+    problems = [str(error) for error in errors if not isinstance(error, NoStreamError)]
+    missing = missing_seconds(path, max(span.end for span in spans.values()))
+    if missing:
+        problems.append(f"{path} is cut short: its last {missing:.1f} s are missing.")
+    return spans.get("video"), spans.get("audio"), tuple(problems)
+
+
+def _picture_kind(path: Path) -> str | None:
+    """``still``, ``animated webp``, or none for what FFmpeg reads, also other animations."""
     try:
         with Image.open(path, formats=FORMATS) as picture:
-            return not getattr(picture, "is_animated", False)
+            if not getattr(picture, "is_animated", False):
+                return "still"
+            return "animated webp" if picture.format == "WEBP" else None
     except Image.DecompressionBombError:
-        return True  # too large; reading it says so
+        return "still"  # too large; reading it says so
     except (OSError, ValueError, SyntaxError):
-        return False
+        return None
+
+
+def _animation(path: Path) -> Reference:
+    """An animated WebP, which FFmpeg does not read."""
+    end = 0.0
+    for end, _ in _shown(path):
+        if end > MAX_SECONDS:
+            raise VideoError(f"{path} is longer than {MAX_SECONDS:g} s. Cut it into shorter videos.")
+    frames = max(math.ceil(end * FPS - 1e-6), 1)
+
+    def pictures() -> Iterator[np.ndarray]:
+        done = 0
+        for until, image in _shown(path):
+            if done / FPS < until:
+                picture = read_picture(image)
+            while done / FPS < until - 1e-6:
+                yield picture
+                done += 1
+
+    return Reference(str(path), frames, pictures, None)
+
+
+def _shown(path: Path) -> Iterator[tuple[float, Image.Image]]:
+    """The pictures of an animation, one at a time, and until when each is shown, in seconds."""
+    until = 0.0
+    try:
+        with Image.open(path, formats=FORMATS) as animation:
+            for number in range(animation.n_frames):
+                animation.seek(number)
+                animation.load()  # only now it knows how long this one is shown
+                seconds = animation.info.get("duration", 0) / 1000
+                until += seconds if seconds >= LEAST_SHOWN_SECONDS else SHOWN_SECONDS
+                yield until, animation
+    except (OSError, ValueError, EOFError, PortraitError) as error:
+        raise VideoError(f"{path} is damaged or no animation ({error}).") from error

@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from dicetalk.emotion.npy import read_mu
 from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior
+from dicetalk.emotion.timeline import MAX_KEYFRAMES
 from dicetalk.emotion.track import MODEL_FPS, EmotionTrack, Keyframe
 from dicetalk.errors import EmotionError
 
 FORMAT = "dicetalk.emotion"
 FORMAT_VERSION = "1"
-MAX_KEYFRAMES = 100_000
 MAX_FILE_BYTES = 256 << 20
 MAX_TEXT = 2000
 _SHORT_HASH = 12
@@ -77,10 +76,10 @@ def save_emotion(saved: SavedEmotion, path: Path | str) -> None:
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "kind": "prior",
-        "name": priors[0].name,
+        "name": _as_text(priors[0].name),
         "space": saved.space,
-        "source": saved.source,
-        "licence": saved.licence,
+        "source": _as_text(saved.source),
+        "licence": _as_text(saved.licence),
     }
     if isinstance(saved.emotion, EmotionTrack):
         easings = list(dict.fromkeys(keyframe.easing for keyframe in keyframes))
@@ -148,8 +147,7 @@ def import_npy(path: Path | str, space: str, fps: float = MODEL_FPS) -> SavedEmo
     path = Path(path)
     _check_size(path)
     try:
-        content = path.read_bytes()
-        values = read_mu(content)
+        values = read_mu(path.read_bytes())
     except (OSError, ValueError) as error:
         raise EmotionError(f"{path} holds no emotion: {error}") from error
     if values.size == PRIOR_DIM and PRIOR_DIM in values.shape:
@@ -159,10 +157,8 @@ def import_npy(path: Path | str, space: str, fps: float = MODEL_FPS) -> SavedEmo
             f"{path} holds an array of shape {values.shape}; expected ({PRIOR_DIM},) for an emotion, or "
             f"(T, {PRIOR_DIM}) for a track of up to {MAX_KEYFRAMES} rows."
         )
-    if b"'fortran_order': True" in content[:128]:
-        values = values.reshape(values.shape[::-1]).T
     try:
-        priors = [EmotionPrior(mu, name=path.stem) for mu in torch.from_numpy(np.ascontiguousarray(values))]
+        priors = [EmotionPrior(mu, name=path.stem) for mu in torch.from_numpy(values)]
         return SavedEmotion(EmotionTrack.curve(priors, fps), space)
     except EmotionError as error:
         raise EmotionError(f"{path}: {error}") from error
@@ -210,6 +206,11 @@ def _check_size(path: Path) -> None:
         raise EmotionError(f"{path}: the emotion cannot be read ({error.strerror}).") from error
     if size > MAX_FILE_BYTES:
         raise EmotionError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MB; no emotion is.")
+
+
+def _as_text(value: str) -> str:
+    """What can be written as UTF-8: names of files may hold any bytes."""
+    return value.encode(errors="replace").decode()
 
 
 def _short(value: str | None, length: int = 40) -> str:

@@ -14,6 +14,9 @@ from dicetalk.errors import EmotionError
 MAX_SECONDS = 3660.0
 """An hour of speech and a minute more. Keyframes may lie later; a grid of moments up to them would not fit anywhere."""
 
+MAX_KEYFRAMES = 100_000
+"""More than an hour at 25 fps."""
+
 
 @dataclass(frozen=True)
 class Timeline:
@@ -34,13 +37,18 @@ class Timeline:
         """Moments ``i / fps`` from 0 to `end` or just after it.
 
         Raises:
-            EmotionError: `end` is later than :data:`MAX_SECONDS`.
+            EmotionError: `end` is later than :data:`MAX_SECONDS`, or there are more than :data:`MAX_KEYFRAMES` moments.
         """
         if end > MAX_SECONDS:
             raise EmotionError(
                 f"An emotion track has a keyframe at {end:g} s; tracks can be combined up to {MAX_SECONDS:g} s."
             )
         count = math.ceil(end * fps - 1e-6) + 1
+        if count > MAX_KEYFRAMES:
+            raise EmotionError(
+                f"A track of {end:g} s at {fps:g} fps has {count} keyframes; expected at most {MAX_KEYFRAMES}. Choose "
+                "a lower frame rate, or a shorter track."
+            )
         return cls(tuple(i / fps for i in range(count)), ("linear",) * count)
 
     @classmethod

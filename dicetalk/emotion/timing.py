@@ -42,7 +42,8 @@ def resample(track: EmotionTrack, fps: float = MODEL_FPS, seconds: float | None 
         seconds: how much of the track; up to its last keyframe if none.
 
     Raises:
-        EmotionError: `fps` or `seconds` is out of range, or the track is too long.
+        EmotionError: `fps` or `seconds` is out of range, or the track is too long or would have more than 100 000
+            keyframes.
     """
     if not 0 < fps <= 1000:
         raise EmotionError(f"The frame rate of a track is {fps:g}; expected more than 0, up to 1000.")
@@ -82,6 +83,8 @@ def sample(
         raise EmotionError(f"The temperature is {temperature:g}; expected 0 to 3.")
     if drift_seconds is not None and not 0.2 <= drift_seconds <= 30:
         raise EmotionError(f"The time constant of the drift is {drift_seconds:g} s; expected 0.2 to 30 s.")
+    if not -(2**63) <= seed < 2**64:
+        raise EmotionError(f"The seed is {str(seed)[:40]}; expected -2**63 to 2**64 - 1.")
     name = track.keyframes[0].prior.name
     if track.is_constant and drift_seconds is None:
         timeline = Timeline.of(track)

@@ -15,7 +15,8 @@ from dicetalk.portrait.faces import FaceBox, FaceDetector
 from dicetalk.settings import FPS
 
 LOOK_EVERY = 3
-"""A face is looked for in every third picture, four times a second; between, its box moves evenly."""
+"""A face is looked for in every third picture, four times a second; between, its box moves evenly. It is read in
+every picture."""
 
 LOOK_SIDE = 640
 """Pictures are searched at this size at most: a face worth reading is a tenth of the picture or more."""
@@ -28,6 +29,9 @@ BRIDGE_LOOKS = 1
 
 SAME_FACE = 0.1
 """Intersection over union from which two boxes are one face that moved; below, the scene has changed."""
+
+EARLY_SECONDS = 0.5
+"""Pictures that end so much before the length that their file tells are told of."""
 
 BATCH = 16
 
@@ -79,14 +83,15 @@ def watch(reference: Reference, reader: FaceReader, detector: FaceDetector, hook
         reference: with pictures.
         reader: reads faces.
         detector: finds them.
-        hooks: hears the stage ``watch``, in frames, and of lost faces.
+        hooks: hears the stage ``watch``, in frames, of lost faces, and of pictures that end early.
 
     Raises:
         NoFaceError: no face was found in any picture.
         VideoError: the reference has no pictures, or is damaged from the start.
     """
     if reference.pictures is None:
-        raise VideoError(f"{reference.name} holds no pictures; take the emotion from its sound.")
+        reason = f" ({' '.join(reference.problems)})" if reference.problems else ""
+        raise VideoError(f"{reference.name} holds no pictures; take the emotion from its sound.{reason}")
     read: dict[int, np.ndarray] = {}
     frames = 0
     waiting: list[tuple[int, np.ndarray]] = []
@@ -99,6 +104,11 @@ def watch(reference: Reference, reader: FaceReader, detector: FaceDetector, hook
         hooks.report("watch", min(frames, reference.frames), reference.frames)
     if not frames:
         raise VideoError(f"{reference.name}: none of its pictures can be decoded.")
+    if reference.frames - frames > EARLY_SECONDS * FPS:
+        hooks.notice(
+            f"{reference.name}: its pictures end after {frames / FPS:.1f} of {reference.frames / FPS:.1f} s; it may be "
+            "damaged."
+        )
     read |= _read(reader, waiting)
     if not read:
         raise NoFaceError(f"No face was found in {reference.name}. Give a clip that shows one face from the front.")

@@ -71,7 +71,10 @@ class ReferenceMaker(Maker):
 
 @dataclass(frozen=True)
 class DrawnFaces:
-    """Finds the face in the pictures of a drawn clip: where it was drawn."""
+    """Finds the face in the pictures of a drawn clip: where it was drawn.
+
+    No detector of photographs finds drawn faces, so finding the face has no part in what is measured here.
+    """
 
     clip: TrainingClip
 
@@ -174,10 +177,7 @@ def transfer_rows(
     Raises:
         DiceTalkError: as :func:`measure_transfer`.
     """
-
-    def judge(frames: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return judges.emotions(to_input(head_crops(frames)))[0].numpy()
+    judge = emotion_judge(judges)
 
     def listen(samples: np.ndarray) -> SpeechFeatures:
         return speech_features(samples, model.whisper, residency=residency)
@@ -213,6 +213,16 @@ def transfer_rows(
             "lower",
         ),
     ]
+
+
+def emotion_judge(judges: Judges) -> Judge:
+    """The trained judge of emotions, of frames."""
+
+    def judge(frames: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return judges.emotions(to_input(head_crops(frames)))[0].numpy()
+
+    return judge
 
 
 def change_frame(scores: np.ndarray, take: Take) -> int:

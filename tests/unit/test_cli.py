@@ -272,7 +272,10 @@ def test_without_weights_it_says_what_is_used_or_what_to_install(tmp_path, monke
     assert found_folder(Path("tiny"), hooks) == Path("bundled")
     assert found_folder(Path("elsewhere"), hooks) == Path("elsewhere") and len(told) == 1
     (tmp_path / "models").mkdir()
-    assert found_folder(None, hooks) == Path("models") and len(told) == 1
+    assert found_folder(None, hooks) == Path("bundled") and "models is empty" in told[1]
+    assert found_folder(Path("models"), hooks) == Path("models")
+    (tmp_path / "models" / "unet.pth").touch()
+    assert found_folder(None, hooks) == Path("models") and len(told) == 2
     monkeypatch.setattr("dicetalk.checkpoints.tiny.__file__", str(tmp_path / "a" / "b"))
     with pytest.raises(CheckpointError, match="train tiny"):
         tiny_folder()

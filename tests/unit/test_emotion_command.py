@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from emotion_tracks import PRIORS, values
 from PIL import Image
 from released_files import SMALL
 
 from dicetalk.checkpoints.convert import convert_model
-from dicetalk.cli import main
+from dicetalk.cli import emotion_show, main
 from dicetalk.cli.generate import _emotion
 from dicetalk.cli.parser import build_parser
-from dicetalk.emotion.prior import save_prior
+from dicetalk.emotion.mix import mix
+from dicetalk.emotion.prior import PRESET_NAMES, save_prior
 from dicetalk.emotion.saved import load_emotion
 from dicetalk.emotion.space import space_of
 from dicetalk.hooks import SILENT
@@ -70,6 +72,8 @@ def test_each_change(models: Path, tmp_path: Path) -> None:
     assert 0.001 < np.abs(smooth - plain).max() < 0.3
     assert made(models, out, "mix", str(track), "--fps", "2") == pytest.approx(plain, abs=1e-5)
     assert [k.seconds for k in load_emotion(out, SPACE).track.keyframes] == [0, 0.5, 1, 1.5, 2]
+    made(models, out, "mix", str(track), "--fps", "2", "--audio", str(SPEECH))
+    assert load_emotion(out, SPACE).track.end == 3.0, "as long as the speech"
     voice = made(models, out, "mix", "angry", "--intensity-from-voice", "--audio", str(SPEECH))[:, 2]
     assert voice.std() > 0.02 and 0.2 < voice.mean() < 1.4
 
@@ -86,6 +90,10 @@ def test_sampling(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -
         drawn.append(load_emotion(out, SPACE).track.at([0.0, 3.0]).mu)
     assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()
     assert (drawn[0][0] == drawn[0][1]).all() and (drawn[3][0] != drawn[3][1]).any()
+    track = tmp_path / "track.json"
+    track.write_text('{"values": ["happy", "sad"], "fps": 0.5}')
+    assert run(models, "mix", str(track), "--sample", "1", "--drift", "1", "--out", str(out)) == 0
+    assert load_emotion(out, SPACE).track.end == 2.0, "a track has a length of its own"
 
 
 def test_voice(models: Path, tmp_path: Path) -> None:
@@ -114,8 +122,11 @@ def test_show(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> No
     track.write_text('{"values": ["happy", "sad"], "fps": 1}')
     assert run(models, "show", "happy:0.5+sad:0.25", str(track)) == 0
     table = capsys.readouterr().out
-    row = next(line for line in table.splitlines() if line.startswith("happy:0.5+sad:0.25"))
+    cosines, row = (line for line in table.splitlines() if line.startswith("happy:0.5+sad:0.25"))
     assert "1.12" in row and row.endswith("happy:0.50+sad:0.25")
+    mixed = mix({"happy": 0.5, "sad": 0.25}, PRIORS).mu
+    expected = [torch.cosine_similarity(mixed, PRIORS[name].mu, dim=0).item() for name in PRESET_NAMES]
+    assert [float(cell) for cell in cosines.split()[1:]] == pytest.approx(expected, abs=6e-4)
     assert "a track.json 1.0 s" in table and "prototypes" not in table, "there is no bank in this folder"
     pytest.importorskip("matplotlib")
     pytest.importorskip("sklearn")
@@ -123,6 +134,38 @@ def test_show(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> No
     assert run(models, "show", str(track), "angry", "--audio", str(SPEECH), "--out", str(out)) == 0
     assert sorted(path.name for path in out.iterdir()) == ["map.png", "track-a_track.json.png"]
     assert Image.open(out / "map.png").size == (1120, 560)
+
+
+def test_show_tells_apart_what_has_one_name(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, object] = {}
+    blank = np.zeros((4, 4, 3), np.uint8)
+    monkeypatch.setattr(emotion_show, "read_emotion_model", lambda folder: object())
+    monkeypatch.setattr(emotion_show, "bank_attention", lambda model, mu: torch.ones(len(mu), 4) / 4)
+    monkeypatch.setattr(emotion_show, "plot_bank_attention", lambda names, rows: drawn.setdefault(names[0], blank))
+    monkeypatch.setattr(
+        emotion_show, "plot_priors", lambda tracks, priors: drawn.setdefault("map", list(tracks)) and blank
+    )
+    monkeypatch.setattr(emotion_show, "plot_track", lambda track, priors, waveform, title: blank)
+    files = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        files.append(tmp_path / folder / "out.json")
+        files[-1].write_text('{"values": ["happy", "sad"], "fps": 0.02}')
+    spoken = "[happy] " + "Good morning! " * 40
+    texts = [f"{spoken}[sad] a", f"{spoken}[sad] b"]
+    given = [*map(str, files), *texts, "angry", "angry"]
+    assert run(models, "show", *given, "--audio", str(SPEECH), "--out", str(tmp_path / "pictures")) == 0
+    assert drawn["map"] == [*map(str, files), *texts, "angry", "angry (2)"]
+    assert len(drawn) == 2, "the presets and 58 moments are one page"
+    assert len(list((tmp_path / "pictures").glob("track-*.png"))) == 4
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 160
+    many = [str(tmp_path / "a" / f"{number}.json") for number in range(4)]
+    for path in many:
+        Path(path).write_text('{"values": ["happy", "sad"], "fps": 0.02}')
+    assert run(models, "show", *many, "--out", str(tmp_path / "more")) == 0
+    assert sorted(path.name for path in (tmp_path / "more").glob("bank*")) == ["bank-2.png", "bank.png"]
 
 
 def test_show_reads_the_bank(models: Path, released: Path, capsys: pytest.CaptureFixture) -> None:
@@ -142,6 +185,9 @@ def test_show_reads_the_bank(models: Path, released: Path, capsys: pytest.Captur
         (["mix", "happy", "--intensity", "0:1", "--seconds", "0"], "--seconds 0"),
         (["mix", "happy", "--intensity-from-voice"], "--audio"),
         (["mix", "happy", "--sample", "1"], "no known spread"),
+        (["mix", "happy", "--sample", "1", "--seed", "1" + "0" * 30], "seed is 1000"),
+        (["mix", "happy", "--sample", "1", "--drift", "1"], "--seconds"),
+        (["mix", "happy", "--fps", "1000", "--seconds", "600"], "600001 keyframes; expected at most 100000"),
         (["mix", "[happy] Hello"], "--audio"),
         (["mix", "nowhere.safetensors"], "nowhere.safetensors"),
         (["text", "Hello [hungry]", "--audio", str(SPEECH)], "hungry"),

@@ -178,6 +178,16 @@ def test_npy(tmp_path: Path) -> None:
         torch.testing.assert_close(track.at([0, 0.5, 1]).mu, torch.from_numpy(rows))
     np.save(path, {"mu": rows[:1]})
     assert torch.equal(import_npy(path, SPACE).emotion.mu, MU)
+    np.save(path, {"mu": np.asfortranarray(rows)})
+    assert torch.equal(import_npy(path, SPACE).track.at([0.08]).mu[0], 2 * MU), "columns of the file are not rows"
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """The bytes of file names are anything; Python holds what is no UTF-8 as lone surrogates."""
+    named = SavedEmotion(EmotionPrior(MU, name="clip\udcff"), SPACE, "\udcffme", "CC\udc80")
+    save_emotion(named, tmp_path / "x.safetensors")
+    read = load_emotion(tmp_path / "x.safetensors", SPACE)
+    assert (read.emotion.name, read.source, read.licence) == ("clip?", "?me", "CC?")
 
 
 def test_npy_that_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from emotion_tracks import PRIORS, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dicetalk.emotion.compare import FEELINGS, preset_weights
 from dicetalk.emotion.given import given_emotion, given_file
 from dicetalk.emotion.prior import ALIASES, PRESET_NAMES
 from dicetalk.emotion.saved import SavedEmotion, save_emotion
@@ -20,6 +21,7 @@ from dicetalk.emotion.text.track import FADE_SECONDS, fade_track, spread, subtit
 from dicetalk.emotion.text.words import DEGREES, WORDS, describe_emotion
 from dicetalk.emotion.voice.features import VoiceFeatures
 from dicetalk.errors import EmotionError
+from dicetalk.hooks import Hooks
 
 
 def voice(*stretches: tuple[float, bool]) -> VoiceFeatures:
@@ -54,6 +56,12 @@ def never() -> VoiceFeatures:
         ("sad but relieved", {"sad": 0.5**0.5, "happy": 0.5 * 0.5**0.5}),
         ("happy, surprised and afraid", {"happy": 3**-0.5, "surprised": 3**-0.5, "fear": 3**-0.5}),
         ("angry and annoyed", {"angry": 1.5 * 0.5**0.5}),
+        ("a little bit annoyed", {"angry": 0.25}),
+        ("kind of sad", {"sad": 0.6}),
+        ("Pretty angry!", {"angry": 0.8}),
+        ("happy a lot.", {"happy": 1.3}),
+        ("very sad, and a bit afraid…", {"sad": 1.3 * 0.5**0.5, "fear": 0.5 * 0.5**0.5}),
+        ("happy 0.5.", {"happy": 0.5}),
     ],
 )
 def test_plain_words(phrase: str, weights: dict[str, float]) -> None:
@@ -66,7 +74,7 @@ def test_the_table_is_sound() -> None:
     for weights in WORDS.values():
         assert set(weights) <= set(PRESET_NAMES) - {"neutral"} and all(0 < weight <= 2 for weight in weights.values())
     assert all(0 < factor < 2 for factor in DEGREES.values())
-    assert all(len(degree.split()) <= 2 for degree in DEGREES)
+    assert not set(DEGREES) & (names | set(WORDS)), "a degree must not hide a word"
 
 
 @pytest.mark.parametrize(
@@ -85,6 +93,10 @@ def test_unknown_words_list_what_is_known() -> None:
 def test_two_spellings_of_weights() -> None:
     assert read_weights("happy:0.5+sad:0.3") == {"happy": 0.5, "sad": 0.3}
     assert read_weights("happy 0.5") == {"happy": 0.5}
+    assert read_weights("Joy:0.5+SAD") == {"happy": 0.5, "sad": 1.0}
+    for twice in ("happy:2+joy:2", "happy+Happy"):
+        with pytest.raises(EmotionError, match="'happy' occurs twice"):
+            read_weights(twice)
 
 
 # Tags
@@ -138,6 +150,28 @@ def test_changes_move_to_a_pause_nearby() -> None:
     assert short[1][0] == pytest.approx(2.96, abs=0.02), "a stop inside a word is no pause"
     far = spread(parts, voice((1, True), (0.6, False), (9, True)))
     assert far[1][0] == pytest.approx(5.6, abs=0.02)
+
+
+def test_no_sentence_vanishes_because_two_changes_move_to_one_pause() -> None:
+    parts = parse_tagged("[happy] aaaa [sad] aaaa [angry] aaaa")
+    speech = voice((1, True), (0.3, False), (1, True), (0.8, False), (1, True))
+    assert [t for t, _ in spread(parts, speech)] == pytest.approx([0, 1.15, 2.7])
+    shown = preset_weights(fade_track(spread(parts, speech), PRIORS).at([0.5, 2.0, 3.5]).mu, PRIORS)
+    assert shown.argmax(dim=1).tolist() == [FEELINGS.index(name) for name in ("happy", "sad", "angry")]
+    late = spread(parse_tagged("[happy] aaaa [sad] [angry] aaaa [neutral]"), speech)
+    assert [t for t, _ in late[1:3]] == [late[1][0]] * 2, "nothing is said with the second"
+    assert late[3][0] == pytest.approx(4.1), "what stands behind the last word begins there"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0.1, 3), st.booleans()), min_size=1, max_size=8),
+    st.lists(st.integers(1, 30), min_size=1, max_size=8),
+)
+def test_every_sentence_has_a_time_of_its_own(stretches: list, lengths: list[int]) -> None:
+    speech = voice(*stretches, (0.1, True))
+    times = [t for t, _ in spread([TaggedText("a" * length, {"happy": 1.0}) for length in lengths], speech)]
+    assert (np.diff(times) > 0).all() and times[-1] < len(speech) / 50
 
 
 @settings(max_examples=50, deadline=None)
@@ -226,8 +260,37 @@ def test_subtitle_order_and_errors() -> None:
         parse_subtitles("Hello")
     with pytest.raises(EmotionError, match="No subtitle has an emotion"):
         subtitle_track([Cue(0, 1, "Hello")], PRIORS)
-    with pytest.raises(EmotionError, match=r"tag.*hungry"):
+    with pytest.raises(EmotionError, match=r"No subtitle has an emotion.*\[hungry\] of subtitle 1 \(at 0 s\)"):
         subtitle_track([Cue(0, 1, "[hungry] Hello")], PRIORS)
+    with pytest.raises(EmotionError, match=r"Subtitle 2 \(at 2 s\): A bracket is left open"):
+        subtitle_track([Cue(0, 1, "[sad] a"), Cue(2, 3, "[happy b")], PRIORS)
+
+
+def test_brackets_that_are_no_emotion_are_left_alone_in_subtitles() -> None:
+    told: list[str] = []
+    cues = [
+        Cue(0, 1, "[music]"),
+        Cue(1, 3, "[MAN:] aaaa [happy] aaaa [applause] aa [sad] aa"),
+        Cue(4, 5, "[door:1] [laughs] b"),
+    ]
+    track = subtitle_track(cues, PRIORS, Hooks(notice=told.append))
+    plain = subtitle_track([Cue(1, 3, "aaaa [happy] aaaa aa [sad] aa")], PRIORS)
+    assert [k.seconds for k in track.keyframes] == [k.seconds for k in plain.keyframes]
+    assert np.array_equal(values(track), values(plain))
+    (notice,) = told
+    assert "[music] of subtitle 1 (at 0 s), [MAN:] of subtitle 2 (at 1 s)" in notice and notice.endswith("2 more.")
+    subtitle_track([Cue(0, 1, "[sad] a")], PRIORS, Hooks(notice=told.append))
+    assert len(told) == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 5000), min_size=2, max_size=6), st.integers(1, 40))
+def test_subtitles_that_follow_one_another_make_a_track(milliseconds: list[int], letters: int) -> None:
+    """A tag at a subtitle's end and one at the next one's start are one moment, whatever sums are rounded to."""
+    ends = np.cumsum(milliseconds).tolist()
+    text = f"{'a' * letters} [sad]"
+    cues = [Cue(a / 1000, b / 1000, f"[happy] {text}") for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+    assert subtitle_track(cues, PRIORS).end == pytest.approx(ends[-1] / 1000, abs=FADE_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +327,14 @@ def test_every_way_to_give_an_emotion(tmp_path: Path) -> None:
     for name in ("a.json", "a.srt", "a.txt", "a.npy", "a.safetensors"):
         assert first(given_file(tmp_path / name, PRIORS, spoken)) == pytest.approx(happy), name
         assert first(given_emotion(str(tmp_path / name), PRIORS, spoken)) == pytest.approx(happy), name
+
+
+def test_a_file_may_have_a_bracket_in_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "[take 2] mine.json"
+    path.write_text('{"values": ["happy:0.5"]}')
+    assert values(given_emotion(str(path), PRIORS, never))[0][0] == pytest.approx(0.5)
+    spoken = lambda: voice((2, True))  # noqa: E731
+    assert values(given_emotion("[sad] Look at notes.txt", PRIORS, spoken))[0][1] == pytest.approx(1)
 
 
 def test_files_that_are_no_emotion(tmp_path: Path) -> None:

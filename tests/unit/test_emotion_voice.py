@@ -10,6 +10,7 @@ import torch
 from emotion_tracks import NEUTRAL, PRIORS, constant
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from dicetalk.audio.speech import SAMPLE_RATE, load_speech
 from dicetalk.cli import main
@@ -132,6 +133,34 @@ def test_silence_and_no_clicks_in_real_speech(real: VoiceFeatures) -> None:
     assert into.silence - 1e-9 <= curve.values.min() and curve.values.max() <= into.highest
     spoken = real.active[::4]
     assert into.ordinary - 0.25 < curve.values[spoken].mean() < into.ordinary + 0.25
+    pause = slice(round(0.98 * 50), round(1.12 * 50))
+    assert 0.6 < real.active.mean() < 0.9 and not real.active[pause].any(), "somebody breathes after a second"
+
+
+def recordings() -> list[Path]:
+    """The package's example, and what lies beside the project."""
+    return [SPEECH, *sorted((ROOT.parent / "shared" / "data" / "speech").glob("*.wav"))]
+
+
+@pytest.mark.parametrize("path", recordings(), ids=lambda path: path.stem)
+def test_neither_noise_nor_level_hides_the_pauses(path: Path) -> None:
+    samples = load_speech(path).samples
+    clean = measure_voice(samples)
+    assert 0.5 < clean.active.mean() < 0.9
+    peak = np.percentile(clean.loudness, 95)
+    quiet = measure_voice(samples * 10 ** ((-56 - peak) / 20))
+    assert (quiet.active == clean.active).mean() > 0.97
+    noise = np.random.default_rng(0).normal(0, 10 ** ((peak - 25) / 20), len(samples)).astype(np.float32)
+    assert (measure_voice(samples + noise).active == clean.active).mean() > 0.85
+
+
+def test_silence_in_a_noisy_room_is_the_floor() -> None:
+    into, rng = IntensityScale(), np.random.default_rng(0)
+    sound = np.concatenate([silence(2), tone(150, 2), silence(2), tone(150, 1)])
+    noisy = (sound + rng.normal(0, 0.2 * 10 ** (-25 / 20), len(sound))).astype(np.float32)
+    curve = voice_intensity(measure_voice(noisy), scale=into)
+    assert curve.at([0.5, 1.2, 5.0]) == pytest.approx(into.silence, abs=0.03) and curve.at([3.0]) > 0.6
+    assert not measure_voice(rng.normal(0, 1e-3, 3 * SAMPLE_RATE).astype(np.float32)).active.any(), "noise alone"
 
 
 def test_silence_is_the_floor() -> None:
@@ -288,9 +317,31 @@ def test_folders_that_are_no_classifier(classifier_folder: Path, tmp_path: Path)
         (folder / "config.json").write_text(json.dumps(config | changes))
         with pytest.raises(CheckpointError, match="copy"):
             load_voice_classifier(folder)
+    labels = {str(i): name for i, name in zip((0, 1, 2, 4, 7), LABELS, strict=True)}
+    (folder / "config.json").write_text(json.dumps(config | {"id2label": labels}))
+    with pytest.raises(CheckpointError, match=r"copy: config\.json numbers its labels \[0, 1, 2, 4, 7\]; .* 0 to 4"):
+        load_voice_classifier(folder)
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):
         load_voice_classifier(folder)
+
+
+def test_a_folder_without_a_trained_head_is_refused(classifier_folder: Path, tmp_path: Path) -> None:
+    """A speech encoder alone, or one with the head of another task: transformers fills up with random numbers."""
+    folder = shutil.copytree(classifier_folder, tmp_path / "copy")
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {k: v for k, v in weights.items() if "classifier" not in k}, folder / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(CheckpointError, match=r"copy: weights are missing.*classifier\.bias, classifier\.weight"):
+        load_voice_classifier(folder)
+    save_file(weights | {"classifier.weight": torch.zeros(3, 8)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"copy"):
+        load_voice_classifier(folder)
+    unmasked = {k: v for k, v in weights.items() if not k.endswith("masked_spec_embed")}
+    save_file(unmasked, folder / "model.safetensors", {"format": "pt"})
+    assert load_voice_classifier(folder).classes[0] == "angry", "what only training uses may be missing"
 
 
 def test_code_in_the_folder_is_not_run(classifier_folder: Path, tmp_path: Path) -> None:

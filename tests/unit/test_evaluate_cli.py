@@ -22,6 +22,7 @@ from dicetalk.cli.demo import bundled
 from dicetalk.config import ModelConfig, SamplingConfig
 from dicetalk.emotion.embedder import EmbedderConfig
 from dicetalk.emotion.embedder_file import save_embedder
+from dicetalk.emotion.model import EmotionModel, PriorTokens
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import CheckpointError
@@ -35,7 +36,6 @@ from dicetalk.portrait.centerface import CenterFace
 from dicetalk.portrait.prepare import prepare_portrait
 from dicetalk.settings import SamplerSettings
 from dicetalk.train.embedder import build_embedder
-from dicetalk.train.objective import PriorTokens
 
 JUDGES = Path(__file__).parent / "data" / "judges.safetensors"
 CONFIG = replace(SMALL_MODEL, sampling=SamplingConfig(64, 2, 1.5, 2.0))
@@ -115,12 +115,12 @@ def test_the_bundled_portrait_and_speech_are_fit_for_use() -> None:
 
 def test_an_ablation_takes_its_networks_from_its_file_and_the_rest_from_the_model(models: Path, tmp_path: Path) -> None:
     model = load_model(models, dtype=torch.float32)
-    for bank, kind in (("none", PriorTokens), ("retrieve", type(model.emotion_model))):
+    for bank, kind in (("none", PriorTokens), ("retrieve", EmotionModel)):
         weights = load_file(models / "dicetalk.safetensors")
         name = next(name for name in weights if name.endswith("conv_in.weight"))
         weights[name] = weights[name] + 1
         path = tmp_path / f"{bank}.safetensors"
-        save_file(weights, path, packed_metadata(CONFIG, f"dicetalk train diffusion: bank {bank}, classifier True"))
+        save_file(weights, path, packed_metadata(CONFIG, "a test", bank))
         other = load_ablation(path, model, models)
         assert type(other.emotion_model) is kind
         assert other.embedder is model.embedder

@@ -9,13 +9,16 @@ from dicetalk.emotion.compare import entropy_bits
 from dicetalk.emotion.show.figure import INK, new_figure, pixels
 from dicetalk.errors import EmotionError
 
+MAX_ROWS = 100
+
 
 def plot_bank_attention(names: Sequence[str], weights: torch.Tensor, *, width: int = 1000) -> np.ndarray:
     """Draw the attention to each prototype, one row for each emotion, and its entropy.
 
     Args:
         names: of the emotions.
-        weights: what :func:`dicetalk.emotion.compare.bank_attention` returned, ``(R, bank_size)``.
+        weights: what :func:`dicetalk.emotion.compare.bank_attention` returned, ``(R, bank_size)``; without columns
+            the picture says that there is no bank.
         width: of the picture in pixels.
 
     Returns:
@@ -25,10 +28,16 @@ def plot_bank_attention(names: Sequence[str], weights: torch.Tensor, *, width: i
         EmotionError: there are no emotions, more than 100, or not as many names as rows.
         SettingError: matplotlib is not installed.
     """
-    if not 0 < len(names) == len(weights) <= 100:
-        raise EmotionError(f"Got {len(names)} names and {len(weights)} rows of attention; expected 1 to 100 of each.")
+    if not 0 < len(names) == len(weights) <= MAX_ROWS:
+        raise EmotionError(
+            f"Got {len(names)} names and {len(weights)} rows of attention; expected 1 to {MAX_ROWS} of each."
+        )
     figure = new_figure(width, 150 + 26 * len(names))
     axes = figure.subplots()
+    if not weights.shape[1]:
+        axes.axis("off")
+        axes.text(0.5, 0.5, "this model was trained without the emotion bank", ha="center", color=INK)
+        return pixels(figure)
     shares = weights.numpy() * weights.shape[1]
     image = axes.imshow(shares, aspect="auto", cmap="BuPu", vmin=0, vmax=max(2, shares.max()), interpolation="nearest")
     axes.set_yticks(range(len(names)), [name if len(name) <= 24 else f"{name[:23]}…" for name in names], fontsize=9)

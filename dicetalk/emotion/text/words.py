@@ -1,15 +1,15 @@
-"""Plain words for emotions, by a table: ``a little annoyed``, ``very happy``, ``sad but relieved``.
+"""Plain words for emotions, by a table: ``a little annoyed``, ``very happy``, ``sad but relieved``, ``happy a lot``.
 
 A word stands for weights of presets; what stands before it multiplies them, and so does a number after it. Several
-words share the face: each of n has its weights divided by the square root of n. No weight exceeds 2. Nothing is
-guessed: an unknown word is an error that lists what is known.
+words share the face: each of n has its weights divided by the square root of n. No weight exceeds 2. A stop at the
+end does not count. Nothing is guessed: an unknown word is an error that lists what is known.
 """
 
 import math
 import re
 
-from dicetalk.emotion.mix import MAX_WEIGHT, check_weight
-from dicetalk.emotion.prior import ALIASES, PRESET_NAMES
+from dicetalk.emotion.mix import MAX_WEIGHT, check_weight, preset_name
+from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import EmotionError
 
 DEGREES = {
@@ -19,9 +19,13 @@ DEGREES = {
     "mildly": 0.45,
     "a little": 0.5,
     "a bit": 0.5,
+    "a little bit": 0.5,
+    "kind of": 0.6,
+    "sort of": 0.6,
     "somewhat": 0.6,
     "moderately": 0.7,
     "fairly": 0.8,
+    "pretty": 0.8,
     "rather": 0.85,
     "quite": 0.9,
     "really": 1.25,
@@ -32,6 +36,9 @@ DEGREES = {
     "extremely": 1.6,
 }
 """What may stand before a word, and the factor that it is."""
+
+DEGREES_AFTER = {"a little": 0.5, "a bit": 0.5, "a little bit": 0.5, "a lot": 1.3, "very much": 1.3}
+"""What may stand after it."""
 
 WORDS: dict[str, dict[str, float]] = {
     # joy
@@ -118,6 +125,7 @@ WORDS: dict[str, dict[str, float]] = {
 }
 """Words beside the eight presets and their :data:`~dicetalk.emotion.prior.ALIASES`."""
 
+_LONGEST_DEGREE = max(len(degree.split()) for degree in (*DEGREES, *DEGREES_AFTER))
 _JOINTS = re.compile(r"\s*(?:,|;|\band\b|\bbut\b)\s*")
 _NUMBER = re.compile(r"(?:\d{1,6}(?:\.\d{0,6})?|\.\d{1,6})(\s*%)?")
 
@@ -128,7 +136,7 @@ def describe_emotion(phrase: str) -> dict[str, float]:
     Raises:
         EmotionError: a word is unknown, or a number is outside 0 to 2.
     """
-    parts = [part for part in _JOINTS.split(phrase.strip().lower()) if part]
+    parts = [part for part in _JOINTS.split(phrase.strip().rstrip(".!?…,; ").lower()) if part]
     if not parts:
         raise EmotionError(f"Emotion {phrase!r} has no word. Write for example happy, or a little annoyed.")
     weights: dict[str, float] = {}
@@ -146,16 +154,15 @@ def _part(part: str, phrase: str) -> dict[str, float]:
     if number and len(tokens) > 1:
         factor = float(tokens.pop().rstrip("%")) / (100 if number[1] else 1)
         check_weight(factor, f"Emotion {phrase!r}: the number")
-    while len(tokens) > 1:
-        length = 2 if " ".join(tokens[:2]) in DEGREES and len(tokens) > 2 else 1
-        degree = " ".join(tokens[:length])
-        if degree not in DEGREES:
-            break
+    while degree := _degree(tokens, DEGREES, first=True):
         factor *= DEGREES[degree]
-        del tokens[:length]
+        del tokens[: len(degree.split())]
+    if degree := _degree(tokens, DEGREES_AFTER, first=False):
+        factor *= DEGREES_AFTER[degree]
+        del tokens[-len(degree.split()) :]
     word = " ".join(tokens)
-    preset = ALIASES.get(word, word)
-    if preset in PRESET_NAMES:
+    preset = preset_name(word)
+    if preset:
         return {} if preset == "neutral" else {preset: factor}
     if word not in WORDS:
         raise EmotionError(
@@ -163,6 +170,15 @@ def _part(part: str, phrase: str) -> dict[str, float]:
             f"before, and: {', '.join(WORDS)}."
         )
     return {name: factor * weight for name, weight in WORDS[word].items()}
+
+
+def _degree(tokens: list[str], degrees: dict[str, float], first: bool) -> str | None:
+    """The longest of `degrees` that `tokens` begin, or end, with, if a word is left then."""
+    for length in range(min(_LONGEST_DEGREE, len(tokens) - 1), 0, -1):
+        degree = " ".join(tokens[:length] if first else tokens[-length:])
+        if degree in degrees:
+            return degree
+    return None
 
 
 def _short(text: str) -> str:

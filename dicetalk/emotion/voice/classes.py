@@ -1,8 +1,9 @@
 """Which emotion a voice has: a transformers audio classifier out of a local folder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soxr
@@ -24,6 +25,9 @@ SHORTEST_SECONDS = 1.0
 """Shorter speech is filled up with silence: the convolutions of a network need some length."""
 
 HOP_SECONDS = 0.5
+
+UNUSED_WEIGHTS = ("masked_spec_embed",)
+"""Only training uses these; not every folder has them."""
 
 LABELS = {
     "neu": "neutral",
@@ -59,7 +63,8 @@ def load_voice_classifier(folder: Path | str) -> VoiceClassifier:
     """Load a classifier as `save_pretrained` writes it. Only safetensors weights are read, and no code of the folder.
 
     Raises:
-        CheckpointError: the folder is incomplete or damaged, or none of its labels is one of the eight emotions.
+        CheckpointError: the folder is incomplete or damaged, its weights are not all of this network's, its labels are
+            not numbered from 0 on, or none of them is one of the eight emotions.
     """
     from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
@@ -73,19 +78,40 @@ def load_voice_classifier(folder: Path | str) -> VoiceClassifier:
         )
     only_here = {"local_files_only": True, "trust_remote_code": False}
     try:
-        network = AutoModelForAudioClassification.from_pretrained(folder, use_safetensors=True, **only_here).eval()
+        network, report = AutoModelForAudioClassification.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, **only_here
+        )
         extractor = AutoFeatureExtractor.from_pretrained(folder, **only_here)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{folder}: the audio classifier cannot be loaded ({reason}).") from error
-    labels = [network.config.id2label[i] for i in range(network.config.num_labels)]
+    _check_whole(folder, report)
+    named = network.config.id2label
+    if sorted(named) != list(range(len(named))):
+        raise CheckpointError(
+            f"{folder}: config.json numbers its labels {str(sorted(named))[:80]}; expected 0 to {len(named) - 1}."
+        )
+    labels = [named[i] for i in range(len(named))]
     classes = tuple(map(_preset, labels))
     if not any(name not in (None, "neutral") for name in classes):
         raise CheckpointError(
             f"{folder}: none of the labels {', '.join(map(str, labels))[:200]} is one of the emotions "
             f"{', '.join(PRESET_NAMES)}."
         )
-    return VoiceClassifier(network, extractor, classes)
+    return VoiceClassifier(network.eval(), extractor, classes)
+
+
+def _check_whole(folder: Path, report: Mapping[str, Any]) -> None:
+    """Refuse a network of which some weights did not come out of the folder: transformers makes them up, and warns."""
+    missing = sorted(str(key) for key in report["missing_keys"] if not str(key).endswith(UNUSED_WEIGHTS))
+    mismatched = sorted(str(key[0] if isinstance(key, (tuple, list)) else key) for key in report["mismatched_keys"])
+    for keys, what in ((missing, "are missing"), (mismatched, "have another shape")):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise CheckpointError(
+                f"{folder}: weights {what}, so this is no trained audio classifier: {', '.join(keys[:3])}{more}. Give "
+                "the folder of one that was trained on emotions."
+            )
 
 
 @torch.no_grad()

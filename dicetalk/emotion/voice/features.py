@@ -23,7 +23,17 @@ VOICED_CORRELATION = 0.5
 TILT_EDGE = 1000.0
 SILENCE_DB = -100.0
 ACTIVE_BELOW_PEAK_DB = 30.0
-ACTIVE_AT_LEAST_DB = -55.0
+ACTIVE_ABOVE_FLOOR = 0.4
+"""Of the way from the noise of the room, which fills the pauses, to the loud moments."""
+
+STEADY_DB = 12.0
+"""A sound whose level varies less has no pauses: it is all voice, or all noise."""
+
+STEADY_AT_LEAST_DB = -55.0
+"""It is noise if it is fainter than this."""
+
+FAINTEST_DB = -80.0
+"""Nobody speaks below this, where 16 bits end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +57,15 @@ class VoiceFeatures:
 
     @property
     def active(self) -> np.ndarray:
-        """Where somebody speaks: within 30 dB of the loud moments, bool ``(steps,)``."""
-        peak = np.percentile(self.loudness, 95)
-        return self.loudness > max(peak - ACTIVE_BELOW_PEAK_DB, ACTIVE_AT_LEAST_DB)
+        """Where somebody speaks: within 30 dB of the loud moments and well above the noise, bool ``(steps,)``.
+
+        How loud the recording is as a whole hardly matters.
+        """
+        floor, peak = np.percentile(self.loudness, [5, 95])
+        if peak - floor < STEADY_DB:
+            return self.loudness > max(peak - ACTIVE_BELOW_PEAK_DB, STEADY_AT_LEAST_DB)
+        above_noise = floor + ACTIVE_ABOVE_FLOOR * (peak - floor)
+        return self.loudness > max(peak - ACTIVE_BELOW_PEAK_DB, above_noise, FAINTEST_DB)
 
     @property
     def voiced(self) -> np.ndarray:
