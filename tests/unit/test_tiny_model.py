@@ -1,5 +1,7 @@
-"""What the shipped model must do: a few clips with bundled speech, at a looser bar than `dicetalk evaluate tiny`."""
+"""What the shipped model must do: a few clips, at a looser bar than `dicetalk evaluate tiny`."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,13 +11,25 @@ from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.tiny import tiny_folder
 from dicetalk.cli.demo import bundled
 from dicetalk.cli.tiny import recommended
+from dicetalk.emotion.expression_reader import ReadExpressions
+from dicetalk.emotion.extract import Embedding
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.evaluate.generate import Maker
 from dicetalk.evaluate.judge_file import load_judges
-from dicetalk.evaluate.measures import emotion_accuracy, mouth_correlation, mouth_lag, nearest_accuracy, silent_opening
+from dicetalk.evaluate.measures import (
+    emotion_accuracy,
+    mouth_correlation,
+    mouth_lag,
+    nearest_accuracy,
+    same_but_weaker,
+    silent_opening,
+    strengths_by_intensity,
+)
 from dicetalk.evaluate.plan import unseen_people
 from dicetalk.evaluate.run import Evaluation, evaluate, people_gallery
 from dicetalk.evaluate.takes import Plan, Sound, Take
+from dicetalk.evaluate.transfer import ReferenceMaker, emotion_judge, measure_transfer, transfer_takes
+from dicetalk.train.voices import PROGRAM, sentences
 
 EMOTIONS = ("happy", "sad", "angry", "surprised")
 
@@ -35,6 +49,40 @@ def found() -> Evaluation:
     make = Maker(model, settings, size)
     gallery = people_gallery(people, judges, size)
     return evaluate(make, Plan(takes), judges, gallery, settings, size, say=bundled_sound)
+
+
+def test_a_weaker_emotion_is_shown_weaker() -> None:
+    model = load_model(tiny_folder(), dtype=torch.float32)
+    settings, size = recommended(model)
+    judges = load_judges(Path(__file__).parent / "data" / "judges.safetensors")
+    people = unseen_people()
+    full = [Take(people[i], (emotion,), 1.0, ("bundled",), seed=i) for i, emotion in enumerate(("happy", "surprised"))]
+    weaker = [replace(take, intensity=level) for take in full for level in (0.3, 0.6)]
+
+    def say(take: Take) -> Sound:
+        sound, rate = bundled_sound(take)
+        return sound[: 2 * rate], rate
+
+    settings = replace(settings, steps=5)
+    gallery = people_gallery(people[:2], judges, size)
+    found = evaluate(Maker(model, settings, size), Plan(full, weaker), judges, gallery, settings, size, say=say)
+    strengths = strengths_by_intensity(same_but_weaker(found.generated))
+    assert len(strengths) == 2
+    for emotion, levels in strengths.items():
+        assert levels[0.3] + 0.2 < min(levels[0.6], levels[1.0]), (emotion, levels)
+
+
+@pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="espeak-ng is not installed")
+def test_an_emotion_taken_from_a_strangers_face_is_seen_on_another() -> None:
+    model = load_model(tiny_folder(), dtype=torch.float32)
+    settings, size = recommended(model)
+    judges = load_judges(Path(__file__).parent / "data" / "judges.safetensors")
+    short = min(sentences("test"), key=len)  # the reference's, too
+    takes = [replace(take, sentences=(short,)) for take in transfer_takes(1) if take.emotions[0] in EMOTIONS[:3]]
+    way = Embedding(model.embedder, ReadExpressions(model.expression_reader), modality="video")
+    make = ReferenceMaker(model, replace(settings, steps=3), size, way=way)
+    found = measure_transfer(make, emotion_judge(judges), takes)
+    assert sum(each.right for each in found) >= 2, [(each.take.emotions[0], each.judged) for each in found]
 
 
 def test_it_shows_the_emotion_that_is_asked_for(found: Evaluation) -> None:
