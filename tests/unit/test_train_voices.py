@@ -14,6 +14,7 @@ from dicetalk.train.clips import (
     INTENSITIES,
     SAMPLE_RATE,
     TAKE_FRAMES,
+    TAKE_INTENSITIES,
     TrainingClip,
     clip_of,
     clips,
@@ -209,8 +210,9 @@ def test_takes_show_every_emotion_of_a_person_in_one_scene() -> None:
     for group in people:
         assert tuple(plan.emotion for plan in group) == PRESET_NAMES
         assert len({(plan.identity_seed, plan.scene) for plan in group}) == 1
-    strong = np.mean([plan.intensity == 1 for plan in plans if plan.emotion != "neutral"])
-    assert 0.5 < strong < 0.7
+    levels = [plan.intensity for plan in plans if plan.emotion != "neutral"]
+    shares = [np.mean([level == intensity for level in levels]) for intensity in INTENSITIES]
+    np.testing.assert_allclose(shares, TAKE_INTENSITIES, atol=0.08)
 
 
 def test_a_scene_and_a_portrait_do_not_depend_on_the_clip() -> None:
