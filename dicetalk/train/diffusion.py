@@ -163,8 +163,7 @@ def preset_means(models: Path) -> torch.Tensor:
     """The means of the eight priors in the folder `models`, ``(8, prior_dim)``.
 
     Raises:
-        CheckpointError: one is missing.
-        EmotionError: one is damaged.
+        CheckpointError: one is missing or damaged.
     """
     priors = load_priors(find_files(models))
     return torch.stack([priors[emotion].mu for emotion in PRESET_NAMES])
