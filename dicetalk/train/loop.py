@@ -167,6 +167,16 @@ def make_accelerator(config: LoopConfig) -> "Accelerator":
         raise SettingError(f"precision: {config.precision} cannot be used here ({error}).") from error
 
 
+def end_processes() -> None:
+    """Take leave of the other processes, if there are any. For the very end: nothing can be trained afterwards.
+
+    A process that ends without can be killed by its own connections, which are still waiting.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def process_hooks(accelerator: "Accelerator", hooks: Hooks) -> Hooks:
     """`hooks` in the main process; in the others what only cancels, where all of them would tell the same."""
     if accelerator.is_main_process:

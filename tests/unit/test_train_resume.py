@@ -153,6 +153,7 @@ import torch
 from training_room import embedder_training
 from dicetalk.errors import CheckpointError
 from dicetalk.train.embedder import EmbedderTask, train_embedder
+from dicetalk.train.loop import end_processes
 weights = {}
 EmbedderTask.after_step = lambda task, run, outputs: weights.update(
     {(run.step, name): parameter.detach().clone() for name, parameter in task.module.named_parameters()}
@@ -171,6 +172,7 @@ try:
     train_embedder(embedder_training(room, alone, steps=5, **one_go))
 except CheckpointError as error:
     (out / f"told-{rank}").write_text(str(error))
+end_processes()
 """
 
 
