@@ -29,6 +29,7 @@ TENSORS = {
     # The order on disk: the wider a number the earlier, which keeps every tensor aligned without gaps.
     "box": TensorKind(torch.float32, "F32", ("4",)),
     "coefficients": TensorKind(torch.float16, "F16", ("frames", "coefficients"), required=False),
+    "mix": TensorKind(torch.float16, "F16", ("frames", "8"), required=False),
     "mouth": TensorKind(torch.float16, "F16", ("frames",), required=False),
     "whisper": TensorKind(torch.float16, "F16", ("steps", "layers", "channels")),
     "frames": TensorKind(torch.uint8, "U8", ("frames", "height", "width", "3")),
@@ -37,8 +38,8 @@ TENSORS = {
 """A clip's tensors: `frames` in RGB at 12.5 fps; `whisper`, the states of
 :class:`dicetalk.audio.features.SpeechFeatures` with the zeros around them, at 50 Hz; `box`, the face's x, y, width and
 height in pixels of `frames`, one for the clip; where somebody knows them the expression `coefficients` and the
-opening of the `mouth`, 0 to 1; and a `portrait`, where there is a picture of the person in the same scene at rest, of
-the size of `frames`."""
+opening of the `mouth`, 0 to 1; the `mix` of the eight presets in each frame, if the emotion changes; and a `portrait`,
+where there is a picture of the person in the same scene at rest, of the size of `frames`."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.+-]{1,200}")
 
@@ -113,7 +114,7 @@ def check_clip(record: ClipRecord) -> None:
         wrong = f"misses {missing[0]}" if missing else f"has an unknown tensor {unknown[0]!r:.80}"
         raise DatasetError(f"Clip {record.id} {wrong}.")
     frames = record.shapes["frames"][0] if record.shapes["frames"] else 0
-    expected = {"frames": frames, "3": 3, "4": 4}
+    expected = {"frames": frames, "3": 3, "4": 4, "8": len(PRESET_NAMES)}
     if len(record.shapes["frames"]) == 4:
         expected |= dict(zip(("height", "width"), record.shapes["frames"][1:3], strict=True))
     for name, shape in record.shapes.items():

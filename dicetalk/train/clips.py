@@ -37,6 +37,9 @@ EDGE_SECONDS = (0.15, 0.4)
 CHANGE_SECONDS = 0.8
 """How long the face takes from one emotion to the next."""
 
+CHANGING_TAKES = 2
+"""Takes of each person in which one emotion passes into another."""
+
 LIVELINESS = 0.4
 """Part of the possible head motion. Where a head turns to at random nothing can foretell; at full liveliness that is as
 far as brows and corners of the mouth move in an emotion, and a small network learns the mean of all of it, a blur."""
@@ -45,13 +48,18 @@ TAKE_FRAMES = 12
 TAKE_INTENSITIES = (0.3, 0.3, 0.4)
 """Share of each of :data:`INTENSITIES` in :func:`plan_takes`."""
 
-SCENE_STREAM, TAKE_STREAM = 1, 2
+PAIRED_INTENSITIES = 2
+
+SCENE_STREAM, TAKE_STREAM, PAIR_STREAM = 1, 2, 3
 """Tell random numbers of different use apart."""
 
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """What :func:`make_clip` is asked for; small, so that workers can share a list of them."""
+    """What :func:`make_clip` is asked for; small, so that workers can share a list of them.
+
+    With `then`, an emotion and a sentence, it is :func:`make_changing_clip` that is asked: the emotion passes into it.
+    """
 
     identity_seed: int
     emotion: str
@@ -60,6 +68,7 @@ class ClipPlan:
     seed: int
     scene: int | None = None
     longest: int | None = None
+    then: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +159,8 @@ def make_clip(
         sound = _part(sound, longest, fps, rng)
     weights = emotion_weights(emotion, intensity, _frames(sound, fps))
     said = () if sentence is None else (sentence,)
-    place = rng if scene is None else np.random.default_rng([identity_seed, scene, SCENE_STREAM])
-    return _film(identity_seed, (emotion,), intensity, said, weights, sound, rng, sample_scene(place), size, fps)
+    place = _scene_of(identity_seed, scene, rng)
+    return _film(identity_seed, (emotion,), intensity, said, weights, sound, rng, place, size, fps)
 
 
 def make_changing_clip(
@@ -162,8 +171,13 @@ def make_changing_clip(
     seed: int,
     size: int = SIZE,
     fps: float = FPS,
+    *,
+    scene: int | None = None,
+    longest: int | None = None,
 ) -> TrainingClip:
     """A clip in which one emotion passes into the next; each has a sentence of its own. Otherwise as :func:`make_clip`.
+
+    Of a clip that is longer than `longest` a part is taken in which the first emotion passes into the second.
 
     Raises:
         SettingError: there are no emotions, or not as many sentences.
@@ -187,22 +201,26 @@ def make_changing_clip(
         done = ((seconds - border) / CHANGE_SECONDS + 0.5).clip(0, 1)[:, None]
         done = done * done * (3 - 2 * done)
         weights = weights * (1 - done) + emotion_weights(emotion, intensity, len(seconds)) * done
-    said, scene = tuple(sentences), sample_scene(rng)
-    return _film(identity_seed, tuple(emotions), intensity, said, weights, sound, rng, scene, size, fps)
+    if longest is not None and longest < len(weights) and len(borders):
+        middle = borders[0] * fps - longest / 2 + rng.uniform(-1, 1) * longest / 4
+        first = int(np.clip(round(middle), 0, len(weights) - longest))
+        weights = weights[first : first + longest]
+        sound = sound[round(first / fps * SAMPLE_RATE) :][: round(longest / fps * SAMPLE_RATE)]
+    said, place = tuple(sentences), _scene_of(identity_seed, scene, rng)
+    return _film(identity_seed, tuple(emotions), intensity, said, weights, sound, rng, place, size, fps)
 
 
-def plan_clips(split: Split, seed: int, people: int | None = None) -> Iterator[ClipPlan]:
+def plan_clips(split: Split, seed: int) -> Iterator[ClipPlan]:
     """An endless plan of clips of a split: emotional and ordinary (neutral) ones in turn, as in the paper (4.1).
 
     Args:
         split: whose identities and sentences.
         seed: of the plan.
-        people: how many there are, so that each has several clips; none means all of the split.
 
     Raises:
         SettingError: `split` is neither "train" nor "test".
     """
-    identities, lines = identity_seeds(split)[:people], sentences(split)
+    identities, lines = identity_seeds(split), sentences(split)
     rng = np.random.default_rng(seed)
     feelings = [name for name in PRESET_NAMES if name != "neutral"]
     for number in itertools.count():
@@ -214,11 +232,36 @@ def plan_clips(split: Split, seed: int, people: int | None = None) -> Iterator[C
         )
 
 
+def plan_pairs(split: Split, seed: int, people: int) -> Iterator[ClipPlan]:
+    """Every emotion of every person at :data:`PAIRED_INTENSITIES` of the intensities, with two sentences each.
+
+    An embedder learns what two such clips share. Two parts of one clip share its sentence and its chance as well, and
+    priors would tell those too.
+
+    Args:
+        split: whose identities and sentences.
+        seed: of the plan.
+        people: how many.
+
+    Raises:
+        SettingError: `split` is neither "train" nor "test".
+    """
+    lines, rng = sentences(split), np.random.default_rng([seed, PAIR_STREAM])
+    for identity in identity_seeds(split)[:people]:
+        for emotion in PRESET_NAMES:
+            of_three = rng.choice(INTENSITIES, PAIRED_INTENSITIES, replace=False)
+            for intensity in (0.0,) if emotion == "neutral" else of_three:
+                for sentence in rng.choice(lines, 2, replace=False):
+                    yield ClipPlan(identity, emotion, float(intensity), str(sentence), int(rng.integers(1 << 31)))
+
+
 def plan_takes(split: Split, seed: int, people: int) -> Iterator[ClipPlan]:
     """Every emotion of every person, in one scene of theirs: short parts of clips.
 
-    All eight takes of a person share their portrait, so that it does not tell the emotion. Where each clip has a
-    portrait of its own, a network can learn the clips' expressions by heart and pay no heed to emotion priors.
+    All takes of a person share their portrait, so that it does not tell the emotion. Where each clip has a portrait of
+    its own, a network can learn the clips' expressions by heart and pay no heed to emotion priors. In the last
+    :data:`CHANGING_TAKES` of a person an emotion passes into another: a network that has only seen faces at rest in
+    one emotion lets the frames before a change hold it back.
 
     Args:
         split: whose identities and sentences.
@@ -236,17 +279,40 @@ def plan_takes(split: Split, seed: int, people: int) -> Iterator[ClipPlan]:
             yield ClipPlan(
                 identity, emotion, intensity, sentence, int(rng.integers(1 << 31)), scene=seed, longest=TAKE_FRAMES
             )
+        for _ in range(CHANGING_TAKES):
+            (emotion, then), said = rng.choice(PRESET_NAMES, 2, replace=False), rng.choice(lines, 2, replace=False)
+            intensity = float(rng.choice(INTENSITIES, p=TAKE_INTENSITIES))
+            yield ClipPlan(
+                identity,
+                str(emotion),
+                intensity,
+                str(said[0]),
+                int(rng.integers(1 << 31)),
+                scene=seed,
+                longest=TAKE_FRAMES,
+                then=(str(then), str(said[1])),
+            )
 
 
 def clip_of(plan: ClipPlan, size: int = SIZE, fps: float = FPS) -> TrainingClip:
     """The clip of a plan; raises what :func:`make_clip` raises."""
-    return make_clip(**vars(plan), size=size, fps=fps)
+    wanted = dict(vars(plan))
+    then = wanted.pop("then")
+    if then is None:
+        return make_clip(**wanted, size=size, fps=fps)
+    wanted["emotions"] = (wanted.pop("emotion"), then[0])
+    wanted["sentences"] = (wanted.pop("sentence"), then[1])
+    return make_changing_clip(**wanted, size=size, fps=fps)
 
 
 def clips(split: Split, seed: int, size: int = SIZE, fps: float = FPS) -> Iterator[TrainingClip]:
     """The clips of :func:`plan_clips`, drawn one at a time."""
     for plan in plan_clips(split, seed):
         yield clip_of(plan, size, fps)
+
+
+def _scene_of(identity_seed: int, scene: int | None, rng: np.random.Generator) -> Scene:
+    return sample_scene(rng if scene is None else np.random.default_rng([identity_seed, scene, SCENE_STREAM]))
 
 
 def _part(sound: np.ndarray, frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:

@@ -4,6 +4,7 @@ Batch n of a run is a function of the run's seed, the process and n alone. So no
 go on in the middle of a run, and the number of reading processes changes nothing.
 """
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -214,7 +215,7 @@ class EmbedderBatches:
         visual_dim: expression coefficients of a frame.
         identities: in a batch, if there are as many.
         emotions: of each identity, if it has as many.
-        clips: of each emotion; a clip may come twice with different parts.
+        clips: of each emotion; where there are fewer, a clip comes again with another part.
         frames: shortest and longest part.
         intensity_apart: see :func:`group_key`.
     """
@@ -240,8 +241,9 @@ class EmbedderBatches:
             groups = self._tree[who]
             for place in rng.permutation(len(groups))[: self.emotions]:
                 group = groups[place]
-                for _ in range(self.clips):
-                    parts.append(self._read_one(group, rng))
+                order = rng.permutation(len(group))
+                for turn in range(self.clips):
+                    parts.append(self._read_one(group, order[turn % len(group)], rng))
                     keys.append(self._key(group[0]))
                     labels.append(preset_label(group[0]))
         return stack_parts(parts) | {"groups": group_ids(keys), "labels": torch.tensor(labels)}
@@ -249,12 +251,11 @@ class EmbedderBatches:
     def _key(self, record: ClipRecord) -> Hashable:
         return group_key(record, self.intensity_apart)
 
-    def _read_one(self, group: list[ClipRecord], rng: np.random.Generator) -> Part:
+    def _read_one(self, group: list[ClipRecord], first: int, rng: np.random.Generator) -> Part:
         shortest, longest = self.frames
         frames = int(rng.integers(shortest, longest + 1))
-        return readable(
-            lambda: group[rng.integers(len(group))], lambda record: read_part(record, self.visual_dim, frames, rng)
-        )
+        tries = itertools.chain([first], iter(lambda: int(rng.integers(len(group))), None))
+        return readable(lambda: group[next(tries)], lambda record: read_part(record, self.visual_dim, frames, rng))
 
 
 def emotion_levels(classes: int) -> int:
@@ -348,7 +349,8 @@ class DiffusionBatches:
         `latents` ``(window, 4, h, w)`` and `image_latents` ``(4, h, w)``, both unscaled, the latter of the clip's
         portrait or, if it has none, of any of its frames; `clip_pixels` ``(3, size, size)`` of the same; `mask`
         ``(1, H, W)``; `weights` of places in the loss ``(1, 1, h, w)``; `windows` of Whisper's states
-        ``(window, 10, layers, channels)``; `classes`; and a part of the clip as for the embedder.
+        ``(window, 10, layers, channels)``; `classes`; the `mix` of the presets ``(window, 8)``, zeros if it is not
+        known, and whether it is `changing`; and a part of the clip as for the embedder.
         """
         clips, parts = [], []
         for place in range(self.batch_size):
@@ -375,10 +377,16 @@ class DiffusionBatches:
             "weights": place_weights(
                 speech["box"], (height, width), tuple(image_latents.shape[1:]), self.face_weight, self.mouth_weight
             ),
-            "mix": emotion_mix(labels.emotion, labels.intensity),
+            "mix": self._mix(record, start),
+            "changing": torch.tensor("mix" in record.shapes),
             "classes": torch.tensor(emotion_class(labels.emotion, labels.intensity, emotion_levels(self.classes))),
         }
         return clip, read_part(record, self.visual_dim, self.prior_frames, rng)
+
+    def _mix(self, record: ClipRecord, start: int) -> torch.Tensor:
+        if "mix" in record.shapes:
+            return read_clip(record, ["mix"], start=start, stop=start + self.window)["mix"].float()
+        return emotion_mix(record.labels.emotion, record.labels.intensity).expand(self.window, -1)
 
     def _portrait(self, record: ClipRecord, rng: np.random.Generator) -> tuple[np.ndarray, torch.Tensor]:
         if "portrait" in record.shapes:

@@ -107,7 +107,7 @@ def usable_clips(
     if len(sizes) > 1 or any(side % step for size in sizes for side in size):
         shown = ", ".join(f"{height}x{width}" for height, width in sorted(sizes)[:4])
         raise SettingError(f"{config.data} has pictures of {shown}; expected one size, multiples of {step}.")
-    records = with_expressions(records, config.audio_only, hooks)
+    records = _with_priors(with_expressions(records, config.audio_only, hooks), config.mixed_rate, hooks)
     check_sizes(records, embedder.config.visual_dim, embedder.config.audio_dim)
     if embedder.config.visual_fps != FPS:
         raise SettingError(f"{config.embedder} was trained at {embedder.config.visual_fps:g} fps; shards have {FPS}.")
@@ -126,6 +126,18 @@ def usable_clips(
             f"{short} of {len(records)} clips are left out: shorter than the window of {config.window} frames."
         )
     return long_enough
+
+
+def _with_priors(records: list[ClipRecord], mixed_rate: float, hooks: Hooks) -> list[ClipRecord]:
+    """Without clips whose emotion changes, which no single prior tells, if there are no presets to mix theirs from."""
+    steady = [record for record in records if "mix" not in record.shapes]
+    if mixed_rate or len(steady) == len(records):
+        return records
+    hooks.notice(
+        f"{len(records) - len(steady)} of {len(records)} clips are left out: their emotion changes, which is only "
+        "learned with mixed_rate above 0."
+    )
+    return steady
 
 
 def _prior_dim(config: DiffusionTraining) -> int:
@@ -248,7 +260,7 @@ class DiffusionTask:
         latents = batch["latents"] * self.scaling_factor
         count, device = len(latents), latents.device
         prior = self.embedder(batch["visual"], batch["audio"], batch["visual_lengths"], batch["audio_lengths"])
-        sampled = self.config.ablations.sampled_prior
+        priors = prior.sample(generator) if self.config.ablations.sampled_prior else prior.mu
         inputs = {
             "latents": latents,
             "image_latents": batch["image_latents"],
@@ -257,19 +269,29 @@ class DiffusionTask:
             "mask": batch["mask"],
             "classes": batch["classes"],
             "weights": batch["weights"] * self.channel_weights.to(device),
-            "priors": prior.sample(generator) if sampled else prior.mu,
             "noise": torch.randn(latents.shape, generator=generator).to(device),
             "sigma": sample_sigmas(count, generator, self.config.sigma_mean, self.config.sigma_std).to(device),
             "dropped": drop_conditions(count, generator, self.config.drop_rate, self.config.portrait_only_rate).to(
                 device
             ),
         }
+        whole_bank = None
         if self.config.whole_bank_rate:
-            inputs["whole_bank"] = (torch.rand(count, generator=generator) < self.config.whole_bank_rate).to(device)
+            whole_bank = (torch.rand(count, generator=generator) < self.config.whole_bank_rate).to(device)
+        priors = priors[:, None].expand(-1, latents.shape[1], -1)
+        changing = batch["changing"]
         if self.presets is not None:
             mixes = batch["mix"]
-            mixed = (torch.rand(count, generator=generator) < self.config.mixed_rate).to(device) & mixes.any(dim=1)
-            inputs["priors"] = torch.where(mixed[:, None], mixes @ self.presets.to(device), inputs["priors"])
+            mixed = (torch.rand(count, generator=generator) < self.config.mixed_rate).to(device) & mixes.any(dim=(1, 2))
+            mixed |= changing
+            priors = torch.where(mixed[:, None, None], mixes @ self.presets.to(device), priors)
+        # One row for each clip, or for each frame of a clip whose emotion changes
+        kept = torch.ones(priors.shape[:2], dtype=torch.bool, device=device)
+        kept[:, 1:] = changing[:, None]
+        inputs["priors"] = priors[kept]
+        inputs["of_prior"] = kept.flatten().cumsum(0).reshape(kept.shape) - 1
+        if whole_bank is not None:
+            inputs["whole_bank"] = whole_bank[:, None].expand(kept.shape)[kept]
         return inputs
 
     def after_step(self, run: Run, outputs: list[dict[str, torch.Tensor]]) -> None:

@@ -90,6 +90,7 @@ class DiffusionObjective(nn.Module):
         mask: torch.Tensor,
         classes: torch.Tensor,
         priors: torch.Tensor,
+        of_prior: torch.Tensor,
         noise: torch.Tensor,
         sigma: torch.Tensor,
         dropped: torch.Tensor,
@@ -105,7 +106,8 @@ class DiffusionObjective(nn.Module):
             windows: Whisper's states around each frame, ``(B, F, 10, layers, channels)``.
             mask: face masks at picture size, ``(B, 1, H, W)``.
             classes: labels for the classifier, int64 ``(B,)``.
-            priors: sampled emotion priors, ``(B, prior_dim)``.
+            priors: sampled emotion priors, ``(R, prior_dim)``.
+            of_prior: which of them each frame has, int64 ``(B, F)``.
             noise: like `latents`.
             sigma: noise levels, ``(B,)``.
             dropped: which clip goes without audio, image, emotion, booleans ``(B, 3)``.
@@ -115,7 +117,7 @@ class DiffusionObjective(nn.Module):
         batch, frames = latents.shape[:2]
         no_audio, no_image, no_emotion = dropped.unbind(dim=1)
 
-        # 1. Conditions: row 0 stands for none, then one row for each clip, or for each frame of each clip
+        # 1. Conditions: row 0 stands for none, then one row for each clip, frame or prior
         nothing = torch.zeros_like(windows[:1, :1])
         audio = self.audio_projection(torch.cat([nothing[0], windows.flatten(0, 1)]))
         with torch.autocast(priors.device.type, enabled=False):  # distances to entries are small differences
@@ -135,7 +137,9 @@ class DiffusionObjective(nn.Module):
                     self.unet.project_adapter(0, audio), of_frame.masked_fill(no_audio[:, None], 0), mask=pyramid
                 ),
                 AdapterContext(
-                    self.unet.project_adapter(1, tokens), of_clip.masked_fill(no_emotion[:, None], 0), mask=pyramid
+                    self.unet.project_adapter(1, tokens),
+                    (1 + of_prior).masked_fill(no_emotion[:, None], 0),
+                    mask=pyramid,
                 ),
             ),
         )
@@ -157,7 +161,8 @@ class DiffusionObjective(nn.Module):
         )
         output = {"loss": losses.total(self.classification_weight), **losses._asdict()}
         if nearest is not None:
-            output |= {"bank_indices": nearest.indices, "priors": priors}
+            first = of_prior[:, 0]  # as many in every process
+            output |= {"bank_indices": nearest.indices[first], "priors": priors[first]}
         return output
 
 

@@ -5,7 +5,6 @@ import itertools
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,6 @@ from dicetalk.norms import regroup
 from dicetalk.pipeline import generate_latents, render
 from dicetalk.portrait.prepare import prepare_portrait
 from dicetalk.settings import SamplerSettings
-from dicetalk.train.clips import plan_clips
 from dicetalk.train.config import Ablations, LoopConfig
 from dicetalk.train.losses import UNLABELLED
 from dicetalk.train.tiny.colours import COARSE, OPPONENT, QUARTERS, coarse_code
@@ -157,12 +155,6 @@ def test_a_strip_shows_one_person_in_one_scene() -> None:
     assert any(np.abs(frame - frames[0]).max() > 30 for frame in frames[1:])
 
 
-def test_fewer_people_have_more_clips_each() -> None:
-    plans = list(islice(plan_clips("train", 0, people=5), 40))
-    assert len({plan.identity_seed for plan in plans}) == 5
-    assert len({plan.identity_seed for plan in islice(plan_clips("train", 0), 40)}) > 30
-
-
 def test_every_person_of_a_batch_is_seen_twice_and_differently() -> None:
     batch = PeopleBatches("train", 56)(np.random.default_rng(0), 0)
     assert batch["pixels"].shape == (2 * PEOPLE, 3, 56, 56)
@@ -223,7 +215,7 @@ def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(
     other = replace(ONCE, precision="bf16")  # each stage may have a precision of its own
     config = TinyTraining(
         out=tmp_path, hearing=other, seeing=ONCE, vae=ONCE, embedder=ONCE, stills=other, diffusion=ONCE,
-        reader_faces=256, reader_epochs=1, people=4, clips=64, cast=2, stills_batch_size=2, batch_size=1,
+        reader_faces=256, reader_epochs=1, people=4, cast=2, stills_batch_size=2, batch_size=1,
     )  # fmt: skip
     told: list[str] = []
     killed: list[tuple[str, bytes]] = []
@@ -280,12 +272,12 @@ def test_a_stage_is_not_mixed_with_those_of_another_config(tmp_path: Path) -> No
     done, open_stage = tmp_path / "clips.done", tmp_path / "stills.done"
     done.touch()
     record = StageRecord(config)
-    record.begin("clips", ("people", "clips"))
+    record.begin("clips", ("people",))
     record.begin("stills", ("stills", "ablations"))
 
     def check(other: TinyTraining) -> None:
         again = StageRecord(other)
-        again.check("clips", ("people", "clips"), done)
+        again.check("clips", ("people",), done)
         again.check("stills", ("stills", "ablations"), open_stage)
         again.check("takes", ("cast",), tmp_path / "takes.done")
 
@@ -295,7 +287,7 @@ def test_a_stage_is_not_mixed_with_those_of_another_config(tmp_path: Path) -> No
     )
     for changed, told in (
         (replace(config, seed=1), "'clips'.*seed was 0, and now is 1"),
-        (replace(config, people=7), "'clips'.*people was 100, and now is 7"),
+        (replace(config, people=7), "'clips'.*people was 60, and now is 7"),
         (replace(config, stills=replace(ONCE, precision="bf16")), "'stills'.*stills.precision was fp32"),
         (replace(config, ablations=Ablations(bank="none")), "'stills'.*ablations.bank was retrieve"),
     ):

@@ -1,5 +1,6 @@
 """Speech with emotions, and the clips that speak it."""
 
+import collections
 import itertools
 import shutil
 
@@ -11,16 +12,20 @@ from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import EmotionError, SettingError, SpeechError
 from dicetalk.train import voices
 from dicetalk.train.clips import (
+    CHANGING_TAKES,
     INTENSITIES,
+    PAIRED_INTENSITIES,
     SAMPLE_RATE,
     TAKE_FRAMES,
     TAKE_INTENSITIES,
+    ClipPlan,
     TrainingClip,
     clip_of,
     clips,
     make_changing_clip,
     make_clip,
     plan_clips,
+    plan_pairs,
     plan_takes,
 )
 from dicetalk.train.faces.identity import identity_seeds
@@ -205,14 +210,27 @@ def test_plan_is_half_neutral_and_stays_in_its_split() -> None:
 def test_takes_show_every_emotion_of_a_person_in_one_scene() -> None:
     plans = list(plan_takes("train", 3, people=40))
     assert plans == list(plan_takes("train", 3, people=40)) != list(plan_takes("train", 4, people=40))
-    people = [plans[start : start + 8] for start in range(0, len(plans), 8)]
+    of_one = 8 + CHANGING_TAKES
+    people = [plans[start : start + of_one] for start in range(0, len(plans), of_one)]
     assert [group[0].identity_seed for group in people] == list(identity_seeds("train")[:40])
     for group in people:
-        assert tuple(plan.emotion for plan in group) == PRESET_NAMES
+        assert tuple(plan.emotion for plan in group[:8]) == PRESET_NAMES
         assert len({(plan.identity_seed, plan.scene) for plan in group}) == 1
-    levels = [plan.intensity for plan in plans if plan.emotion != "neutral"]
+        assert [plan.then is None for plan in group] == [True] * 8 + [False] * CHANGING_TAKES
+        assert all(plan.then[0] != plan.emotion and plan.then[1] != plan.sentence for plan in group[8:])
+    assert {plan.then[0] for plan in plans if plan.then} == {plan.emotion for plan in plans if plan.then}
+    levels = [plan.intensity for plan in plans if plan.then is None and plan.emotion != "neutral"]
     shares = [np.mean([level == intensity for level in levels]) for intensity in INTENSITIES]
     np.testing.assert_allclose(shares, TAKE_INTENSITIES, atol=0.08)
+
+
+def test_pairs_are_of_one_person_emotion_and_intensity_and_say_different_things() -> None:
+    plans = list(plan_pairs("train", 3, people=5))
+    assert plans == list(plan_pairs("train", 3, people=5)) != list(plan_pairs("train", 4, people=5))
+    groups = collections.Counter((plan.identity_seed, plan.emotion, plan.intensity) for plan in plans)
+    assert set(groups.values()) == {2} and len(groups) == 5 * (1 + 7 * PAIRED_INTENSITIES)
+    assert {intensity for _, _, intensity in groups} == {0.0, *INTENSITIES}
+    assert all(one.sentence != other.sentence for one, other in zip(plans[::2], plans[1::2], strict=True))
 
 
 def test_a_scene_and_a_portrait_do_not_depend_on_the_clip() -> None:
@@ -230,6 +248,19 @@ def test_takes_of_a_person_share_a_portrait_and_not_their_frames() -> None:
     assert len({clip.portrait.tobytes() for clip in made}) == 1
     assert len({clip.frames.tobytes() for clip in made}) == 8
     assert tuple(clip.emotions[0] for clip in made) == PRESET_NAMES
+
+
+@spoken
+@pytest.mark.parametrize("seed", range(4))
+def test_in_a_changing_take_one_emotion_passes_into_another(seed: int) -> None:
+    plan = ClipPlan(PERSON, "happy", 1.0, LINES[0], seed, scene=2, longest=TAKE_FRAMES, then=("sad", LINES[1]))
+    clip = clip_of(plan, 32)
+    assert_consistent(clip, 32)
+    assert len(clip.frames) == TAKE_FRAMES and clip.emotions == ("happy", "sad")
+    happy, sad = clip.weights[:, PRESET_NAMES.index("happy")], clip.weights[:, PRESET_NAMES.index("sad")]
+    np.testing.assert_allclose(happy + sad, 1, atol=1e-6)
+    assert happy[0] > 0.5 > happy[-1] and (np.diff(sad) >= 0).all()
+    np.testing.assert_array_equal(clip.portrait, make_clip(PERSON, "angry", 1.0, None, 9, 32, scene=2).portrait)
 
 
 @spoken

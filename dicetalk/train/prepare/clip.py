@@ -41,6 +41,7 @@ def make(
     *,
     coefficients: np.ndarray | None = None,
     mouth: np.ndarray | None = None,
+    mix: np.ndarray | None = None,
     portrait: np.ndarray | None = None,
 ) -> MadeClip:
     """Bring a clip's parts to the dtypes of a shard.
@@ -53,6 +54,7 @@ def make(
         box: the face in pixels of `frames`, x, y, width, height.
         coefficients: of the expression, ``(N, d)``.
         mouth: its opening, ``(N,)``.
+        mix: weights of the eight presets in each frame if the emotion changes, ``(N, 8)``.
         portrait: a picture of the same person in the same scene that shows nothing of the clip's emotion, uint8
             ``(H, W, 3)``.
 
@@ -64,7 +66,7 @@ def make(
         "whisper": speech.states.half(),
         "box": torch.from_numpy(box.astype(np.float32)),
     }
-    for key, values in (("coefficients", coefficients), ("mouth", mouth)):
+    for key, values in (("coefficients", coefficients), ("mouth", mouth), ("mix", mix)):
         if values is not None:
             tensors[key] = torch.from_numpy(np.asarray(values, np.float32)).half()
     if portrait is not None:

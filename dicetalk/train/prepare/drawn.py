@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dicetalk.audio.speech import SAMPLES_PER_FRAME, load_speech
+from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.train.clip_record import ClipLabels, DatasetError
-from dicetalk.train.clips import ClipPlan, clip_of, plan_clips, plan_takes
+from dicetalk.train.clips import ClipPlan, clip_of, plan_clips, plan_pairs, plan_takes
 from dicetalk.train.prepare import clip as clips
 
 DRAWN_SPLITS = ("train", "test")
@@ -25,8 +26,8 @@ class SourcePlan:
     split: str
 
 
-def plan_sources(split: str, count: int, seed: int = 0, people: int | None = None) -> list[SourcePlan]:
-    """The first `count` clips of a split's plan, of so many `people` as :func:`dicetalk.train.clips.plan_clips` says.
+def plan_sources(split: str, count: int, seed: int = 0) -> list[SourcePlan]:
+    """The first `count` clips of a split's plan, see :func:`dicetalk.train.clips.plan_clips`.
 
     Raises:
         DatasetError: `split` is neither ``train`` nor ``test``.
@@ -36,7 +37,16 @@ def plan_sources(split: str, count: int, seed: int = 0, people: int | None = Non
         raise DatasetError(f"Procedural clips are {split!r}: give train or test in place of a data set's folder.")
     if count < 1:
         raise SettingError(f"The number of clips is {count}: give 1 or more.")
-    return _sources("drawn", split, seed, itertools.islice(plan_clips(split, seed, people), count))
+    return _sources("drawn", split, seed, itertools.islice(plan_clips(split, seed), count))
+
+
+def pair_sources(split: str, people: int, seed: int = 0) -> list[SourcePlan]:
+    """Clips of so many `people` in pairs, as :func:`dicetalk.train.clips.plan_pairs` says.
+
+    Raises:
+        SettingError: `split` is neither ``train`` nor ``test``.
+    """
+    return _sources("pair", split, seed, plan_pairs(split, seed, people))
 
 
 def take_sources(split: str, people: int, seed: int = 0) -> list[SourcePlan]:
@@ -83,9 +93,8 @@ class DrawnMaker:
         frames = min(len(drawn.frames), speech.frames, clips.MAX_FRAMES)
         low = drawn.boxes[:frames, :2].min(axis=0).clip(0, self.size)
         high = (drawn.boxes[:frames, :2] + drawn.boxes[:frames, 2:]).max(axis=0).clip(0, self.size)
-        labels = ClipLabels(
-            f"drawn-{plan.identity_seed}", plan.emotion, float(plan.intensity), source.name, source.split
-        )
+        one = (plan.emotion, float(plan.intensity)) if plan.then is None else (None, None)
+        labels = ClipLabels(f"drawn-{plan.identity_seed}", *one, source.name, source.split)
         yield clips.make(
             name,
             labels,
@@ -94,5 +103,13 @@ class DrawnMaker:
             np.concatenate([low, high - low]),
             coefficients=drawn.coefficients[:frames],
             mouth=drawn.mouth[:frames],
+            mix=None if plan.then is None else _mix(drawn.weights[:frames]),
             portrait=drawn.portrait,
         )
+
+
+def _mix(weights: np.ndarray) -> np.ndarray:
+    """The weights of an expression, where neutral's is 0, as those of a mix, which are 1 together."""
+    mix = weights.copy()
+    mix[:, PRESET_NAMES.index("neutral")] = 1 - weights.sum(axis=1)
+    return mix

@@ -17,11 +17,10 @@ class TinyTraining:
         vae: loop of the VAE.
         reader_faces: faces that the expression reader learns from.
         reader_epochs: how often it sees each.
-        people: who the clips are of that the embedder learns from.
-        clips: of all people together.
+        people: that the embedder learns from; see :func:`dicetalk.train.clips.plan_pairs`.
         intensity_apart: of `embedder`; see :class:`dicetalk.train.config.EmbedderTraining`. Its clips are of three
             intensities, and the priors shall tell them.
-        cast: people that the UNet learns from; each shows all eight emotions in short takes from one portrait.
+        cast: people that the UNet learns from; see :func:`dicetalk.train.clips.plan_takes`.
         embedder: loop of the emotion embedder.
         stills: loop of the UNet with its adapters, the emotion bank, the audio projection and the pose guider on single
             frames: those of one clip are much alike, so that a step learns more from many clips.
@@ -53,8 +52,7 @@ class TinyTraining:
     diffusion: LoopConfig
     reader_faces: int = within(16_000, 256)
     reader_epochs: int = within(16, 1)
-    people: int = within(100, 2)
-    clips: int = within(800, 8)
+    people: int = within(60, 2)
     intensity_apart: bool = True
     cast: int = within(300, 1)
     stills_batch_size: int = within(48, 1)

@@ -36,7 +36,7 @@ from dicetalk.train.embedder import train_embedder
 from dicetalk.train.expression_reader import crop_of, draw_faces, train_expression_reader
 from dicetalk.train.faces.expression import ACTION_UNITS
 from dicetalk.train.loop import CURVES
-from dicetalk.train.prepare.drawn import DrawnMaker, SourcePlan, plan_sources, take_sources
+from dicetalk.train.prepare.drawn import DrawnMaker, SourcePlan, pair_sources, take_sources
 from dicetalk.train.prepare.run import prepare_shards
 from dicetalk.train.shards import list_clips
 from dicetalk.train.tiny.config import TinyTraining
@@ -147,7 +147,7 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
         (out / f"{name}.done").touch()
 
     def clips() -> None:
-        draw(SHARDS, plan_sources("train", config.clips, seed, config.people), UNSEEN_SIZE)
+        draw(SHARDS, pair_sources("train", config.people, seed), UNSEEN_SIZE)
 
     def takes() -> None:
         draw(TAKES, take_sources("train", config.cast, seed), TINY.sampling.short_side)
@@ -180,7 +180,7 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
         Stage("seeing", model / files.IMAGE_ENCODER.name, seeing, ("seeing",)),
         Stage("vae", model / files.VAE.name, vae, ("vae",)),
         Stage("expression reader", model / files.READER.name, reader, ("reader_faces", "reader_epochs")),
-        Stage("clips", out / f"{SHARDS}.done", clips, ("people", "clips")),
+        Stage("clips", out / f"{SHARDS}.done", clips, ("people",)),
         Stage("embedder", embedder, embed, ("embedder", "intensity_apart")),
         Stage("priors", model / "emotion" / "contempt.safetensors", priors, ()),
         Stage("takes", out / f"{TAKES}.done", takes, ("cast",)),
