@@ -56,8 +56,12 @@ EMBEDDER = EmbedderConfig(
     audio_dim=TINY.audio.layers * TINY.audio.channels,
     layers=1,
     hidden_dim=512,
+    fusion_weight=3.0,
     visual_fps=FPS,
 )
+"""With one layer nothing follows that could weigh a clear face against a doubtful voice but lambda: at 1 priors of both
+cluster less well than those of the face alone (8.9 against 11.0 after 300 steps, eight people), at 3 better (9.2
+against 8.3)."""
 LOOPS = ("hearing", "seeing", "vae", "embedder", "stills", "diffusion")
 _SHARED = (
     "sigma_mean",
@@ -159,6 +163,9 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
             EMBEDDER,
             loops["embedder"],
             identities=8,
+            emotions=6,
+            clips=2,
+            longest=50,
             intensity_apart=config.intensity_apart,
         )
         (trained,) = train_embedder(training, hooks)
