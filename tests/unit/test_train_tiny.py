@@ -1,6 +1,7 @@
 """The small model's own trainings: what they draw, what they minimise, and all of them one after another."""
 
 import contextlib
+import csv
 import itertools
 import shutil
 from collections.abc import Callable
@@ -215,7 +216,7 @@ def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(
     other = replace(ONCE, precision="bf16")  # each stage may have a precision of its own
     config = TinyTraining(
         out=tmp_path, hearing=other, seeing=ONCE, vae=ONCE, embedder=ONCE, stills=other, diffusion=ONCE,
-        reader_faces=256, reader_epochs=1, people=4, cast=2, stills_batch_size=2, batch_size=1,
+        reader_faces=256, reader_epochs=1, people=2, cast=1, stills_batch_size=2, batch_size=1,
     )  # fmt: skip
     told: list[str] = []
     killed: list[tuple[str, bytes]] = []
@@ -248,6 +249,10 @@ def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(
     began = [line.removeprefix("Stage: ") for line in told if line.startswith("Stage: ")]
     assert [name for name, _ in itertools.groupby(began)] == names
     assert {name for name in names if began.count(name) == 2} == {"hearing", "embedder", "stills", "diffusion"}
+    with (tmp_path / "stages.csv").open() as file:
+        times = list(csv.DictReader(file))
+    assert [row["stage"] for row in times] == began and all(int(row["seconds"]) >= 0 for row in times)
+    assert [row["stage"] for row in times if row["done"] == "1"] == names
     told.clear()
     assert train_tiny(config, Hooks(notice=told.append)) == written and not told
 

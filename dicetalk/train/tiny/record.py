@@ -8,7 +8,7 @@ from dicetalk.train.begun import STEERING, Entries, changes, entries
 from dicetalk.train.tiny.config import TinyTraining
 from dicetalk.video.atomic import explained, replacing
 
-FILE = "stages.json"
+FILE, TIMES = "stages.json", "stages.csv"
 
 
 class StageRecord:
@@ -63,6 +63,18 @@ class StageRecord:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as partial, explained(self.path):
             partial.write_text(json.dumps(self.begun, indent=1) + "\n", "utf-8")
+
+    def worked(self, stage: str, seconds: float, *, done: bool) -> None:
+        """Add a line to ``stages.csv``: how long a stage was worked on, and whether it came to its end.
+
+        Raises:
+            VideoError: the disk is full, or the folder cannot be written.
+        """
+        path = self.path.with_name(TIMES)
+        with explained(path), path.open("a", encoding="utf-8") as file:
+            if not file.tell():
+                file.write("stage,seconds,done\n")
+            file.write(f"{stage},{seconds:.0f},{int(done)}\n")
 
     def _of(self, names: tuple[str, ...]) -> Entries:
         wanted = ("seed", *names)

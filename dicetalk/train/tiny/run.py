@@ -6,6 +6,7 @@ takes its place when it is whole, so that a kill at any moment leaves none that 
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -117,7 +118,12 @@ def train_tiny(config: TinyTraining, hooks: Hooks = SILENT) -> list[Path]:
         if not stage.result.is_file():
             hooks.notice(f"Stage: {stage.name}")
             record.begin(stage.name, stage.entries)
-            stage.run()
+            start, done = time.monotonic(), False
+            try:
+                stage.run()
+                done = True
+            finally:
+                record.worked(stage.name, time.monotonic() - start, done=done)
     model = config.out / MODEL
     return sorted(path for path in model.rglob("*") if path.is_file())
 
