@@ -171,7 +171,7 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
             identities=8,
             emotions=6,
             clips=2,
-            longest=50,
+            longest=40,
             intensity_apart=config.intensity_apart,
         )
         (trained,) = train_embedder(training, hooks)
