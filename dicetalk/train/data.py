@@ -321,8 +321,8 @@ class DiffusionBatches:
         face_weight: of the face in the denoising loss, see :func:`dicetalk.train.losses.place_weights`.
         mouth_weight: likewise, of the mouth.
         weakest: intensity of the weakest emotional clips that are drawn.
-        ordinary_share: part of the clips that are ordinary; all are if no other clip is there, and none if none of them
-            is.
+        ordinary_share: part of the clips that are ordinary, those among them whose emotion changes; all are if no other
+            clip is there, and none if none of them is.
     """
 
     records: Sequence[ClipRecord]
