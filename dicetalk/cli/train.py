@@ -23,16 +23,12 @@ def train(options: argparse.Namespace) -> int:
         raise SettingError(f"out: {config.out} cannot be made ({error.strerror}).") from error
     with Bars(options.quiet) as bars:
         written = _trainer(options.what)(config, bars.hooks)
-    _end_processes()
-    for path in written:
-        print(path)
-    return 0
-
-
-def _end_processes() -> None:
     from dicetalk.train.loop import end_processes
 
     end_processes()
+    for path in written:
+        print(path)
+    return 0
 
 
 def _trainer(what: str) -> Callable[[Any, Hooks], list[Path]]:

@@ -263,13 +263,7 @@ def plan_takes(split: Split, seed: int, people: int) -> Iterator[ClipPlan]:
     :data:`CHANGING_TAKES` of a person an emotion passes into another: a network that has only seen faces at rest in
     one emotion lets the frames before a change hold it back.
 
-    Args:
-        split: whose identities and sentences.
-        seed: of the plan.
-        people: how many.
-
-    Raises:
-        SettingError: `split` is neither "train" nor "test".
+    Arguments and errors are those of :func:`plan_pairs`.
     """
     lines, rng = sentences(split), np.random.default_rng([seed, TAKE_STREAM])
     for identity in identity_seeds(split)[:people]:
