@@ -29,6 +29,7 @@ from dicetalk.checkpoints.load import load_model
 from dicetalk.cli.train import train as train_command
 from dicetalk.emotion.embedder_file import load_embedder
 from dicetalk.errors import CheckpointError, DiceTalkError, SettingError
+from dicetalk.train import loop as loop_module
 from dicetalk.train.config import DiffusionTraining
 from dicetalk.train.diffusion import DiffusionTask, train_diffusion, usable_clips
 from dicetalk.train.loop import make_accelerator, train
@@ -207,10 +208,13 @@ def test_the_command_trains_both_from_yaml(
         "start": "dice",
         "window": 3,
     }
+    ended: list[str] = []
+    monkeypatch.setattr(loop_module, "end_processes", lambda: ended.append("ended"))
     for what, content in (("embedder", first), ("diffusion", second)):
         reset_accelerate()
         Path(f"{what}.yaml").write_text(yaml.safe_dump(content))
         assert train_command(argparse.Namespace(what=what, config=Path(f"{what}.yaml"), quiet=True)) == 0
+    assert len(ended) == 2  # what leaves without can be killed by its own connections
     written = capsys.readouterr().out.split()
     assert written == ["runs/e/embedder.safetensors", "runs/d/dicetalk-trained.safetensors"]
     assert all(Path(path).is_file() for path in written)
