@@ -55,8 +55,7 @@ def _emotions(evaluation: Evaluation) -> Image.Image:
         rows.append((_portrait(take, pair.made), pair.made.frames[at], pair.drawn.frames[at]))
         asked, judged = take.emotions[0], PRESET_NAMES[scores.judged]
         captions.append(("portrait", asked if asked == judged else f"{asked} ({judged}?)", "drawn"))
-    shown = min(len(rows), CLIPS_SHOWN) // COLUMNS * COLUMNS
-    return frame_grid(_side_by_side(rows[:shown]), captions=_side_by_side(captions[:shown]))
+    return frame_grid(_side_by_side(rows[:CLIPS_SHOWN]), captions=_side_by_side(captions[:CLIPS_SHOWN]))
 
 
 def _side_by_side(rows: Sequence[tuple]) -> list[tuple]:
