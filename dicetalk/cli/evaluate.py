@@ -26,6 +26,7 @@ from dicetalk.evaluate.transfer import transfer_rows
 from dicetalk.residency import DeviceResidency
 
 JUDGES_FILE, TABLE_FILE, JSON_FILE = "judges.safetensors", "table.txt", "evaluation.json"
+CLIPS, QUICK_CLIPS = 3, 1
 CLUSTERED_PEOPLE, CLUSTERED_TAKES = 5, 3
 
 
@@ -35,23 +36,26 @@ def evaluate_model(options: argparse.Namespace) -> int:
     Returns:
         Exit status: 0 if every measure reaches its bar, else 1.
     """
-    if options.clips < 1:
-        raise SettingError(f"--clips {options.clips}: give 1 or more.")
+    clips = options.clips
+    if clips is None:
+        clips = QUICK_CLIPS if options.quick else CLIPS
+    if clips < 1:
+        raise SettingError(f"--clips {clips}: give 1 or more.")
     device = choose_device(options.device)
     residency = DeviceResidency(device)
     folder = model_folder(options.model)
     model = load_model(folder, dtype=choose_dtype(options.dtype, device))
-    others = {path.stem: load_ablation(path, model, folder) for path in options.against}
-    embeds = model.embedder is not None and not options.quick
+    others = {str(path): load_ablation(path, model, folder) for path in options.against}
+    embeds = model.embedder is not None
     if others and not embeds:
-        raise SettingError("--against compares priors of videos: leave out --quick, and give a model with an embedder.")
+        raise SettingError(f"--against compares priors of videos, and {options.model} has no embedder to take them.")
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingError(f"--out {options.out} cannot be made ({error.strerror}).") from error
 
     settings, size = recommended(model)
-    plan = quick_plan() if options.quick else full_plan(options.clips, videos=embeds)
+    plan = quick_plan(clips, videos=bool(others)) if options.quick else full_plan(clips, videos=embeds)
     people = unseen_people()
     with Bars(options.quiet) as bars:
         judges = judges_of(options.out / JUDGES_FILE, JudgeTraining(), size, bars.hooks)
@@ -60,7 +64,7 @@ def evaluate_model(options: argparse.Namespace) -> int:
         measure = partial(evaluate, judges=judges, gallery=gallery, settings=settings, size=size, hooks=bars.hooks)
         found = measure(made_by(model), plan)
         rows = rows_of(found.generated, found.drawn, gallery) + judge_rows(judges, gallery, size)
-        if embeds:
+        if embeds and not options.quick:
             _write(options, found, rows, [])  # what follows takes long and may fail
             strengths = clustering(
                 model, people[:CLUSTERED_PEOPLE], CLUSTERED_TAKES, residency=residency, hooks=bars.hooks

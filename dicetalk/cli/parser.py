@@ -250,8 +250,14 @@ def _add_tiny(commands: argparse._SubParsersAction) -> None:
         help="folder for the table, JSON, pictures and the trained judges, which a second evaluation uses again "
         "(default: dicetalk-evaluation)",
     )
-    evaluate.add_argument("--clips", type=int, default=3, help="clips of each emotion at full intensity (default: 3)")
-    evaluate.add_argument("--quick", action="store_true", help="nine clips for a first look")
+    evaluate.add_argument(
+        "--clips", type=int, help="clips of each emotion at full intensity (default: 3, and 1 with --quick)"
+    )
+    evaluate.add_argument(
+        "--quick",
+        action="store_true",
+        help="one silent clip beside these, for a first look; with --against also a prior of a video for each",
+    )
     evaluate.add_argument(
         "--against",
         action="append",

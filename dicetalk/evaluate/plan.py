@@ -54,10 +54,16 @@ def full_plan(per_emotion: int, videos: bool) -> Plan:
     return Plan(presets, weaker, [_by_another(take) for take in last] if videos else [], changes, silent, long)
 
 
-def quick_plan() -> Plan:
-    """A few clips, for a first look: each emotion once, one silent clip."""
-    plan = full_plan(1, videos=False)
-    return Plan(plan.presets, silent=plan.silent[:1])
+def quick_plan(per_emotion: int = 1, videos: bool = False) -> Plan:
+    """A few clips, for a first look: each emotion, one silent clip.
+
+    Args:
+        per_emotion: see :func:`full_plan`.
+        videos: whether to take a prior out of a clip for every one of them as well, for :func:`ablation_plan`.
+    """
+    plan = full_plan(per_emotion, videos=False)
+    again = [_by_another(take) for take in plan.presets] if videos else []
+    return Plan(plan.presets, videos=again, silent=plan.silent[:1])
 
 
 def _longer(take: Take, emotions: tuple[str, ...], lines: tuple[str, ...], count: int) -> Take:

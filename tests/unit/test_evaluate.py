@@ -230,3 +230,6 @@ def test_plans_ask_for_unseen_people_and_sentences() -> None:
         assert replace(take, source=None) in plan.presets
     assert not full_plan(1, videos=False).videos
     assert len(quick_plan().takes) == 9
+    compared = quick_plan(2, videos=True)
+    assert len(ablation_plan(compared).takes) == len(compared.takes) - 1 == 32, "all but silence"
+    assert [replace(take, source=None) for take in compared.videos] == list(compared.presets)

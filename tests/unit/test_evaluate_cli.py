@@ -29,8 +29,8 @@ from dicetalk.errors import CheckpointError
 from dicetalk.evaluate.ablations import load_ablation
 from dicetalk.evaluate.embedding import clustering, clustering_rows
 from dicetalk.evaluate.generate import Maker
-from dicetalk.evaluate.plan import unseen_people
-from dicetalk.evaluate.takes import Take, spoken
+from dicetalk.evaluate.plan import quick_plan, unseen_people
+from dicetalk.evaluate.takes import Plan, Take, spoken
 from dicetalk.pipeline import generate_latents
 from dicetalk.portrait.centerface import CenterFace
 from dicetalk.portrait.prepare import prepare_portrait
@@ -79,13 +79,43 @@ def test_evaluate_writes_a_table_numbers_and_pictures(
 def test_evaluate_explains_what_it_cannot_do(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for options, message in (
         (["--clips", "0"], "--clips 0"),
-        (["--quick", "--against", str(models)], "--quick"),
+        (["--clips", "0", "--quick"], "--clips 0"),
         (["--against", str(tmp_path / "none")], "none"),
     ):
         assert main(["evaluate", str(models), "--out", str(tmp_path / "out"), *options, *ON_CPU]) == 1
         error = capsys.readouterr().err
         assert error.startswith("error: ") and message in error
+    deaf = tmp_path / "deaf"
+    shutil.copytree(models, deaf)
+    (deaf / "embedder.safetensors").unlink()
+    assert main(["evaluate", str(deaf), "--out", str(tmp_path / "out"), "--against", str(models), *ON_CPU]) == 1
+    assert "deaf has no embedder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@speaks
+def test_trainings_are_compared_by_presets_and_by_priors_of_others_clips(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def shorter(per_emotion: int, videos: bool) -> Plan:
+        plan = quick_plan(per_emotion, videos)
+        return replace(plan, presets=plan.presets[1:2], videos=plan.videos[1:2])
+
+    monkeypatch.setattr("dicetalk.cli.evaluate.quick_plan", shorter)
+    shutil.copy(JUDGES, tmp_path)
+    same = [tmp_path / name / "trained.safetensors" for name in ("one", "other")]
+    for path in same:
+        path.parent.mkdir()
+        shutil.copy(models / "dicetalk.safetensors", path)
+    options = ["--quick", *(word for path in same for word in ("--against", str(path)))]
+    assert main(["evaluate", str(models), "--out", str(tmp_path), *options, *ON_CPU]) == 1
+    assert str(same[1]) in capsys.readouterr().out
+    values = json.loads((tmp_path / "evaluation.json").read_text())
+    assert len(values["clips"]) == 3, "preset, prior of a clip, silence"
+    mine, *others = values["ablations"]
+    assert others == [mine | {"model": str(path)} for path in same], "the same networks score the same"
+    assert all((tmp_path / f"{name}.png").is_file() for name in ("emotions", "videos"))
+    assert not (tmp_path / "change.png").exists()
 
 
 def test_demo_writes_eight_videos_and_a_picture(
