@@ -1,6 +1,6 @@
 """Configs of trainings: what a file may say, and how a wrong one is told."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ from dicetalk.bench.sizes import SIZES
 from dicetalk.config import FULL
 from dicetalk.errors import SettingError
 from dicetalk.train.config import Ablations, DiffusionTraining, EmbedderTraining, LoopConfig, build, read_config
+from dicetalk.train.tiny.config import TinyTraining
+from dicetalk.train.tiny.run import diffusion_training, stills
 
 EMBEDDER = "data: shards\nout: runs/embedder\nembedder: {visual_fps: 12.5}\n"
 DIFFUSION = "data: shards\nout: runs/diffusion\nmodels: models\nembedder: e.safetensors\n"
@@ -140,3 +142,12 @@ def test_the_examples_are_configs() -> None:
     assert embedder.embedder.visual_dim == 17 and embedder.loop.learning_rate == 1e-4
     diffusion = read_config(examples / "train-diffusion.yaml", DiffusionTraining)
     assert diffusion.model == FULL and diffusion.loop.precision == "bf16"
+
+
+def test_the_example_of_an_ablation_trains_single_frames_as_train_tiny_does() -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    row = read_config(examples / "train-ablation.yaml", DiffusionTraining)
+    tiny = read_config(examples / "train-tiny.yaml", TinyTraining)
+    same = replace(diffusion_training(tiny, row.loop), start="random", out=row.out, **stills(tiny))
+    assert row == same
+    assert row.ablations == Ablations() and row.loop.steps < tiny.stills.steps
