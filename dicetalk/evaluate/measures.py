@@ -34,6 +34,12 @@ def emotion_accuracy(shots: Sequence[ShotScores]) -> float:
     return float(np.mean([shot.judged == PRESET_NAMES.index(shot.take.emotions[0]) for shot in shots]))
 
 
+def emotion_score(shots: Sequence[ShotScores]) -> float:
+    """Probability that the judge gives to what was asked for, mean over frames and clips."""
+    asked = [np.exp(shot.emotions[:, PRESET_NAMES.index(shot.take.emotions[0])]).mean() for shot in shots]
+    return float(np.mean(asked))
+
+
 def confusion(shots: Sequence[ShotScores]) -> np.ndarray:
     """How often each emotion that was asked for (rows) was judged to be each (columns), int ``(8, 8)``."""
     counts = np.zeros((len(PRESET_NAMES),) * 2, int)

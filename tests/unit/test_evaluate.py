@@ -18,6 +18,7 @@ from dicetalk.evaluate.measures import (
     change_jump,
     confusion,
     emotion_accuracy,
+    emotion_score,
     leakage,
     mouth_correlation,
     mouth_lag,
@@ -129,6 +130,7 @@ def test_a_wrong_emotion_is_caught(changed: Callable[..., Evaluation], plan: Pla
 
     found = changed(Plan(plan.presets), shift)
     assert emotion_accuracy(found.generated.presets) < 0.2
+    assert emotion_score(found.generated.presets) < 0.3 < 0.7 < emotion_score(found.drawn.presets)
     assert np.trace(np.roll(confusion(found.generated.presets), -1, axis=1)) >= 7
 
 
