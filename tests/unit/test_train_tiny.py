@@ -272,6 +272,14 @@ def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(
     assert any("12.5" in line for line in told)
 
 
+def test_settings_that_contradict_each_other_are_told_before_the_first_stage(tmp_path: Path) -> None:
+    told: list[str] = []
+    config = TinyTraining(tmp_path, *[ONCE] * 6, ablations=Ablations(bank="none"))
+    with pytest.raises(SettingError, match="whole_bank_rate is"):
+        train_tiny(config, Hooks(notice=told.append))
+    assert not told and not any(tmp_path.iterdir())
+
+
 def test_a_stage_is_not_mixed_with_those_of_another_config(tmp_path: Path) -> None:
     config = TinyTraining(tmp_path, *[ONCE] * 6)
     done, open_stage = tmp_path / "clips.done", tmp_path / "stills.done"

@@ -129,10 +129,19 @@ def train_tiny(config: TinyTraining, hooks: Hooks = SILENT) -> list[Path]:
 
 
 def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
-    """Every stage in its order."""
+    """Every stage in its order.
+
+    Raises:
+        SettingError: settings of the diffusion model contradict each other.
+    """
     out, model, seed = config.out, config.out / MODEL, config.seed
     loops = {name: replace(getattr(config, name), seed=seed) for name in LOOPS}
     shards, embedder = out / SHARDS, model / files.EMBEDDER.name
+    # Made now, so that settings that contradict each other are told before hours of work.
+    trainings = {
+        name: replace(diffusion_training(config, loops[name]), out=out / name, **changes)
+        for name, changes in (("stills", stills(config)), ("diffusion", {}))
+    }
 
     def hearing() -> None:
         encoder = seeded(lambda: networks.whisper_encoder(whisper_sizes(), "cpu"), seed)
@@ -180,14 +189,12 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
     def priors() -> None:
         save_priors(mean_priors(load_embedder(embedder), list_clips(shards), hooks), model / "emotion")
 
-    def diffuse(name: str, **changes: Any) -> None:
-        training = replace(diffusion_training(config, loops[name]), out=out / name, **changes)
-        (trained,) = train_diffusion(training, hooks)
+    def diffuse(name: str) -> None:
+        (trained,) = train_diffusion(trainings[name], hooks)
         copy_whole(trained, model / PACKED_NAME)
         keep_curves(out, model / CURVES)
         (out / f"{name}.done").touch()
 
-    still = partial(diffuse, "stills", start="random", **stills(config))
     return [
         Stage("hearing", model / files.WHISPER_CONFIG.name, hearing, ("hearing",)),
         Stage("seeing", model / files.IMAGE_ENCODER.name, seeing, ("seeing",)),
@@ -197,7 +204,12 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
         Stage("embedder", embedder, embed, ("embedder", "intensity_apart")),
         Stage("priors", model / "emotion" / "contempt.safetensors", priors, ()),
         Stage("takes", out / f"{TAKES}.done", takes, ("cast",)),
-        Stage("stills", out / "stills.done", still, ("stills", "stills_batch_size", "stills_ordinary_share", *_SHARED)),
+        Stage(
+            "stills",
+            out / "stills.done",
+            partial(diffuse, "stills"),
+            ("stills", "stills_batch_size", "stills_ordinary_share", *_SHARED),
+        ),
         Stage(
             "diffusion",
             out / "diffusion.done",
@@ -209,7 +221,12 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
 
 def stills(config: TinyTraining) -> dict[str, Any]:
     """What is different while single frames are learned."""
-    return {"window": 1, "batch_size": config.stills_batch_size, "ordinary_share": config.stills_ordinary_share}
+    return {
+        "start": "random",
+        "window": 1,
+        "batch_size": config.stills_batch_size,
+        "ordinary_share": config.stills_ordinary_share,
+    }
 
 
 def diffusion_training(config: TinyTraining, loop: LoopConfig) -> DiffusionTraining:
