@@ -147,6 +147,8 @@ class DiffusionTraining:
         start: weights to begin with: ``random``, made to predict the portrait at first; ``svd``, an SVD UNet
             (diffusers' ``unet`` folder in `models`) with adapters that do nothing at first; or ``dice``, the released
             or converted DICE-Talk networks in `models`.
+        fresh_emotion: with ``start: dice``, begin with a random emotion model all the same: rows of table 4 that differ
+            in it are learned from the same networks, without training each from nothing.
         trained: ``all``, or ``adapters``, which leaves SVD's own layers of the UNet as they are.
         ablations: see :class:`Ablations`.
         batch_size: clips of a batch, in each process.
@@ -191,6 +193,7 @@ class DiffusionTraining:
     model: ModelConfig = FULL
     loop: LoopConfig = LoopConfig()
     start: Literal["random", "svd", "dice"] = "svd"
+    fresh_emotion: bool = False
     trained: Literal["all", "adapters"] = "all"
     ablations: Ablations = Ablations()
     batch_size: int = within(1, 1)
@@ -220,6 +223,10 @@ class DiffusionTraining:
         if self.whole_bank_rate and self.ablations.bank != "retrieve":
             raise SettingError(
                 f"whole_bank_rate is {self.whole_bank_rate:g}, which means nothing with bank: {self.ablations.bank}."
+            )
+        if self.fresh_emotion and self.start != "dice":
+            raise SettingError(
+                f"fresh_emotion means nothing with start: {self.start}, where the emotion model is random anyway."
             )
         if 4 * self.drop_rate + self.portrait_only_rate > 1:
             raise SettingError(

@@ -40,6 +40,7 @@ from dicetalk.train.start import (
     frozen_networks,
     random_networks,
     svd_networks,
+    with_random_emotion,
 )
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def start_networks(config: DiffusionTraining) -> tuple[Trainable, ModelConfig]:
     """
     seed = config.loop.seed
     if config.start == "dice":
-        return dice_networks(config.model, config.models, seed)
+        networks, sizes = dice_networks(config.model, config.models, seed)
+        return with_random_emotion(networks, sizes, seed) if config.fresh_emotion else networks, sizes
     if config.start == "svd":
         return svd_networks(config.model, config.models, seed), config.model
     networks = random_networks(config.model, seed)

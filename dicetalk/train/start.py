@@ -1,7 +1,7 @@
 """The networks that a diffusion training starts from: the four that are trained, and SVD's frozen two."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -44,6 +44,14 @@ def random_networks(config: ModelConfig, seed: int) -> Trainable:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Trainable(**{net.field: net.build(config, nn, sdpa_attention) for net in DICE_NETWORKS})
+
+
+def with_random_emotion(networks: Trainable, config: ModelConfig, seed: int) -> Trainable:
+    """The same networks with an emotion model that knows nothing; seeds as for :func:`random_networks`."""
+    (network,) = (net for net in DICE_NETWORKS if net.field == "emotion_model")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return replace(networks, emotion_model=network.build(config, nn, sdpa_attention))
 
 
 @torch.no_grad()

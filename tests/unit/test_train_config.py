@@ -83,6 +83,7 @@ def _plain() -> dict:
         ("model: {unet: {}}", ["model"]),
         ("drop_rate: 0.5", ["drop_rate", "0.25", "0.5"]),
         ("drop_rate: 0.25\nportrait_only_rate: 0.1", ["drop_rate 0.25", "portrait_only_rate 0.1", "more than 1"]),
+        ("fresh_emotion: true", ["fresh_emotion", "start: svd"]),
         ("whole_bank_rate: 0.5\nablations: {bank: none}", ["whole_bank_rate is 0.5", "bank: none"]),
         ("latents: 3", ["latents", "path", "3"]),
         ("window: 3\nwindow: 4", ["'window'", "twice"]),
@@ -144,10 +145,10 @@ def test_the_examples_are_configs() -> None:
     assert diffusion.model == FULL and diffusion.loop.precision == "bf16"
 
 
-def test_the_example_of_an_ablation_trains_single_frames_as_train_tiny_does() -> None:
+def test_the_example_of_an_ablation_goes_on_from_what_train_tiny_made() -> None:
     examples = Path(__file__).parents[2] / "examples"
     row = read_config(examples / "train-ablation.yaml", DiffusionTraining)
     tiny = read_config(examples / "train-tiny.yaml", TinyTraining)
-    same = replace(diffusion_training(tiny, row.loop), out=row.out, **stills(tiny))
-    assert row == same
+    as_before = replace(diffusion_training(tiny, row.loop), **stills(tiny))
+    assert row == replace(as_before, out=row.out, start="dice", fresh_emotion=True, emotion_rate=row.emotion_rate)
     assert row.ablations == Ablations() and row.loop.steps < tiny.stills.steps

@@ -31,7 +31,7 @@ from dicetalk.emotion.embedder_file import load_embedder
 from dicetalk.errors import CheckpointError, DiceTalkError, SettingError
 from dicetalk.train import loop as loop_module
 from dicetalk.train.config import DiffusionTraining
-from dicetalk.train.diffusion import DiffusionTask, train_diffusion, usable_clips
+from dicetalk.train.diffusion import DiffusionTask, start_networks, train_diffusion, usable_clips
 from dicetalk.train.loop import make_accelerator, train
 from dicetalk.train.shards import list_clips, splits
 from dicetalk.train.start import (
@@ -171,6 +171,23 @@ def test_released_networks_can_be_trained_on(room: Path) -> None:
         for parameter in network.parameters():
             assert parameter.requires_grad and parameter.dtype == torch.float32
             parameter.data.add_(1)  # not a view of the file
+
+
+def test_the_emotion_model_alone_can_begin_anew(room: Path) -> None:
+    config = diffusion_training(room, room, start="dice")
+    kept, _ = start_networks(config)
+    (fresh, sizes), (again, _) = (start_networks(replace(config, fresh_emotion=True)) for _ in range(2))
+    assert sizes == TINY
+    for name in ("unet", "audio_projection", "pose_guider"):
+        assert same_weights(getattr(kept, name), getattr(fresh, name))
+    assert same_weights(fresh.emotion_model, again.emotion_model)
+    assert not same_weights(kept.emotion_model, fresh.emotion_model)
+    assert all(parameter.requires_grad for parameter in fresh.emotion_model.parameters())
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    theirs = other.state_dict()
+    return all(torch.equal(tensor, theirs[name]) for name, tensor in one.state_dict().items())
 
 
 @pytest.mark.parametrize(
