@@ -11,7 +11,7 @@ from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import model_folder, recommended
 from dicetalk.errors import SettingError
 from dicetalk.evaluate.ablations import AblationRow, ablation_row, format_ablations, load_ablation
-from dicetalk.evaluate.embedding import clustering, clustering_rows
+from dicetalk.evaluate.embedding import clustering, clustering_rows, embed_people, person_rows, person_told
 from dicetalk.evaluate.generate import Maker
 from dicetalk.evaluate.judge_file import judges_of
 from dicetalk.evaluate.judge_training import JudgeTraining
@@ -66,10 +66,10 @@ def evaluate_model(options: argparse.Namespace) -> int:
         rows = rows_of(found.generated, found.drawn, gallery) + judge_rows(judges, gallery, size)
         if embeds and not options.quick:
             _write(options, found, rows, [])  # what follows takes long and may fail
-            strengths = clustering(
+            embedded = embed_people(
                 model, people[:CLUSTERED_PEOPLE], CLUSTERED_TAKES, residency=residency, hooks=bars.hooks
             )
-            rows += clustering_rows(strengths)
+            rows += clustering_rows(clustering(embedded)) + person_rows(person_told(embedded))
             if model.expression_reader is not None:
                 rows += transfer_rows(model, judges, settings, size, residency, bars.hooks)
         compared: list[AblationRow] = []

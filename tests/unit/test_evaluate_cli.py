@@ -20,14 +20,14 @@ from dicetalk.checkpoints.packed import packed_metadata
 from dicetalk.cli import main
 from dicetalk.cli.demo import bundled
 from dicetalk.config import ModelConfig, SamplingConfig
-from dicetalk.emotion.embedder import EmbedderConfig
+from dicetalk.emotion.embedder import EmbedderConfig, PriorDistribution
 from dicetalk.emotion.embedder_file import save_embedder
 from dicetalk.emotion.model import EmotionModel, PriorTokens
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import CheckpointError
 from dicetalk.evaluate.ablations import load_ablation
-from dicetalk.evaluate.embedding import clustering, clustering_rows
+from dicetalk.evaluate.embedding import Embedded, clustering, clustering_rows, embed_people, person_rows, person_told
 from dicetalk.evaluate.generate import Maker
 from dicetalk.evaluate.plan import quick_plan, unseen_people
 from dicetalk.evaluate.takes import Plan, Take, spoken
@@ -202,7 +202,28 @@ def test_priors_of_videos_are_generated_with(models: Path) -> None:
 @speaks
 def test_clustering_is_measured_by_modality(models: Path) -> None:
     model = load_model(models, dtype=torch.float32)
-    strengths = clustering(model, unseen_people()[:1], 2)
+    clips = embed_people(model, unseen_people()[:1], 2)
+    assert clips.takes.tolist() == [0, 1] * 8 and set(clips.identities.tolist()) == set(unseen_people()[:1])
+    assert person_told(clips) == (1.0, 1.0), "nobody else there"
+    strengths = clustering(clips)
     assert list(strengths) == ["audio", "video", "video and audio"] and min(strengths.values()) > 0
     rows = clustering_rows({"audio": 1.0, "video": 2.0, "video and audio": 1.5})
     assert [row.passed for row in rows] == [None, True, False]
+
+
+def test_whose_a_prior_is_can_be_told_unless_a_sample_hides_it() -> None:
+    emotions, people, takes = (
+        label.flatten() for label in torch.meshgrid(*map(torch.arange, (3, 4, 2)), indexing="ij")
+    )
+    generator = torch.Generator().manual_seed(0)
+    person = torch.randn(4, 16, generator=generator)[people]
+    mu = 9 * torch.randn(3, 16, generator=generator)[emotions] + person + 0.1 * torch.randn(24, 16, generator=generator)
+    told = {
+        spread: person_told(
+            Embedded({"video and audio": PriorDistribution(mu, torch.full_like(mu, spread))}, emotions, people, takes)
+        )
+        for spread in (0.0, 9.0)
+    }
+    assert told[0.0] == (1.0, 1.0)
+    assert told[9.0][0] == 1.0 and told[9.0][1] < 0.6
+    assert [row.generated for row in person_rows(told[9.0])] == list(told[9.0])
