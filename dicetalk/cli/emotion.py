@@ -65,9 +65,10 @@ def add_mix(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--path",
-        choices=["linear", "sphere"],
+        choices=["linear", "sphere", "neutral"],
         default="linear",
-        help="way of --blend: straight, or around neutral with the strength kept (default: linear)",
+        help="way of --blend: straight, around neutral with the strength kept, or through neutral, one emotion after "
+        "the other (default: linear)",
     )
     parser.add_argument("--sample", type=float, metavar="T", help="one sample, mu + T sigma eps, of a known spread")
     parser.add_argument("--seed", type=int, default=0, help="of --sample (default: 0)")

@@ -23,8 +23,8 @@ from dicetalk.errors import EmotionError
 
 Weight = float | Curve
 
-PATHS = ("linear", "sphere")
-"""Ways from one emotion to another: straight, or around neutral."""
+PATHS = ("linear", "sphere", "neutral")
+"""Ways from one emotion to another: straight, around neutral, or through it."""
 
 
 def weighted_mix(parts: Sequence[tuple[EmotionTrack, Weight]], neutral: EmotionPrior) -> EmotionTrack:
@@ -81,7 +81,9 @@ def interpolate(
     middle. Along the ``sphere`` around neutral the difference to it turns, and its length changes evenly: the emotion
     stays as strong. It turns at constant speed if both are equally strong, otherwise nearer to the weaker one, so that
     an emotion that hardly differs from neutral does not decide where the way leads. Where both are exactly opposed
-    there is no such way, and the straight one is taken.
+    there is no such way, and the straight one is taken. Through ``neutral`` the first fades out before the second
+    begins, so that no moment shows both: a network that jumps between two mixed emotions still knows each at less
+    intensity.
 
     Args:
         start: shown at amount 0.
@@ -97,10 +99,14 @@ def interpolate(
         raise EmotionError(f"The path {path!r} is unknown. Known: {', '.join(PATHS)}.")
     curve = _curve(amount, "The amount", most=1.0)
     timeline = Timeline.shared([start, end], [curve])
-    if path == "sphere" and len(timeline.seconds) > 1:
+    if path != "linear" and len(timeline.seconds) > 1:
         timeline = Timeline.grid(timeline.seconds[-1])  # between keyframes the way is bent
     way = torch.from_numpy(curve.at(timeline.seconds)).float()[:, None]
     first, last = start.at(timeline.seconds), end.at(timeline.seconds)
+    if path == "neutral":
+        shares = [((1 - 2 * way).clamp(min=0), first.sigma), ((2 * way - 1).clamp(min=0), last.sigma)]
+        mu = neutral.mu.lerp(first.mu, shares[0][0]) + shares[1][0] * (last.mu - neutral.mu)
+        return timeline.track(Gaussians(mu, shared_sigma(shares, mu.shape, neutral)), _joined([start, end]))
     if path == "linear":
         mu = first.mu.lerp(last.mu, way)
     else:

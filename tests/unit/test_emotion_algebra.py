@@ -10,7 +10,7 @@ from emotion_tracks import NEUTRAL as NEAT_NEUTRAL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicetalk.emotion.algebra import add, interpolate, limit, preset_radius, scale, weighted_mix
+from dicetalk.emotion.algebra import PATHS, add, interpolate, limit, preset_radius, scale, weighted_mix
 from dicetalk.emotion.curve import Curve
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.timeline import MAX_SECONDS
@@ -87,7 +87,7 @@ def test_weights_zero_and_one(a: EmotionTrack, b: EmotionTrack) -> None:
     same(scale(a, 1.0, NEUTRAL), a)
     same(weighted_mix([(a, 1.0), (b, 0.0)], NEUTRAL), a)
     torch.testing.assert_close(shown(add(a, neutral, NEUTRAL)), shown(a), **CLOSE)
-    for path in ("linear", "sphere"):
+    for path in PATHS:
         same(interpolate(a, b, 0.0, NEUTRAL, path), a)
         same(interpolate(a, b, 1.0, NEUTRAL, path), b)
 
@@ -125,7 +125,7 @@ def test_nothing_lies_between_a_track_and_itself(a: EmotionTrack, amount: float,
 
 
 @settings(max_examples=40, deadline=None)
-@given(tracks(), tracks(), tracks(), weights, weights, st.floats(0, 1), st.sampled_from(["linear", "sphere"]))
+@given(tracks(), tracks(), tracks(), weights, weights, st.floats(0, 1), st.sampled_from(PATHS))
 def test_order_does_not_matter(
     a: EmotionTrack, b: EmotionTrack, c: EmotionTrack, v: float, w: float, amount: float, path: str
 ) -> None:
@@ -144,7 +144,7 @@ def test_order_does_not_matter(
 
 
 @settings(max_examples=40, deadline=None)
-@given(tracks(), tracks(), st.floats(0, 1), st.sampled_from(["linear", "sphere"]))
+@given(tracks(), tracks(), st.floats(0, 1), st.sampled_from(PATHS))
 def test_a_little_more_changes_little(a: EmotionTrack, b: EmotionTrack, amount: float, path: str) -> None:
     other = min(amount + 1e-4, 1.0)
     for make in (lambda t: interpolate(a, b, t, NEUTRAL, path), lambda t: weighted_mix([(a, t), (b, 1 - t)], NEUTRAL)):
@@ -182,6 +182,15 @@ def test_straight_way_fades_and_sphere_keeps_strength() -> None:
     third = values(interpolate(happy, constant(sad=2.0), 1 / 3, NEAT_NEUTRAL, "sphere"))[0][:2]
     assert np.linalg.norm(third) == pytest.approx(4 / 3), "lengths change evenly"
     assert np.degrees(np.arctan2(third[1], third[0])) == pytest.approx(45), "half of this length is the second's"
+
+
+def test_through_neutral_one_emotion_goes_before_the_other_comes() -> None:
+    happy, sad = constant(happy=1.0), constant(sad=0.5)
+    for amount, shares in ((0.25, (0.5, 0.0)), (0.5, (0.0, 0.0)), (0.75, (0.0, 0.25))):
+        assert values(interpolate(happy, sad, amount, NEAT_NEUTRAL, "neutral"))[0][:2] == pytest.approx(shares)
+    passing = values(interpolate(happy, sad, Curve([0, 1.7], [0, 1]), NEAT_NEUTRAL, "neutral"))
+    assert (passing[:, 0] * passing[:, 1] == 0).all(), "also where the middle lies between two frames"
+    assert passing[5][0] == pytest.approx(1 - 2 * 0.4 / 1.7) and passing[15][1] == pytest.approx(1.2 / 1.7 - 0.5)
 
 
 def test_opposite_emotions_meet_at_neutral() -> None:

@@ -58,6 +58,8 @@ def test_mix(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
     assert capsys.readouterr().out == f"{out}: a track of 2.00 s\n"
     around = made(models, out, "mix", "happy", "sad", "--blend", "0.5", "--path", "sphere")
     assert around[0][:2] == pytest.approx([0.5**0.5] * 2, abs=1e-5)
+    through = made(models, out, "mix", "happy", "sad", "--blend", "0.75", "--path", "neutral")
+    assert through[0][:2] == pytest.approx([0, 0.5], abs=1e-5)
 
 
 def test_each_change(models: Path, tmp_path: Path) -> None:
