@@ -12,7 +12,7 @@ from dicetalk.emotion.embed import audio_states, embed_prior
 from dicetalk.emotion.mix import mix
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.track import EmotionTrack, Keyframe
-from dicetalk.evaluate.takes import Shot, Sound, Take, asked_weights, change_seconds, drawn_portrait
+from dicetalk.evaluate.takes import Shot, Sound, Take, asked_weights, change_moments, drawn_portrait
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.pipeline import generate_latents, render
 from dicetalk.portrait.prepare import Portrait, prepare_portrait
@@ -66,14 +66,11 @@ class Maker:
 
     def track(self, take: Take, speech: Speech) -> EmotionTrack:
         """The priors of a take, whose speech is given."""
-        priors = self.model.priors
         if take.source is not None:
             return EmotionTrack.constant(self.prior_of(take))
-        first, last = (mix({name: take.intensity}, priors) for name in (take.emotions[0], take.emotions[-1]))
-        if len(take.emotions) == 1:
-            return EmotionTrack.constant(first)
-        start, stop = change_seconds(speech.frames / FPS)
-        return EmotionTrack((Keyframe(start, first, "smooth"), Keyframe(stop, last)))
+        shown = [mix({name: take.intensity}, self.model.priors) for name in take.emotions]
+        moments = change_moments(take, speech.frames / FPS)
+        return EmotionTrack(tuple(Keyframe(*at, "smooth") for at in zip(moments, shown, strict=True)))
 
     def prior_of(self, take: Take) -> EmotionPrior:
         """The prior that the embedder takes from a clip of the take's source."""

@@ -28,6 +28,10 @@ class Scores:
         """All of them."""
         return [*self.presets, *self.weaker, *self.videos, *self.changes, *self.silent, *self.long]
 
+    def by(self, way: Sequence[str]) -> list[ShotScores]:
+        """The changes whose emotions, in their order, are `way`."""
+        return [shot for shot in self.changes if shot.take.emotions == way]
+
 
 def emotion_accuracy(shots: Sequence[ShotScores]) -> float:
     """Part of the clips that show what was asked for."""
@@ -69,9 +73,9 @@ def ordered(strengths: dict[str, dict[float, float]]) -> float:
 
 
 def change_curve(shot: ShotScores) -> tuple[np.ndarray, np.ndarray]:
-    """The second emotion's strength less the first's, as asked and as shown, each ``(N,)``."""
-    first, second = (PRESET_NAMES.index(emotion) for emotion in shot.take.emotions)
-    return tuple(curve[:, second] - curve[:, first] for curve in (shot.weights, shot.strengths))
+    """The last emotion's strength less the first's, as asked and as shown, each ``(N,)``."""
+    first, last = (PRESET_NAMES.index(shot.take.emotions[i]) for i in (0, -1))
+    return tuple(curve[:, last] - curve[:, first] for curve in (shot.weights, shot.strengths))
 
 
 def change_correlation(shots: Sequence[ShotScores]) -> float:
@@ -141,9 +145,10 @@ def rows_of(generated: Scores, drawn: Scores, gallery: Gallery) -> list[Row]:
         row("emotion: clips judged as asked, priors of videos", lambda s: emotion_accuracy(s.videos), 0.9)
     if generated.weaker:
         row("emotion: intensities in order", lambda s: ordered(strengths_by_intensity(same_but_weaker(s))), 1.0)
-    if generated.changes:
-        row("emotion: change follows what was asked, correlation", lambda s: change_correlation(s.changes), 0.8)
-        row("emotion: largest jump in a change, of its range", lambda s: change_jump(s.changes), 0.5, "lower")
+    for way in dict.fromkeys(shot.take.emotions for shot in generated.changes):
+        name = " to ".join(way)
+        row(f"emotion: {name}, correlation with what was asked", lambda s, w=way: change_correlation(s.by(w)), 0.8)
+        row(f"emotion: {name}, largest jump, of its range", lambda s, w=way: change_jump(s.by(w)), 0.5, "lower")
     row("identity: frames nearest to the portrait's person", lambda s: nearest_accuracy(s.shots, gallery), 0.95)
     if generated.videos:
         row("identity: leak of the prior's person", lambda s: leakage(s.videos, s.presets, gallery), 0.1, "lower")

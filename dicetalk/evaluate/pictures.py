@@ -81,17 +81,17 @@ def _change(evaluation: Evaluation) -> Image.Image | None:
     parts = []
     for take, scores in zip(evaluation.plan.changes, evaluation.generated.changes, strict=True):
         made = evaluation.shots[take].made
-        first, second = take.emotions
+        first, last = take.emotions[0], take.emotions[-1]
         moments = np.linspace(0, len(made.frames) - 1, MOMENTS).round().astype(int)
         parts.append(frame_grid([[made.frames[i] for i in moments]], [f"{i / FPS:.1f} s" for i in moments], side=96))
-        columns = [PRESET_NAMES.index(emotion) for emotion in take.emotions]
+        columns = [PRESET_NAMES.index(emotion) for emotion in (first, last)]
         curves = [
             Curve(f"{first}, shown", scores.strengths[:, columns[0]], colour=1),
             Curve("asked", scores.weights[:, columns[0]], dashed=True, colour=1),
-            Curve(f"{second}, shown", scores.strengths[:, columns[1]], colour=0),
+            Curve(f"{last}, shown", scores.strengths[:, columns[1]], colour=0),
             Curve("asked", scores.weights[:, columns[1]], dashed=True, colour=0),
         ]
-        parts.append(diagram(f"{first} to {second}, identity {take.person}", curves, FPS))
+        parts.append(diagram(f"{' to '.join(take.emotions)}, identity {take.person}", curves, FPS))
     return stacked(parts) if parts else None
 
 

@@ -11,6 +11,9 @@ from dicetalk.train.voices import sentences
 PEOPLE = 20
 """Unseen identities that generated faces are compared with."""
 
+CHANGES = (("happy", "sad"), ("happy", "neutral", "sad"))
+"""One emotion into another straight, and in the same time by way of neutral, as a keyframe between the two makes it."""
+
 LONG_SENTENCES = 3
 """Several windows of 25 frames."""
 
@@ -48,7 +51,7 @@ def full_plan(per_emotion: int, videos: bool) -> Plan:
         if level < 1
     ]
     last = presets[-len(PRESET_NAMES) :]
-    changes = [_longer(take, ("happy", "sad"), lines, 2) for take in presets[:2]]
+    changes = [_longer(take, way, lines, 2) for way in CHANGES for take in presets[:2]]
     silent = [replace(take, sentences=()) for take in (presets[0], presets[3])]
     long = [_longer(take, take.emotions, lines, LONG_SENTENCES) for take in presets[4:6]]
     return Plan(presets, weaker, [_by_another(take) for take in last] if videos else [], changes, silent, long)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Take:
 
     Args:
         person: who is seen, and whose voice is heard.
-        emotions: what is shown; of two the first passes into the second in the middle of the clip.
+        emotions: what is shown; of several each passes into the next, in the middle of the clip.
         intensity: of the emotions, 0 to 1.
         sentences: what is said, in a neutral voice, so that the emotion can come from the prior alone; none: silence.
         source: whose clip the prior is taken from; the preset priors if none.
@@ -63,7 +64,7 @@ class Plan:
         presets: every emotion at full intensity, by the preset priors.
         weaker: some of them again at lower intensities.
         videos: some of them again with a prior out of somebody else's clip.
-        changes: one emotion passes into another.
+        changes: one emotion passes into another, straight or by way of a third.
         silent: nobody speaks.
         long: several windows of one emotion.
     """
@@ -126,18 +127,21 @@ def frames_of(sound: Sound) -> int:
 def asked_weights(take: Take, frames: int) -> np.ndarray:
     """The weights of the eight emotions that a take asks for, ``(frames, 8)``."""
     weights = emotion_weights(take.emotions[0], take.intensity, frames)
-    if len(take.emotions) == 1:
-        return weights
-    start, stop = change_seconds(frames / FPS)
-    done = ((np.arange(frames) / FPS - start) / (stop - start)).clip(0, 1)[:, None]
-    done = done * done * (3 - 2 * done)
-    after = emotion_weights(take.emotions[1], take.intensity, frames)
-    return (weights * (1 - done) + after * done).astype(np.float32)
+    moments = change_moments(take, frames / FPS)
+    for (start, stop), emotion in zip(pairwise(moments), take.emotions[1:], strict=True):
+        done = ((np.arange(frames) / FPS - start) / (stop - start)).clip(0, 1)[:, None]
+        done = done * done * (3 - 2 * done)
+        weights = weights * (1 - done) + emotion_weights(emotion, take.intensity, frames) * done
+    return weights.astype(np.float32)
 
 
-def change_seconds(seconds: float) -> tuple[float, float]:
-    """When the change in the middle of a clip of that length begins and ends."""
-    return seconds / 2 - CHANGE_SECONDS / 2, seconds / 2 + CHANGE_SECONDS / 2
+def change_moments(take: Take, seconds: float) -> list[float]:
+    """When each emotion of a take is shown in full, in a clip of that length; the first before, the last afterwards.
+
+    However many they are, the change takes as long.
+    """
+    half = CHANGE_SECONDS / 2
+    return np.linspace(seconds / 2 - half, seconds / 2 + half, len(take.emotions)).tolist()
 
 
 def drawn_portrait(take: Take, size: int) -> Frame:

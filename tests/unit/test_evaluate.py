@@ -30,14 +30,14 @@ from dicetalk.evaluate.measures import (
     silent_opening,
     strengths_by_intensity,
 )
-from dicetalk.evaluate.plan import ablation_plan, full_plan, quick_plan, unseen_people
+from dicetalk.evaluate.plan import CHANGES, ablation_plan, full_plan, quick_plan, unseen_people
 from dicetalk.evaluate.report import as_json
 from dicetalk.evaluate.run import Evaluation, evaluate, people_gallery
 from dicetalk.evaluate.scores import Gallery
 from dicetalk.evaluate.seams import last_borders
-from dicetalk.evaluate.takes import Plan, Shot, Sound, Take, drawn_shot
-from dicetalk.settings import SamplerSettings
-from dicetalk.train.clips import SAMPLE_RATE
+from dicetalk.evaluate.takes import Plan, Shot, Sound, Take, asked_weights, change_moments, drawn_shot
+from dicetalk.settings import FPS, SamplerSettings
+from dicetalk.train.clips import CHANGE_SECONDS, SAMPLE_RATE
 from dicetalk.train.faces.identity import identity_seeds, sample_identity
 from dicetalk.train.voices import sentences
 
@@ -100,7 +100,7 @@ def truth(changed: Callable[..., Evaluation], plan: Plan) -> Evaluation:
 
 def test_every_measure_of_drawn_clips_reaches_its_bar(truth: Evaluation) -> None:
     rows = rows_of(truth.generated, truth.drawn, truth.gallery)
-    assert len(rows) == 12
+    assert len(rows) == 14
     assert [row.measure for row in rows if not row.passed] == []
 
 
@@ -193,14 +193,31 @@ def test_a_change_that_jumps_or_never_comes_is_caught(changed: Callable[..., Eva
     def jump(shot: Shot, sound: Sound) -> Shot:
         parts = [drawn_shot(replace(shot.take, emotions=(name,)), sound, SIZE).frames for name in shot.take.emotions]
         half = len(shot.frames) // 2
-        return replace(shot, frames=np.concatenate([parts[0][:half], parts[1][half:]]))
+        return replace(shot, frames=np.concatenate([parts[0][:half], parts[-1][half:]]))
 
     changes = Plan(presets=(), changes=plan.changes)
-    assert change_jump(changed(changes, jump).generated.changes) > 0.5
+    jumping = changed(changes, jump).generated
+    for way in CHANGES:
+        assert len(jumping.by(way)) == 2 and change_jump(jumping.by(way)) > 0.5
     still = changed(
         changes, lambda shot, sound: drawn_shot(replace(shot.take, emotions=shot.take.emotions[:1]), sound, SIZE)
     )
     assert change_correlation(still.generated.changes) < 0.5
+
+
+def test_a_change_is_asked_for_straight_or_by_way_of_neutral(plan: Plan) -> None:
+    assert [take.emotions for take in plan.changes] == [way for way in CHANGES for _ in range(2)]
+    straight, by_neutral = plan.changes[0], plan.changes[2]
+    happy, sad = (PRESET_NAMES.index(name) for name in ("happy", "sad"))
+    for take, middle in ((straight, 0.5), (by_neutral, 0.0)):
+        start, *_, stop = change_moments(take, 40 / FPS)
+        assert stop - start == pytest.approx(CHANGE_SECONDS) and start + stop == pytest.approx(40 / FPS)
+        weights, moments = asked_weights(take, 40), np.arange(40) / FPS
+        assert (weights[moments <= start, happy] == 1).all() and (weights[moments >= stop, sad] == 1).all()
+        assert weights[20, [happy, sad]] == pytest.approx([middle, middle], abs=1e-5)
+        assert weights.sum(axis=1).min() == pytest.approx(2 * middle, abs=1e-5)
+    shown = asked_weights(by_neutral, 40)[:, [happy, sad]]
+    assert shown.prod(axis=1).max() < 1e-6, "one has gone before the other comes"
 
 
 def test_seams_are_caught(changed: Callable[..., Evaluation], plan: Plan) -> None:

@@ -14,6 +14,7 @@ from released_files import write_released
 from safetensors.torch import load_file, save_file
 from small_models import SMALL_MODEL
 
+from dicetalk.audio.speech import SAMPLE_RATE, load_speech
 from dicetalk.checkpoints.convert import convert_model
 from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.packed import packed_metadata
@@ -29,12 +30,13 @@ from dicetalk.errors import CheckpointError
 from dicetalk.evaluate.ablations import load_ablation
 from dicetalk.evaluate.embedding import Embedded, clustering, clustering_rows, embed_people, person_rows, person_told
 from dicetalk.evaluate.generate import Maker
-from dicetalk.evaluate.plan import quick_plan, unseen_people
-from dicetalk.evaluate.takes import Plan, Take, spoken
+from dicetalk.evaluate.plan import full_plan, quick_plan, unseen_people
+from dicetalk.evaluate.takes import Plan, Take, change_moments, spoken
+from dicetalk.hooks import Hooks
 from dicetalk.pipeline import generate_latents
 from dicetalk.portrait.centerface import CenterFace
 from dicetalk.portrait.prepare import prepare_portrait
-from dicetalk.settings import SamplerSettings
+from dicetalk.settings import FPS, SamplerSettings
 from dicetalk.train.embedder import build_embedder
 
 JUDGES = Path(__file__).parent / "data" / "judges.safetensors"
@@ -197,6 +199,16 @@ def test_priors_of_videos_are_generated_with(models: Path) -> None:
     shots = [make(each, sound) for each in (take, by_other)]
     assert shots[0].frames.shape == shots[1].frames.shape == (len(shots[0].mouth), 64, 64, 3)
     assert shots[0].frames.dtype == np.uint8 and shots[0].weights.shape == (len(shots[0].mouth), 8)
+
+
+def test_a_change_is_made_of_keyframes_by_way_of_neutral(models: Path) -> None:
+    model = load_model(models, dtype=torch.float32)
+    take = next(take for take in full_plan(1, videos=False).changes if "neutral" in take.emotions)
+    speech = load_speech((np.zeros(4 * SAMPLE_RATE, np.float32), SAMPLE_RATE), hooks=Hooks(notice=lambda _: None))
+    track = Maker(model, SamplerSettings(), 64).track(take, speech)
+    shown = track.at([0.0, *change_moments(take, speech.frames / FPS), 4.0]).mu
+    for row, name in zip(shown, ("happy", "happy", "neutral", "sad", "sad"), strict=True):
+        torch.testing.assert_close(row, model.priors[name].mu)
 
 
 @speaks
