@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from training_room import reset_accelerate
 from transformers import WhisperConfig
 
@@ -30,15 +31,16 @@ from dicetalk.train.config import Ablations, LoopConfig
 from dicetalk.train.losses import UNLABELLED
 from dicetalk.train.tiny.colours import COARSE, OPPONENT, QUARTERS, coarse_code
 from dicetalk.train.tiny.config import TinyTraining
-from dicetalk.train.tiny.hearing import HearingTask, VoiceBatches
+from dicetalk.train.tiny.hearing import HearingObjective, HearingTask, VoiceBatches
 from dicetalk.train.tiny.pictures import FaceBatches, draw_pool, draw_strip
 from dicetalk.train.tiny.record import FILE, StageRecord
 from dicetalk.train.tiny.run import stages, train_tiny, whisper_sizes
-from dicetalk.train.tiny.seeing import PEOPLE, PeopleBatches, SeeingTask
+from dicetalk.train.tiny.seeing import PEOPLE, PeopleBatches, SeeingObjective, SeeingTask
 from dicetalk.train.tiny.vae import (
     AXIS_WEIGHTS,
     GAINS,
     QUIET_LOGVAR,
+    VAEObjective,
     VAETask,
     begin_evenly,
     decode_pictures,
@@ -184,11 +186,11 @@ def test_what_is_heard_is_labelled_where_it_is_heard() -> None:
 @pytest.mark.parametrize("what", ["hearing", "seeing", "vae"])
 def test_every_weight_that_shall_learn_gets_a_gradient(what: str, tmp_path: Path) -> None:
     if what == "hearing":
-        task = HearingTask(networks.whisper_encoder(whisper_sizes(), "cpu"), tmp_path)
+        task = HearingTask(HearingObjective(networks.whisper_encoder(whisper_sizes(), "cpu")), tmp_path)
     elif what == "seeing":
-        task = SeeingTask(networks.image_encoder(TINY.image_encoder, "cpu"), tmp_path)
+        task = SeeingTask(SeeingObjective(networks.image_encoder(TINY.image_encoder, "cpu")), tmp_path)
     else:
-        task = VAETask(networks.vae(TINY.vae, "cpu"), tmp_path)
+        task = VAETask(VAEObjective(networks.vae(TINY.vae, "cpu")), tmp_path)
     draw = task.batches["train"]
     generator = torch.Generator().manual_seed(0)
     # The VAE's temporal layers learn from strips, which every tenth batch is; its residuals are silent in the first.
@@ -212,7 +214,10 @@ def test_groups_are_changed_only_where_channels_divide() -> None:
 def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in the middle of every copy on its way, and of the one file that another library writes."""
+    """Killed in the middle of every copy on its way, and of the one file that another library writes.
+
+    A run elsewhere, without a kill and whatever the global generator was at, makes the same weights.
+    """
     other = replace(ONCE, precision="bf16")  # each stage may have a precision of its own
     config = TinyTraining(
         out=tmp_path, hearing=other, seeing=ONCE, vae=ONCE, embedder=ONCE, stills=other, diffusion=ONCE,
@@ -255,6 +260,19 @@ def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(
     assert [row["stage"] for row in times if row["done"] == "1"] == names
     told.clear()
     assert train_tiny(config, Hooks(notice=told.append)) == written and not told
+    monkeypatch.undo()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1234)
+        elsewhere = train_tiny(replace(config, out=tmp_path / "elsewhere"), Hooks(notice=told.append))
+    told.clear()
+    for one, other in zip(written, elsewhere, strict=True):
+        assert one.relative_to(tmp_path) == other.relative_to(tmp_path / "elsewhere")
+        if one.suffix == ".safetensors":  # whose metadata may stand in any order
+            weights, others = load_file(one), load_file(other)
+            assert weights.keys() == others.keys()
+            assert [name for name in weights if not torch.equal(weights[name], others[name])] == [], one
+        else:
+            assert one.read_bytes() == other.read_bytes(), one
 
     model = load_model(tmp_path / "model", dtype=torch.float32)
     assert model.config == TINY and model.embedder is not None and model.expression_reader is not None

@@ -1,5 +1,6 @@
 """Trains a small encoder of Whisper's kind: what the mouth does, how words are stressed, and what the voice feels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from dicetalk.train.faces.identity import Split, identity_seeds, sample_identity
 from dicetalk.train.faces.lipsync import mouth_curve
 from dicetalk.train.loop import PlainTask, make_accelerator, train
 from dicetalk.train.losses import UNLABELLED
-from dicetalk.train.tiny.weights import save_half
+from dicetalk.train.tiny.weights import save_half, seeded
 from dicetalk.train.voices import sample_voice, sentences, speak
 from dicetalk.video.atomic import explained, replacing
 
@@ -120,10 +121,10 @@ class HearingObjective(nn.Module):
 class HearingTask(PlainTask):
     """See :class:`dicetalk.train.loop.Task`; the trained encoder goes to where a model folder has it."""
 
-    def __init__(self, encoder: WhisperEncoder, folder: Path):
+    def __init__(self, objective: HearingObjective, folder: Path):
         # Sines and cosines; Whisper does not train them either.
-        encoder.embed_positions.requires_grad_(False)
-        self.module = HearingObjective(encoder)
+        objective.encoder.embed_positions.requires_grad_(False)
+        self.module = objective
         self.folder = folder
         self.batches = {"train": VoiceBatches("train"), "validation": VoiceBatches("test")}
 
@@ -139,10 +140,14 @@ class HearingTask(PlainTask):
         return [weights, config]
 
 
-def train_hearing(encoder: WhisperEncoder, folder: Path, out: Path, config: LoopConfig, hooks: Hooks) -> list[Path]:
-    """Train `encoder` and write it into the model folder `folder`; checkpoints and curves go to `out`.
+def train_hearing(
+    build: Callable[[], WhisperEncoder], folder: Path, out: Path, config: LoopConfig, hooks: Hooks
+) -> list[Path]:
+    """Train what `build` makes, with all that is random from the seed of `config`, and write it into the model folder
+    `folder`; checkpoints and curves go to `out`.
 
     Raises:
         DiceTalkError: see :func:`dicetalk.train.loop.train`.
     """
-    return train(HearingTask(encoder, folder), config, out, make_accelerator(config), hooks)
+    objective = seeded(lambda: HearingObjective(build()), config.seed)
+    return train(HearingTask(objective, folder), config, out, make_accelerator(config), hooks)

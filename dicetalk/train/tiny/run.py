@@ -46,7 +46,6 @@ from dicetalk.train.tiny.priors import mean_priors, save_priors
 from dicetalk.train.tiny.record import StageRecord
 from dicetalk.train.tiny.seeing import train_seeing
 from dicetalk.train.tiny.vae import train_vae
-from dicetalk.train.tiny.weights import seeded
 from dicetalk.video.atomic import explained, replacing
 
 MODEL, SHARDS, TAKES = "model", "shards", "takes"
@@ -144,15 +143,15 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
     }
 
     def hearing() -> None:
-        encoder = seeded(lambda: networks.whisper_encoder(whisper_sizes(), "cpu"), seed)
-        train_hearing(encoder, model, out / "hearing", loops["hearing"], hooks)
+        build = partial(networks.whisper_encoder, whisper_sizes(), "cpu")
+        train_hearing(build, model, out / "hearing", loops["hearing"], hooks)
 
     def seeing() -> None:
-        encoder = seeded(lambda: networks.image_encoder(TINY.image_encoder, "cpu"), seed)
-        train_seeing(encoder, model, out / "seeing", loops["seeing"], hooks)
+        build = partial(networks.image_encoder, TINY.image_encoder, "cpu")
+        train_seeing(build, model, out / "seeing", loops["seeing"], hooks)
 
     def vae() -> None:
-        train_vae(seeded(lambda: networks.vae(TINY.vae, "cpu"), seed), model, out / "vae", loops["vae"], hooks)
+        train_vae(partial(networks.vae, TINY.vae, "cpu"), model, out / "vae", loops["vae"], hooks)
 
     def reader() -> None:
         sizes = ExpressionReaderConfig(coefficients=len(ACTION_UNITS))

@@ -1,5 +1,6 @@
 """Trains a small image encoder of CLIP's kind to tell people apart, whatever their face does and wherever they are."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from dicetalk.train.faces.render import FaceRenderer
 from dicetalk.train.faces.scene import sample_scene
 from dicetalk.train.loop import PlainTask, make_accelerator, train
 from dicetalk.train.losses import info_nce
-from dicetalk.train.tiny.weights import save_half
+from dicetalk.train.tiny.weights import save_half, seeded
 
 PEOPLE, PICTURES = 24, 2
 TEMPERATURE = 0.1
@@ -83,9 +84,9 @@ class SeeingObjective(nn.Module):
 class SeeingTask(PlainTask):
     """See :class:`dicetalk.train.loop.Task`; the trained encoder goes to where a model folder has it."""
 
-    def __init__(self, encoder: CLIPVisionModelWithProjection, folder: Path):
-        size = encoder.config.image_size
-        self.module = SeeingObjective(encoder)
+    def __init__(self, objective: SeeingObjective, folder: Path):
+        size = objective.encoder.config.image_size
+        self.module = objective
         self.folder = folder
         self.batches = {"train": PeopleBatches("train", size), "validation": PeopleBatches("test", size)}
 
@@ -97,11 +98,13 @@ class SeeingTask(PlainTask):
 
 
 def train_seeing(
-    encoder: CLIPVisionModelWithProjection, folder: Path, out: Path, config: LoopConfig, hooks: Hooks
+    build: Callable[[], CLIPVisionModelWithProjection], folder: Path, out: Path, config: LoopConfig, hooks: Hooks
 ) -> list[Path]:
-    """Train `encoder` and write it into the model folder `folder`; checkpoints and curves go to `out`.
+    """Train what `build` makes, with all that is random from the seed of `config`, and write it into the model folder
+    `folder`; checkpoints and curves go to `out`.
 
     Raises:
         DiceTalkError: see :func:`dicetalk.train.loop.train`.
     """
-    return train(SeeingTask(encoder, folder), config, out, make_accelerator(config), hooks)
+    objective = seeded(lambda: SeeingObjective(build()), config.seed)
+    return train(SeeingTask(objective, folder), config, out, make_accelerator(config), hooks)

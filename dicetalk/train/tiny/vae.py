@@ -2,6 +2,7 @@
 short strips for its temporal layers."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from diffusers import AutoencoderKLTemporalDecoder
 from torch import nn
 
 from dicetalk.checkpoints.files import VAE
+from dicetalk.hooks import Hooks
 from dicetalk.norms import quieten_residuals
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.data import Batch
 from dicetalk.train.loop import PlainTask, make_accelerator, train
 from dicetalk.train.tiny.colours import COARSE, OPPONENT, coarse_code, opponent
 from dicetalk.train.tiny.pictures import FaceBatches, draw_strip
-from dicetalk.train.tiny.weights import save_half
+from dicetalk.train.tiny.weights import save_half, seeded
 
 PARTS, PART_SIZE = 16, 48
 CLIP_FRAMES, CLIP_EVERY = 4, 10
@@ -120,10 +122,13 @@ def picture_loss(pictures: torch.Tensor, truth: torch.Tensor, weights: torch.Ten
 
 
 class VAEObjective(nn.Module):
-    """The VAE with its losses."""
+    """The VAE with its losses, and with the weights that its training begins with."""
 
     def __init__(self, vae: AutoencoderKLTemporalDecoder):
         super().__init__()
+        begin_evenly(vae)
+        quieten_residuals(vae)
+        silence_time(vae.decoder)
         self.vae = vae
 
     def forward(
@@ -156,14 +161,11 @@ class VAEObjective(nn.Module):
 
 
 class VAETask(PlainTask):
-    """See :class:`dicetalk.train.loop.Task`; `vae` is trained on drawn faces and its half-precision weights go to where
-    a model folder has them."""
+    """See :class:`dicetalk.train.loop.Task`; the VAE is trained on drawn faces and its half-precision weights go to
+    where a model folder has them."""
 
-    def __init__(self, vae: AutoencoderKLTemporalDecoder, folder: Path):
-        begin_evenly(vae)
-        quieten_residuals(vae)
-        silence_time(vae.decoder)
-        self.module = VAEObjective(vae)
+    def __init__(self, objective: VAEObjective, folder: Path):
+        self.module = objective
         self.folder = folder
         self.batches = {
             "train": FaceBatches("train", PARTS, PART_SIZE, CLIP_FRAMES, CLIP_EVERY, pool=POOL),
@@ -204,11 +206,14 @@ def normalise(vae: nn.Module, latents: torch.Tensor) -> None:
     vae.decoder.conv_in.weight *= std
 
 
-def train_vae(vae: AutoencoderKLTemporalDecoder, folder: Path, out: Path, config: LoopConfig, hooks: Any) -> list[Path]:
-    """Train `vae` and write it into the model folder `folder`; checkpoints and curves go to `out`.
+def train_vae(
+    build: Callable[[], AutoencoderKLTemporalDecoder], folder: Path, out: Path, config: LoopConfig, hooks: Hooks
+) -> list[Path]:
+    """Train what `build` makes, with all that is random from the seed of `config`, and write it into the model folder
+    `folder`; checkpoints and curves go to `out`.
 
     Raises:
         DiceTalkError: see :func:`dicetalk.train.loop.train`.
     """
-    accelerator = make_accelerator(config)
-    return train(VAETask(vae, folder), config, out, accelerator, hooks)
+    objective = seeded(lambda: VAEObjective(build()), config.seed)
+    return train(VAETask(objective, folder), config, out, make_accelerator(config), hooks)
