@@ -41,7 +41,7 @@ def bench(options: argparse.Namespace) -> int:
     }
     _print(results)
     if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+        options.json.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     return 0
 
 

@@ -24,6 +24,7 @@ from dicetalk.evaluate.run import Evaluation, evaluate, people_gallery
 from dicetalk.evaluate.table import Row, format_rows
 from dicetalk.evaluate.transfer import transfer_rows
 from dicetalk.residency import DeviceResidency
+from dicetalk.train.voices import espeak
 
 JUDGES_FILE, TABLE_FILE, JSON_FILE = "judges.safetensors", "table.txt", "evaluation.json"
 CLIPS, QUICK_CLIPS = 3, 1
@@ -49,6 +50,7 @@ def evaluate_model(options: argparse.Namespace) -> int:
     embeds = model.embedder is not None
     if others and not embeds:
         raise SettingError(f"--against compares priors of videos, and {options.model} has no embedder to take them.")
+    espeak()  # now, and not after minutes of other work
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -95,8 +97,8 @@ def _write(options: argparse.Namespace, found: Evaluation, rows: list[Row], comp
     table = format_rows(rows) + (f"\n\n{format_ablations(compared)}" if compared else "")
     values = {"model": str(options.model)} | as_json(found, rows) | {"ablations": [asdict(row) for row in compared]}
     try:
-        (options.out / TABLE_FILE).write_text(table + "\n")
-        (options.out / JSON_FILE).write_text(json.dumps(values, indent=1) + "\n")
+        (options.out / TABLE_FILE).write_text(table + "\n", "utf-8")
+        (options.out / JSON_FILE).write_text(json.dumps(values, indent=1) + "\n", "utf-8")
     except OSError as error:
         raise SettingError(f"--out {options.out} cannot be written ({error.strerror}).") from error
     return table

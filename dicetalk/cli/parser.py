@@ -185,16 +185,19 @@ def _add_training(commands: argparse._SubParsersAction) -> None:
         description="Cut faces, hear the speech and write shards for training. Videos that cannot be used are listed "
         "in skipped.csv. Run again, it goes on where it stopped; another data set may be added to the same folder.",
     )
-    prepare.add_argument("dataset", help="folder of the data set; for --kind procedural the split, train or test")
+    prepare.add_argument("dataset", help="folder of the data set; train or test with --kind procedural")
     prepare.add_argument("out", type=Path, help="folder of the shards")
     prepare.add_argument(
         "--kind",
         default="auto",
         choices=["auto", "mead", "ravdess", "cremad", "csv", "procedural"],
-        help="layout of the data set; csv is a table of videos with their labels (default: auto, by what is there)",
+        help="layout of the data set: mead, ravdess, cremad, csv (a table of videos with their labels), procedural "
+        "(drawn faces, of which DATASET names the split, train or test), or auto, by what is there (default: auto)",
     )
     prepare.add_argument("--models", type=Path, default=MODELS, help="folder with whisper-tiny (default: models)")
-    prepare.add_argument("--size", type=int, default=512, help="side of the frames, a multiple of 64 (default: 512)")
+    prepare.add_argument(
+        "--size", type=int, default=512, help="side of the frames, a multiple of 64 up to 1024 (default: 512)"
+    )
     prepare.add_argument("--limit", type=int, help="number of videos; needed for --kind procedural")
     prepare.add_argument("--workers", type=int, default=1, help="videos worked on at the same time (default: 1)")
     prepare.add_argument("--seed", type=int, default=0, help="of the drawn faces (default: 0)")

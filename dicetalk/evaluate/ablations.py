@@ -18,9 +18,10 @@ class AblationRow:
         model: what it is called.
         presets: part of the clips judged as asked, with preset priors.
         videos: the same with priors out of other people's clips.
-        neutral: probability that the judge gives to neutral where it is asked for, with either kind of prior; mean over
-            frames (with `emotional` the paper's Emo-Score and its two parts).
-        emotional: that of the other emotions where they are.
+        score: probability that the judge gives to what was asked for, with either kind of prior; mean over frames. The
+            paper's Emo-Score, by another judge.
+        neutral: the same of neutral alone.
+        emotional: of the other emotions.
         mouth: correlation of mouth and speech.
         identity: part of the frames nearest to the portrait's person.
         leak: how far other people's priors move the face towards them.
@@ -29,6 +30,7 @@ class AblationRow:
     model: str
     presets: float
     videos: float
+    score: float
     neutral: float
     emotional: float
     mouth: float
@@ -47,6 +49,7 @@ def ablation_row(model: str, evaluation: Evaluation) -> AblationRow:
         model,
         emotion_accuracy(presets),
         emotion_accuracy(scores.videos),
+        emotion_score(both),
         emotion_score(neutral),
         emotion_score([shot for shot in both if shot not in neutral]),
         mouth_correlation(both),
@@ -66,10 +69,11 @@ def load_ablation(path: Path, model: DiceModel, folder: Path) -> DiceModel:
 
     Args:
         path: a model folder, or a converted file with the four networks; what it lacks is taken from `folder`.
-        model: the one that it is compared with; both use the same embedder.
+        model: the one that it is compared with, whose embedder it uses if it has none of its own.
         folder: where that one was loaded from.
 
     Raises:
         CheckpointError: files are missing, damaged or of another kind.
     """
-    return replace(load_model(path, dtype=model.dtype, shared=[folder]), embedder=model.embedder)
+    other = load_model(path, dtype=model.dtype, shared=[folder])
+    return other if other.embedder is not None else replace(other, embedder=model.embedder)

@@ -10,6 +10,7 @@ from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.evaluate.judges import JudgeConfig, Judges, to_input
 from dicetalk.evaluate.snapshots import Snapshots
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.train.seeds import seeded
 
 BATCH = 64
 LEARNING_RATE = 2e-3
@@ -57,10 +58,9 @@ def train_judges(
     """
     generator = torch.Generator().manual_seed(training.seed)
     people = int(faces.people.max()) + 1
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
-        judges = Judges(config)
-        directions = nn.Parameter(torch.randn(people, config.embedding))
+    judges, directions = seeded(
+        lambda: (Judges(config), nn.Parameter(torch.randn(people, config.embedding))), training.seed
+    )
     emotions, who = torch.from_numpy(faces.emotions), torch.from_numpy(faces.people)
     strengths = F.one_hot(emotions, len(PRESET_NAMES)) * torch.from_numpy(faces.intensities)[:, None]
 

@@ -23,7 +23,8 @@ MOMENTS = 9
 
 
 def write_pictures(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write every picture that the evaluation has something for, as PNG.
+    """Write every picture that the evaluation has something for, as PNG; of the others none is left in the folder that
+    an earlier evaluation wrote.
 
     Raises:
         VideoError: a file cannot be written.
@@ -38,11 +39,13 @@ def write_pictures(evaluation: Evaluation, folder: Path) -> list[Path]:
     }
     written = []
     for name, picture in made.items():
-        if picture is not None:
-            path = folder / f"{name}.png"
-            with explained(path):
-                picture.save(path)
-            written.append(path)
+        path = folder / f"{name}.png"
+        with explained(path):
+            if picture is None:
+                path.unlink(missing_ok=True)
+                continue
+            picture.save(path)
+        written.append(path)
     return written
 
 

@@ -206,7 +206,7 @@ def transfer_rows(
     return [
         *rows,
         Row(
-            "transfer: a change is late by at most, seconds",
+            "transfer: a change is late or early by at most, seconds",
             float(np.abs(late).max()),
             float(np.abs(seen).max()),
             0.5,

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 
 from dicetalk.emotion.model import EmotionBank
-from dicetalk.train.data import seed_for
 from dicetalk.train.loop import Run
 from dicetalk.train.losses import bank_usage, perplexity, revive
+from dicetalk.train.seeds import seed_for
 
 _REVIVE = 16
 """Stream of random numbers; the loop's own are small."""
@@ -19,10 +19,12 @@ class BankCare:
     Args:
         bank: the emotion bank.
         every: steps between revivals; 0 never revives.
+        steps: of the run. An entry that is moved so near to their end that none would follow is left alone: it would be
+            exported before it has learned anything.
     """
 
-    def __init__(self, bank: EmotionBank, every: int):
-        self.bank, self.every = bank, every
+    def __init__(self, bank: EmotionBank, every: int, steps: int):
+        self.bank, self.every, self.steps = bank, every, steps
         self.usage = torch.zeros(bank.bank_size)
         self.logged = torch.zeros(bank.bank_size)
         self.recent = torch.zeros(0, bank.fc.in_features)
@@ -38,7 +40,8 @@ class BankCare:
         # Twice as many as there are entries, so that revived ones spread.
         self.recent = torch.cat([self.recent, priors.float().cpu()])[-2 * self.bank.bank_size :]
         if self.every and run.step % self.every == 0:
-            self._revive(run)
+            if run.step + self.every <= self.steps:
+                self._revive(run)
             self.usage.zero_()
 
     def _revive(self, run: Run) -> None:

@@ -45,11 +45,6 @@ TRIES = 16
 _log = logging.getLogger("dicetalk")
 
 
-def seed_for(*numbers: int) -> int:
-    """One seed of several numbers, 63 bits, as torch's generators take it."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
-
-
 @dataclass(frozen=True, eq=False)
 class NumberedBatches(Dataset):
     """Batches by number.

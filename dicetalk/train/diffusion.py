@@ -222,7 +222,7 @@ class DiffusionTask:
         self.presets = presets
         self.rates = {"emotion_model.": config.emotion_rate}
         self.channel_weights = even_weights(store, records) if config.even_channels else torch.ones(1, 1, 1, 1, 1)
-        self.bank = BankCare(networks.emotion_model.codebook, config.revive_every)
+        self.bank = BankCare(networks.emotion_model.codebook, config.revive_every, config.loop.steps)
         parts = splits(records)
         chosen = config.ordinary_share == 0 or config.weakest > 0
         if chosen and not any(strong_enough(record, config.weakest) for record in parts["train"]):

@@ -15,6 +15,7 @@ from dicetalk.train.config import EmbedderTraining
 from dicetalk.train.data import Batch, EmbedderBatches, check_sizes, group_key, with_expressions
 from dicetalk.train.loop import PlainTask, make_accelerator, process_hooks, train
 from dicetalk.train.losses import anchor_loss, drop_modalities, info_nce
+from dicetalk.train.seeds import seeded
 from dicetalk.train.shards import ClipRecord, list_clips, splits
 
 EXPORT = "embedder.safetensors"
@@ -137,9 +138,7 @@ class EmbedderTask(PlainTask):
 
 def build_embedder(config: EmbedderConfig, seed: int) -> EmotionEmbedder:
     """An untrained embedder; equal seeds give equal weights, and the global generator is as before."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return EmotionEmbedder(config)
+    return seeded(lambda: EmotionEmbedder(config), seed)
 
 
 def read_anchors(folder: Path, dim: int) -> torch.Tensor:

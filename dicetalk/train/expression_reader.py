@@ -30,6 +30,7 @@ from dicetalk.train.faces.identity import Split, identity_seeds, sample_identity
 from dicetalk.train.faces.motion import head_motion
 from dicetalk.train.faces.render import FaceRenderer
 from dicetalk.train.faces.scene import sample_scene
+from dicetalk.train.seeds import seeded
 
 FACES_EACH = 16
 """Frames that are drawn of one person in one scene."""
@@ -116,9 +117,7 @@ def train_expression_reader(
         seed: of weights and order.
         hooks: hears the stage ``train``, in steps.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        reader = ExpressionReader(config).to(memory_format=torch.channels_last)
+    reader = seeded(lambda: ExpressionReader(config), seed).to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(seed)
     steps = len(faces.crops) // BATCH * epochs
     optimizer = torch.optim.AdamW(reader.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)

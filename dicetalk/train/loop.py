@@ -25,9 +25,10 @@ from dicetalk.train.checkpoint import save_checkpoint, sweep
 from dicetalk.train.clip_record import DatasetError
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.curves import Curves
-from dicetalk.train.data import Batch, DrawBatch, Failed, NumberedBatches, ToldBatches, seed_for
+from dicetalk.train.data import Batch, DrawBatch, Failed, NumberedBatches, ToldBatches
 from dicetalk.train.meter import Meter, finite_means, means
 from dicetalk.train.resume import resume, state_of
+from dicetalk.train.seeds import seed_for
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -4,8 +4,9 @@ Pure functions of tensors and generators. The bank's own loss (eq. 17) comes fro
 :meth:`dicetalk.emotion.model.EmotionBank.nearest`.
 """
 
-from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from functools import wraps
+from typing import Concatenate, NamedTuple, ParamSpec
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 P_MEAN = 0.7
 P_STD = 1.6
 """Mean and standard deviation of log sigma in training (Blattmann et al. 2023, image to video)."""
+
+P = ParamSpec("P")
 
 UNLABELLED = -1
 """The label of a clip whose emotion is not known."""
@@ -27,6 +30,19 @@ def group_ids(keys: Sequence[Hashable]) -> torch.Tensor:
     return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys])
 
 
+def exactly(loss: Callable[Concatenate[torch.Tensor, P], torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Compute `loss` of its first argument in float32 where networks compute in bfloat16, too: autocast would round
+    the products in it to three digits."""
+
+    @wraps(loss)
+    def exact(values: torch.Tensor, *others: P.args, **named: P.kwargs) -> torch.Tensor:
+        with torch.autocast(values.device.type, enabled=False):
+            return loss(values.float(), *others, **named)
+
+    return exact
+
+
+@exactly
 def info_nce(priors: torch.Tensor, groups: torch.Tensor, temperature: float = 0.1) -> torch.Tensor:
     """Contrastive loss of sampled priors on cosine similarity (eq. 7-8).
 
@@ -41,7 +57,7 @@ def info_nce(priors: torch.Tensor, groups: torch.Tensor, temperature: float = 0.
         groups: equal for clips of one group, int64 ``(B,)``; see :func:`group_ids`.
         temperature: tau.
     """
-    unit = F.normalize(priors.float(), dim=-1)
+    unit = F.normalize(priors, dim=-1)
     logits = unit @ unit.T / temperature
     same = groups[:, None] == groups
     positive = (same & ~torch.eye(len(groups), dtype=torch.bool, device=groups.device)).to(logits)
@@ -53,6 +69,7 @@ def info_nce(priors: torch.Tensor, groups: torch.Tensor, temperature: float = 0.
     return per_clip.sum() / (count > 0).sum().clamp(min=1)
 
 
+@exactly
 def anchor_loss(mu: torch.Tensor, labels: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
     """Mean squared distance from each emotion's mean in the batch to its anchor.
 

@@ -21,6 +21,7 @@ from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.unet import UNet
 from dicetalk.emotion.model import EmotionClassifier, EmotionModel
 from dicetalk.errors import CheckpointError, SettingError
+from dicetalk.train.seeds import seeded
 
 _UNET_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 _ADAPTERS = ".attn2.processor."
@@ -41,17 +42,15 @@ class Trainable:
 
 def random_networks(config: ModelConfig, seed: int) -> Trainable:
     """Untrained networks; equal seeds give equal weights, and the global generator is as before."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Trainable(**{net.field: net.build(config, nn, sdpa_attention) for net in DICE_NETWORKS})
+    return seeded(
+        lambda: Trainable(**{net.field: net.build(config, nn, sdpa_attention) for net in DICE_NETWORKS}), seed
+    )
 
 
 def with_random_emotion(networks: Trainable, config: ModelConfig, seed: int) -> Trainable:
     """The same networks with an emotion model that knows nothing; seeds as for :func:`random_networks`."""
     (network,) = (net for net in DICE_NETWORKS if net.field == "emotion_model")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return replace(networks, emotion_model=network.build(config, nn, sdpa_attention))
+    return replace(networks, emotion_model=seeded(lambda: network.build(config, nn, sdpa_attention), seed))
 
 
 @torch.no_grad()
@@ -140,9 +139,8 @@ def dice_networks(config: ModelConfig, models: Path, seed: int) -> tuple[Trainab
             loaded[part.field] = fill(part.path, network, tensors, torch.float32, part.may_lack)
     networks = Trainable(**loaded)
     if networks.emotion_model.classifier is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            networks.emotion_model.classifier = EmotionClassifier(config.emotion.classifier_dims)
+        untrained = seeded(lambda: EmotionClassifier(config.emotion.classifier_dims), seed)
+        networks.emotion_model.classifier = untrained
     for network in vars(networks).values():
         network.requires_grad_(True)
         # Weights may still be views of a read-only file.

@@ -1,6 +1,6 @@
 """Speech for the made-up faces: espeak-ng, with the pitch, pace and loudness of an emotion.
 
-espeak-ng is a program; nothing outside :mod:`dicetalk.train` needs it.
+espeak-ng is a program; nothing outside :mod:`dicetalk.train` and :mod:`dicetalk.evaluate` needs it.
 """
 
 import io
@@ -159,6 +159,20 @@ SENTENCES = {
 }
 
 
+def espeak() -> str:
+    """Where the program is.
+
+    Raises:
+        SpeechError: it is not installed.
+    """
+    program = shutil.which(PROGRAM)
+    if program is None:
+        raise SpeechError(
+            f"{PROGRAM} is not installed; drawn faces speak with it. Install it: apt-get install {PROGRAM}."
+        )
+    return program
+
+
 def sentences(split: Split) -> tuple[str, ...]:
     """The sentences that may be trained on, or measured on; none is in both.
 
@@ -241,12 +255,7 @@ def speak(
 
 def _espeak(marked: str, *options: str) -> tuple[np.ndarray, int]:
     """Run espeak-ng on text with SSML marks; float32 ``(samples,)`` and the sample rate."""
-    program = shutil.which(PROGRAM)
-    if program is None:
-        raise SpeechError(
-            f"{PROGRAM} is not installed; training speech needs it. Install it: apt-get install {PROGRAM}."
-        )
-    command = [program, "-m", *options, "--stdin", "--stdout"]
+    command = [espeak(), "-m", *options, "--stdin", "--stdout"]
     try:
         done = subprocess.run(command, input=marked.encode(), capture_output=True, timeout=TIMEOUT_SECONDS, check=True)
     except subprocess.TimeoutExpired as error:

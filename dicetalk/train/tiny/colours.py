@@ -8,6 +8,8 @@ largest first (Saxe et al., "Exact solutions to the nonlinear dynamics of learni
 import torch
 import torch.nn.functional as F
 
+from dicetalk.train.losses import exactly
+
 OPPONENT = torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]]) / torch.tensor([[3.0], [2], [6]]).sqrt()
 """Brightness, orange less blue, and magenta less green of RGB: rows of a rotation."""
 
@@ -25,6 +27,7 @@ QUARTERS = 6.0
 """Evens out the last three of them with the rest: within eight pixels brightness changes less than between them."""
 
 
+@exactly
 def opponent(pictures: torch.Tensor) -> torch.Tensor:
     """RGB pictures ``(B, 3, H, W)`` along the axes of :data:`OPPONENT`."""
     return torch.einsum("bchw,oc->bohw", pictures, OPPONENT.to(pictures))

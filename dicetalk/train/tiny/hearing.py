@@ -23,7 +23,8 @@ from dicetalk.train.faces.identity import Split, identity_seeds, sample_identity
 from dicetalk.train.faces.lipsync import mouth_curve
 from dicetalk.train.loop import PlainTask, make_accelerator, train
 from dicetalk.train.losses import UNLABELLED
-from dicetalk.train.tiny.weights import save_half, seeded
+from dicetalk.train.seeds import seeded
+from dicetalk.train.tiny.weights import save_half
 from dicetalk.train.voices import sample_voice, sentences, speak
 from dicetalk.video.atomic import explained, replacing
 

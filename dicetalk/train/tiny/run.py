@@ -29,6 +29,7 @@ from dicetalk.emotion.expression_reader import ExpressionReaderConfig, save_expr
 from dicetalk.errors import DiceTalkError, SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.settings import FPS
+from dicetalk.train.clip_record import DatasetError
 from dicetalk.train.clips import UNSEEN_SIZE
 from dicetalk.train.config import DiffusionTraining, EmbedderTraining, LoopConfig
 from dicetalk.train.curves import CURVE_FILES
@@ -102,6 +103,7 @@ def train_tiny(config: TinyTraining, hooks: Hooks = SILENT) -> list[Path]:
     Raises:
         SettingError: several processes were launched, or the config is not the one that a stage was begun with.
         SpeechError: espeak-ng is missing or fails.
+        DatasetError: a clip could not be drawn.
         DiceTalkError: see :func:`dicetalk.train.loop.train`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -161,7 +163,12 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
 
     def draw(name: str, sources: list[SourcePlan], side: int) -> None:
         maker = DrawnMaker(partial(speech_features, encoder=ears(model)), side)
-        prepare_shards(sources, out / name, maker, hooks=hooks)
+        failed = prepare_shards(sources, out / name, maker, hooks=hooks).skipped
+        if failed:  # one clip less makes another model
+            raise DatasetError(
+                f"{len(failed)} of {len(sources)} clips could not be drawn, {failed[0].name} because: "
+                f"{failed[0].reason} Run again to draw what is missing."
+            )
         (out / f"{name}.done").touch()
 
     def clips() -> None:

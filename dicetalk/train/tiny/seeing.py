@@ -24,7 +24,8 @@ from dicetalk.train.faces.render import FaceRenderer
 from dicetalk.train.faces.scene import sample_scene
 from dicetalk.train.loop import PlainTask, make_accelerator, train
 from dicetalk.train.losses import info_nce
-from dicetalk.train.tiny.weights import save_half, seeded
+from dicetalk.train.seeds import seeded
+from dicetalk.train.tiny.weights import save_half
 
 PEOPLE, PICTURES = 24, 2
 TEMPERATURE = 0.1

@@ -17,9 +17,10 @@ from dicetalk.norms import quieten_residuals
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.data import Batch
 from dicetalk.train.loop import PlainTask, make_accelerator, train
+from dicetalk.train.seeds import seeded
 from dicetalk.train.tiny.colours import COARSE, OPPONENT, coarse_code, opponent
 from dicetalk.train.tiny.pictures import FaceBatches, draw_strip
-from dicetalk.train.tiny.weights import save_half, seeded
+from dicetalk.train.tiny.weights import save_half
 
 PARTS, PART_SIZE = 16, 48
 CLIP_FRAMES, CLIP_EVERY = 4, 10

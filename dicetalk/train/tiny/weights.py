@@ -1,8 +1,6 @@
-"""Weights of the small model's networks: made at random from a seed, written in half precision."""
+"""Weights of the small model's networks, written in half precision."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import nn
@@ -11,15 +9,6 @@ from dicetalk.checkpoints.strict import finite
 from dicetalk.checkpoints.write import write_safetensors
 from dicetalk.hooks import SILENT
 from dicetalk.video.atomic import explained
-
-Network = TypeVar("Network", bound=nn.Module)
-
-
-def seeded(build: Callable[[], Network], seed: int) -> Network:
-    """An untrained network; equal seeds give equal weights, and the global generator is as before."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build()
 
 
 def save_half(network: nn.Module, path: Path, prefix: str = "") -> Path:
