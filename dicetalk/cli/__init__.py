@@ -8,6 +8,16 @@ from collections.abc import Sequence
 from dicetalk.cli.parser import build_parser
 from dicetalk.errors import Cancelled, DiceTalkError
 
+_SMALLER = "Choose a smaller --short-side, --dtype fp16, or --device cpu."
+_LESS_MEMORY = {
+    "train": "In the config choose a smaller batch_size or window, precision: bf16, gradient_checkpointing: true or "
+    "trained: adapters.",
+    "prepare": "Choose a smaller --size, or fewer --workers.",
+    "evaluate": "Choose --dtype fp16, or --device cpu.",
+    "demo": "Choose --dtype fp16, or --device cpu.",
+}
+"""The way on, by command."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -29,11 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if not is_out_of_memory(error):
             raise
-        print(
-            f"error: there is not enough memory ({str(error).strip().partition(chr(10))[0]}). Choose a smaller "
-            "--short-side, --dtype fp16, or --device cpu.",
-            file=sys.stderr,
-        )
+        reason = str(error).strip().partition(chr(10))[0]
+        print(f"error: there is not enough memory ({reason}). {_LESS_MEMORY.get(room, _SMALLER)}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Cancelled):
         print("stopped; nothing half-written is left behind.", file=sys.stderr)

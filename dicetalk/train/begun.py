@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,8 +60,29 @@ def entries(config: Any, out: Path, prefix: str = "") -> Entries:
     return found
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
-    """The entries that differ."""
+def defaults(config: Any, prefix: str = "") -> Entries:
+    """What :func:`entries` would be of a config that leaves out all that may be left out."""
+    found: Entries = {}
+    for field in (field for field in fields(config) if field.name not in TECHNICAL):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            found |= defaults(value, f"{prefix}{field.name}.")
+        elif field.default is not MISSING:
+            found[prefix + field.name] = field.default
+        elif field.default_factory is not MISSING:
+            found[prefix + field.name] = field.default_factory()
+    return found
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], usual: Mapping[str, Any] | None = None) -> list[Change]:
+    """The entries that differ.
+
+    Args:
+        before: of the run as it was begun.
+        now: of the run as it goes on.
+        usual: what an entry counts as that was not there before: the package may have got it since.
+    """
+    before = {name: (usual or {})[name] for name in now if name in (usual or {})} | dict(before)
     names = [*before, *(name for name in now if name not in before)]
     return [
         Change(name, before.get(name, "not there"), now.get(name, "not there"))

@@ -32,7 +32,7 @@ class LoopConfig:
         steps: optimizer steps of the whole run.
         learning_rate: of AdamW after the warm-up.
         warmup_steps: over which it rises from zero.
-        decay: what follows: ``constant``, or ``cosine`` down to zero at the last step.
+        decay: what follows: ``constant``, or ``cosine`` down to nearly zero at the last step.
         weight_decay: of AdamW.
         clip_norm: largest norm of all gradients together.
         accumulation: batches of each step, one after another; each process has as many.

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from dicetalk.video.atomic import explained
+
 CURVE_FILES = ("train.csv", "validation.csv")
 
 
@@ -17,13 +19,17 @@ class Curves:
     Args:
         folder: made if missing.
         step: of the checkpoint that the run goes on from; rows of later steps are removed.
+
+    Raises:
+        VideoError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, step: int = 0):
         self.folder, self.step = folder, step
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob("*.csv"):
-            _cut(path, step)
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in folder.glob("*.csv"):
+                _cut(path, step)
         self.board = None
         if find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
@@ -36,16 +42,39 @@ class Curves:
             self.board.close()
 
     def add(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        """Append a row to ``name.csv``; every row of a file has the same values."""
+        """Append a row to ``name.csv``; a value that no row had before gets a column of its own.
+
+        Raises:
+            VideoError: the disk is full, or the folder cannot be written.
+        """
         path = self.folder / f"{name}.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if new:
-                writer.writerow(["step", *values])
-            writer.writerow([step, *(f"{value:.6g}" for value in values.values())])
+        row = {"step": str(step)} | {key: f"{value:.6g}" for key, value in values.items()}
+        with explained(path):
+            columns, rows = _read(path) if path.exists() else ([], [])
+            if set(row) <= set(columns):
+                with path.open("a", newline="") as file:
+                    csv.DictWriter(file, columns, restval="", lineterminator="\n").writerow(row)
+            else:
+                _write(path, [*columns, *(key for key in row if key not in columns)], [*rows, row])
         for key, value in values.items() if self.board else ():
             self.board.add_scalar(f"{name}/{key}", value, step)
+
+
+def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns of a curve, and its rows."""
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        return list(reader.fieldnames or ()), list(reader)
+
+
+def _write(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
+    """Write a curve anew; a kill leaves the old one."""
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(unfinished, path)
 
 
 def _cut(path: Path, step: int) -> None:

@@ -7,7 +7,7 @@ go on in the middle of a run, and the number of reading processes changes nothin
 import itertools
 import logging
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -86,20 +86,20 @@ class ToldBatches(Dataset):
             return Failed(str(error))
 
 
-def readable(choose: Callable[[], ClipRecord], read: Callable[[ClipRecord], Read]) -> Read:
-    """Read a clip; one that cannot be read is skipped with a warning, and another is chosen.
+def readable(choices: Iterator[ClipRecord], read: Callable[[ClipRecord], Read]) -> Read:
+    """Read the first of `choices`; one that cannot be read is skipped with a warning, and the next is taken.
 
     Raises:
-        DatasetError: too many in a row cannot be read.
+        DatasetError: too many in a row cannot be read, or all that there are.
     """
-    for _ in range(TRIES):
-        record = choose()
+    failed = 0
+    for record in itertools.islice(choices, TRIES):
         try:
             return read(record)
         except (DatasetError, PortraitError) as error:
             _log.warning("Clip %s is skipped: %s", record.id, error)
-            last = error
-    raise DatasetError(f"{TRIES} clips in a row could not be read, at last: {last}")
+            failed, last = failed + 1, error
+    raise DatasetError(f"{failed} clip{'s' * (failed > 1)} in a row could not be read, at last: {last}")
 
 
 @dataclass(frozen=True)
@@ -232,25 +232,45 @@ class EmbedderBatches:
     def __call__(self, rng: np.random.Generator, number: int) -> Batch:
         """`visual`, `audio` and their lengths, `seen`, `groups` and `labels`."""
         parts, keys, labels = [], [], []
+        missed = 0
         for who in rng.permutation(len(self._tree))[: self.identities]:
             groups = self._tree[who]
-            for place in rng.permutation(len(groups))[: self.emotions]:
-                group = groups[place]
-                order = rng.permutation(len(group))
-                for turn in range(self.clips):
-                    parts.append(self._read_one(group, order[turn % len(group)], rng))
-                    keys.append(self._key(group[0]))
-                    labels.append(preset_label(group[0]))
+            taken = 0
+            for group in (groups[place] for place in rng.permutation(len(groups))):
+                if taken == self.emotions:
+                    break
+                try:
+                    read = self._read_group(group, rng)
+                except DatasetError as error:  # every clip of it has been named
+                    missed, last = missed + 1, error
+                    if missed == TRIES:
+                        raise
+                    continue
+                taken, missed = taken + 1, 0
+                parts += read
+                keys += [self._key(group[0])] * len(read)
+                labels += [preset_label(group[0])] * len(read)
+        if not parts:
+            raise DatasetError(f"No clip of the people that a batch was drawn of can be read: {last}")
         return stack_parts(parts) | {"groups": group_ids(keys), "labels": torch.tensor(labels)}
 
     def _key(self, record: ClipRecord) -> Hashable:
         return group_key(record, self.intensity_apart)
 
-    def _read_one(self, group: list[ClipRecord], first: int, rng: np.random.Generator) -> Part:
-        shortest, longest = self.frames
-        frames = int(rng.integers(shortest, longest + 1))
-        tries = itertools.chain([first], iter(lambda: int(rng.integers(len(group))), None))
-        return readable(lambda: group[next(tries)], lambda record: read_part(record, self.visual_dim, frames, rng))
+    def _read_group(self, group: list[ClipRecord], rng: np.random.Generator) -> list[Part]:
+        order = rng.permutation(len(group))
+        parts = []
+        for turn in range(self.clips):
+            frames = int(rng.integers(self.frames[0], self.frames[1] + 1))
+            choices = (group[order[(turn + step) % len(group)]] for step in range(len(group)))
+            parts.append(readable(choices, lambda record, n=frames: read_part(record, self.visual_dim, n, rng)))
+        return parts
+
+
+def _drawn(records: Sequence[ClipRecord], rng: np.random.Generator) -> Iterator[ClipRecord]:
+    """Any of `records`, again and again."""
+    while True:
+        yield records[rng.integers(len(records))]
 
 
 def emotion_levels(classes: int) -> int:
@@ -297,7 +317,17 @@ def emotion_mix(emotion: str | None, intensity: float | None) -> torch.Tensor:
 def strong_enough(record: ClipRecord, weakest: float) -> bool:
     """Whether a clip shows an emotion of at least that intensity; one that nobody has told counts as full."""
     labels = record.labels
-    return labels.emotion not in ORDINARY and weakest <= (1.0 if labels.intensity is None else labels.intensity)
+    return not is_ordinary(record) and weakest <= (1.0 if labels.intensity is None else labels.intensity)
+
+
+def is_ordinary(record: ClipRecord) -> bool:
+    """Whether a clip is neutral or of unknown emotion."""
+    return record.labels.emotion in ORDINARY
+
+
+def may_be_drawn(record: ClipRecord, weakest: float) -> bool:
+    """Whether :class:`DiffusionBatches` draw a clip at all."""
+    return is_ordinary(record) or strong_enough(record, weakest)
 
 
 @dataclass(frozen=True)
@@ -305,7 +335,7 @@ class DiffusionBatches:
     """Draws batches of clips, emotional and ordinary (neutral or of unknown emotion) ones (paper 4.1: in turn).
 
     Args:
-        records: of one split, none shorter than `window`.
+        records: of one split, none shorter than `window`, of which some :func:`may_be_drawn`.
         latents: of every one of them.
         batch_size: clips of a batch.
         window: frames of a clip.
@@ -335,7 +365,7 @@ class DiffusionBatches:
 
     def __post_init__(self) -> None:
         emotional = [r for r in self.records if strong_enough(r, self.weakest)]
-        ordinary = [r for r in self.records if r.labels.emotion in ORDINARY]
+        ordinary = [r for r in self.records if is_ordinary(r)]
         object.__setattr__(self, "_kinds", (emotional or ordinary, ordinary or emotional))
 
     def __call__(self, rng: np.random.Generator, number: int) -> Batch:
@@ -351,7 +381,7 @@ class DiffusionBatches:
         for place in range(self.batch_size):
             drawn = number * self.batch_size + place
             kind = self._kinds[math.floor((drawn + 1) * self.ordinary_share) - math.floor(drawn * self.ordinary_share)]
-            clip, part = readable(lambda kind=kind: kind[rng.integers(len(kind))], lambda r: self._read(r, rng))
+            clip, part = readable(_drawn(kind, rng), lambda r: self._read(r, rng))
             clips.append(clip)
             parts.append(part)
         return stack_parts(parts) | {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}

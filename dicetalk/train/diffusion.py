@@ -1,5 +1,6 @@
 """Trains the diffusion model with its emotion bank (paper 3.2-3.3, eq. 9-17)."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,12 @@ from dicetalk.train.data import (
     DiffusionBatches,
     check_sizes,
     emotion_levels,
+    may_be_drawn,
     strong_enough,
     with_expressions,
 )
 from dicetalk.train.export import export_model
-from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint
+from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint, fingerprint
 from dicetalk.train.loop import Run, make_accelerator, process_hooks, train
 from dicetalk.train.losses import drop_conditions, sample_sigmas
 from dicetalk.train.objective import DiffusionObjective
@@ -45,6 +47,8 @@ from dicetalk.train.start import (
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+_log = logging.getLogger("dicetalk")
 
 MEASURED_CLIPS = 200
 EXPORT = "dicetalk-trained.safetensors"
@@ -66,7 +70,8 @@ def train_diffusion(config: DiffusionTraining, hooks: Hooks = SILENT) -> list[Pa
     networks, sizes = start_networks(config)
     config = replace(config, model=sizes)
     vae, image_encoder = frozen_networks(sizes, config.models)
-    records = usable_clips(config, list_clips(config.data, hooks=hooks), embedder, hooks)
+    records = [record for record in list_clips(config.data, hooks=hooks) if record.labels.split != "test"]
+    records = usable_clips(config, records, embedder, hooks)
     store = LatentStore(config.latents_folder, encoder_fingerprint(vae))
     records = _encoded(store, vae, records, accelerator, encoding)
     presets = preset_means(config.models) if config.mixed_rate else None
@@ -90,7 +95,7 @@ def start_networks(config: DiffusionTraining) -> tuple[Trainable, ModelConfig]:
         return svd_networks(config.model, config.models, seed), config.model
     networks = random_networks(config.model, seed)
     quieten_residuals(networks.unet)
-    begin_with_portrait(networks)
+    begin_with_portrait(networks, config.model.vae.scaling_factor)
     return networks, config.model
 
 
@@ -221,9 +226,16 @@ class DiffusionTask:
         self.store = store
         self.presets = presets
         self.rates = {"emotion_model.": config.emotion_rate}
-        self.channel_weights = even_weights(store, records) if config.even_channels else torch.ones(1, 1, 1, 1, 1)
+        self.contents = {
+            "embedder": fingerprint(embedder.state_dict().values()),
+            "the VAE": store.vae,
+            "the image encoder": fingerprint(image_encoder.state_dict().values()),
+        } | ({} if presets is None else {"the eight priors": fingerprint([presets])})
         self.bank = BankCare(networks.emotion_model.codebook, config.revive_every, config.loop.steps)
         parts = splits(records)
+        self.channel_weights = torch.ones(1, 1, 1, 1, 1)
+        if config.even_channels:
+            self.channel_weights = even_weights(store, parts["train"])
         chosen = config.ordinary_share == 0 or config.weakest > 0
         if chosen and not any(strong_enough(record, config.weakest) for record in parts["train"]):
             raise SettingError(
@@ -231,8 +243,10 @@ class DiffusionTask:
                 "an emotion of that intensity."
             )
         self.batches = {"train": self._batches(parts["train"])}
-        if parts["val"]:
+        if any(may_be_drawn(record, config.weakest) for record in parts["val"]):
             self.batches["validation"] = self._batches(parts["val"])
+        elif parts["val"]:
+            _log.warning("No validation: its clips are emotional, and weaker than weakest %g.", config.weakest)
 
     def to(self, device: torch.device) -> None:
         """Bring the frozen networks to `device`."""

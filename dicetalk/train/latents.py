@@ -1,7 +1,7 @@
 """Latents of every clip, encoded once: reading them costs a fiftieth of reading frames, and of encoding nothing."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,17 @@ class LatentStore:
         return latents
 
 
+def fingerprint(tensors: Iterable[torch.Tensor]) -> str:
+    """A short name of some numbers."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().data)
+    return digest.hexdigest()[:16]
+
+
 def encoder_fingerprint(vae: nn.Module) -> str:
     """A short name of the encoder's weights."""
-    digest = hashlib.sha256()
-    for part in (vae.encoder, vae.quant_conv):
-        for tensor in part.state_dict().values():
-            digest.update(tensor.detach().cpu().float().contiguous().numpy().data)
-    return digest.hexdigest()[:16]
+    return fingerprint(t for part in (vae.encoder, vae.quant_conv) for t in part.state_dict().values())
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.train.begun import entries
+from dicetalk.train.begun import defaults, entries
 from dicetalk.train.checkpoint import save_checkpoint, sweep
 from dicetalk.train.clip_record import DatasetError
 from dicetalk.train.config import LoopConfig
@@ -60,6 +60,10 @@ class Task(Protocol):
     rates: Mapping[str, float]
     """Parts of the learning rate for parameters whose names begin so; the others have all of it."""
 
+    contents: Mapping[str, str]
+    """Digests of what `config` names as files and the result depends on, by what it is called; a run goes on with the
+    same only."""
+
     def inputs(self, batch: Batch, generator: torch.Generator) -> dict[str, Any]:
         """Arguments of `module` for a batch that lies on the training device; `generator` is on the CPU."""
         ...
@@ -90,6 +94,7 @@ class PlainTask:
 
     config: Any = None
     rates: Mapping[str, float] = MappingProxyType({})
+    contents: Mapping[str, str] = MappingProxyType({})
 
     def after_step(self, run: "Run", outputs: list[dict[str, torch.Tensor]]) -> None:
         """Nothing to do."""
@@ -234,8 +239,10 @@ def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator",
     if accelerator.is_main_process:
         sweep(out / CHECKPOINTS)
     accelerator.wait_for_everyone()
-    begun = ({} if task.config is None else entries(task.config, out)) | entries(config, out, "loop.")
-    start = resume(task, optimizer, ema, meter, begun, out / CHECKPOINTS, accelerator, hooks)
+    contents = {f"contents of {name}": digest for name, digest in task.contents.items()}
+    begun = ({} if task.config is None else entries(task.config, out)) | entries(config, out, "loop.") | contents
+    usual = ({} if task.config is None else defaults(task.config)) | defaults(config, "loop.") | contents
+    start = resume(task, optimizer, ema, meter, begun, usual, out / CHECKPOINTS, accelerator, hooks)
 
     batches = _told(_loader(task, config, start, accelerator))
     curves = Curves(out / CURVES, start) if accelerator.is_main_process else None

@@ -37,6 +37,7 @@ def resume(
     ema: "EMAModel",
     meter: Meter,
     now: Entries,
+    usual: Entries,
     folder: Path,
     accelerator: "Accelerator",
     hooks: Hooks,
@@ -49,6 +50,7 @@ def resume(
         ema: moving averages.
         meter: sums since the last row of the curves.
         now: what the config says now, see :func:`dicetalk.train.begun.entries`.
+        usual: what entries count as that the checkpoint does not have.
         folder: of the checkpoints.
         accelerator: of all processes.
         hooks: told of damaged checkpoints, and of what is steered differently from here on.
@@ -66,7 +68,7 @@ def resume(
     if state is None:
         return 0
     try:
-        differences = changes(state["config"], now)
+        differences = changes(state["config"], now, usual)
         decisive = [change for change in differences if change.name.removeprefix("loop.") not in STEERING]
         if decisive:
             raise ValueError("; ".join(map(str, decisive[:3])))

@@ -54,13 +54,17 @@ def with_random_emotion(networks: Trainable, config: ModelConfig, seed: int) -> 
 
 
 @torch.no_grad()
-def begin_with_portrait(networks: Trainable) -> None:
+def begin_with_portrait(networks: Trainable, scaling_factor: float) -> None:
     """Let untrained networks predict, nearly, that nothing moves: that every frame is the portrait p.
 
     Then ``v = (c_in x - sqrt(sigma^2 + 1) p) / sigma``, at the levels that matter about ``c_in x / 2 - p``. Of the
     UNet, whose residual blocks :func:`dicetalk.norms.quieten_residuals` has silenced, the way from the first
     convolution over the last skip to the last convolution is left. It carries that difference and its negative, which
     two SiLUs let through unchanged: silu(a) - silu(-a) = a. A network at random needs a thousand steps for the same.
+
+    Args:
+        networks: to change.
+        scaling_factor: of the VAE's latents; the portrait's come without it.
 
     Raises:
         SettingError: the UNet is too narrow to carry both.
@@ -76,7 +80,7 @@ def begin_with_portrait(networks: Trainable) -> None:
     carried = torch.arange(2 * channels)
     _clear(unet.conv_in, carried)
     unet.conv_in.weight[carried, latent, 1, 1] = NOISY_PART * signs
-    unet.conv_in.weight[carried, channels + latent, 1, 1] = -signs
+    unet.conv_in.weight[carried, channels + latent, 1, 1] = -signs * scaling_factor
     shortcut = unet.up_blocks[-1].resnets[-1].spatial_res_block.conv_shortcut
     _clear(shortcut, carried)
     shortcut.weight[carried, shortcut.in_channels - width + carried, 0, 0] = 1

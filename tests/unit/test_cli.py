@@ -206,6 +206,11 @@ def test_no_memory_is_explained(
     assert generate(models, tmp_path / "out.mp4") == 1
     error = capsys.readouterr().err
     assert "not enough memory (CUDA out of memory. Tried to allocate 2 GiB.)" in error and "--short-side" in error
+    # Training has no such options; what it can do with less stands in its config.
+    monkeypatch.setattr("dicetalk.cli.train.train", no_room)
+    assert main(["train", "embedder", "--config", str(tmp_path / "none.yaml")]) == 1
+    error = capsys.readouterr().err
+    assert "batch_size" in error and "--short-side" not in error
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from dicetalk.evaluate.ablations import load_ablation
 from dicetalk.evaluate.embedding import Embedded, clustering, clustering_rows, embed_people, person_rows, person_told
 from dicetalk.evaluate.generate import Maker
 from dicetalk.evaluate.plan import full_plan, quick_plan, unseen_people
-from dicetalk.evaluate.takes import Plan, Take, change_moments, spoken
+from dicetalk.evaluate.takes import Plan, Shot, Sound, Take, change_moments, drawn_shot, spoken
 from dicetalk.hooks import Hooks
 from dicetalk.pipeline import generate_latents
 from dicetalk.portrait.centerface import CenterFace
@@ -105,19 +106,59 @@ def test_trainings_are_compared_by_presets_and_by_priors_of_others_clips(
 
     monkeypatch.setattr("dicetalk.cli.evaluate.quick_plan", shorter)
     shutil.copy(JUDGES, tmp_path)
-    same = [tmp_path / name / "trained.safetensors" for name in ("one", "other")]
-    for path in same:
+    same, other = (tmp_path / name / "trained.safetensors" for name in ("same", "other"))
+    for path in (same, other):
         path.parent.mkdir()
         shutil.copy(models / "dicetalk.safetensors", path)
-    options = ["--quick", *(word for path in same for word in ("--against", str(path)))]
+    _shift(other, 1.0)
+    options = ["--quick", "--against", str(same), "--against", str(other)]
     assert main(["evaluate", str(models), "--out", str(tmp_path), *options, *ON_CPU]) == 1
-    assert str(same[1]) in capsys.readouterr().out
+    assert str(other) in capsys.readouterr().out
     values = json.loads((tmp_path / "evaluation.json").read_text())
     assert len(values["clips"]) == 5, "presets, priors of clips, silence"
-    mine, *others = values["ablations"]
-    assert others == [mine | {"model": str(path)} for path in same], "the same networks score the same"
+    mine, again, changed = values["ablations"]
+    assert again == mine | {"model": str(same)}, "the same networks score the same"
+    assert changed["model"] == str(other)
+    assert changed["score"] != mine["score"] and changed["mouth"] != mine["mouth"]
+    assert mine["score"] == pytest.approx((mine["neutral"] + mine["emotional"]) / 2), "as many clips of both"
     assert all((tmp_path / f"{name}.png").is_file() for name in ("emotions", "videos"))
     assert not (tmp_path / "change.png").exists()
+
+
+@speaks
+def test_a_full_evaluation_tells_of_priors_changes_and_clusters(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shorter(per_emotion: int, videos: bool) -> Plan:
+        plan = full_plan(per_emotion, videos)
+        return Plan(plan.presets[:2], videos=plan.videos[:2], changes=plan.changes[::2])
+
+    monkeypatch.setattr("dicetalk.cli.evaluate.full_plan", shorter)
+    monkeypatch.setattr("dicetalk.cli.evaluate.CLUSTERED_PEOPLE", 2)
+    monkeypatch.setattr("dicetalk.cli.evaluate.CLUSTERED_TAKES", 2)
+    shutil.copy(JUDGES, tmp_path)
+    assert main(["evaluate", str(models), "--out", str(tmp_path), "--clips", "1", *ON_CPU]) == 1
+    values = json.loads((tmp_path / "evaluation.json").read_text())
+    measures = [row["measure"] for row in values["rows"]]
+    for part in ("happy to sad, ", "happy to neutral to sad, ", "leak", "clustering", "person"):
+        assert any(part in measure for measure in measures), part
+    assert [len(change["asked"]) == len(change["shown"]) > 40 for change in values["changes"]] == [True, True]
+    assert (tmp_path / "change.png").is_file()
+
+
+@speaks
+def test_a_model_that_reaches_every_bar_gives_exit_status_zero(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def perfect(model: object, settings: SamplerSettings, size: int, **rest: object) -> Callable[[Take, Sound], Shot]:
+        return lambda take, sound: drawn_shot(take, sound, size)
+
+    monkeypatch.setattr("dicetalk.cli.evaluate.Maker", perfect)
+    monkeypatch.setattr("dicetalk.cli.evaluate.recommended", lambda model: (SamplerSettings(), 128))
+    monkeypatch.setattr("dicetalk.evaluate.run.last_borders", lambda *_: [])  # what is drawn has no windows
+    shutil.copy(JUDGES, tmp_path)
+    assert main(["evaluate", str(models), "--out", str(tmp_path), "--quick", *ON_CPU]) == 0
+    assert "MISSED" not in (tmp_path / "table.txt").read_text()
 
 
 def test_demo_writes_eight_videos_and_a_picture(
@@ -148,16 +189,24 @@ def test_the_bundled_portrait_and_speech_are_fit_for_use() -> None:
 def test_an_ablation_takes_its_networks_from_its_file_and_the_rest_from_the_model(models: Path, tmp_path: Path) -> None:
     model = load_model(models, dtype=torch.float32)
     for bank, kind in (("none", PriorTokens), ("retrieve", EmotionModel)):
-        weights = load_file(models / "dicetalk.safetensors")
-        name = next(name for name in weights if name.endswith("conv_in.weight"))
-        weights[name] = weights[name] + 1
         path = tmp_path / f"{bank}.safetensors"
-        save_file(weights, path, packed_metadata(CONFIG, "a test", bank))
+        shutil.copy(models / "dicetalk.safetensors", path)
+        _shift(path, 1.0, bank)
         other = load_ablation(path, model, models)
         assert type(other.emotion_model) is kind
         assert other.embedder is model.embedder
         difference = other.unet.conv_in.weight - model.unet.conv_in.weight
         assert torch.allclose(difference, torch.ones(()), atol=1e-2)
+    folder = shutil.copytree(models, tmp_path / "whole")
+    assert load_ablation(folder, model, models).embedder is not model.embedder, "a whole folder brings its own"
+
+
+def _shift(path: Path, by: float, bank: str = "retrieve") -> None:
+    """Add a number to a weight of the UNet in a converted file."""
+    weights = load_file(path)
+    name = next(name for name in weights if name.endswith("conv_in.weight"))
+    weights[name] = weights[name] + by
+    save_file(weights, path, packed_metadata(CONFIG, "a test", bank))
 
 
 def test_a_model_says_between_which_noise_levels_it_works(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from dicetalk.emotion.expression_reader import (
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.train.expression_reader import DrawnFaces, correlations, draw_faces, seen_box, train_expression_reader
 from dicetalk.train.faces.expression import ACTION_UNITS
-from dicetalk.train.tiny.weights import seeded
+from dicetalk.train.seeds import seeded
 
 SMALL = ExpressionReaderConfig(size=32, channels=8, max_channels=32, hidden_dim=64)
 

@@ -15,6 +15,7 @@ from dicetalk.denoise.schedule import karras_sigmas, v_to_denoised
 from dicetalk.denoise.windows import window_schedule
 from dicetalk.emotion.model import COMMITMENT_WEIGHT, EmotionModel
 from dicetalk.train import losses
+from dicetalk.train.tiny.colours import opponent
 
 CLIPS = 40_000  # a rate of 5 % has a standard error of 0.11 % over them
 
@@ -86,6 +87,22 @@ def test_info_nce_and_its_gradient_stay_finite(temperature: float, size: float, 
     loss = losses.info_nce(priors, torch.tensor([0, 0, 0, 1, 1, 2]), temperature)
     loss.backward()
     assert loss.isfinite() and priors.grad.isfinite().all()
+
+
+def test_losses_are_exact_where_networks_are_not() -> None:
+    """Autocast rounds matrix products to bfloat16, which has three digits."""
+    priors, anchors = normal(8, 16), normal(2, 16, seed=1)
+    groups = torch.tensor([0, 0, 0, 1, 1, 1, 0, 1])
+    pictures = normal(1, 3, 4, 4)
+    for loss in (
+        lambda: losses.info_nce(priors, groups),
+        lambda: losses.anchor_loss(priors, groups, anchors),
+        lambda: opponent(pictures).square().sum(),
+    ):
+        exact = loss()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert (priors @ priors.T).dtype == torch.bfloat16
+            assert torch.equal(loss(), exact) and loss().dtype == torch.float32
 
 
 def test_groups_follow_their_keys() -> None:

@@ -135,7 +135,8 @@ def test_a_table(tmp_path: Path) -> None:
         "Ben,c.mp4,sad,nan,,\n"
         ",c.mp4,sad\n"
         "Ben,c.mp4,sad,1,training,\n"
-        "Anna,films/a b.mp4,sad,,,\n",
+        "Anna,films/a b.mp4,sad,,,\n"
+        "Ben,c\0.mp4,sad,,,\n",
         encoding="utf-8",
     )
     videos, skipped = find_videos(tmp_path)
@@ -146,7 +147,15 @@ def test_a_table(tmp_path: Path) -> None:
     assert anna.name.startswith("films-a-b-") and ben.name != anna.name
     reasons = {int(s.reason.split("line ")[1].split(":")[0]): s.reason for s in skipped}
     assert set(by_path) == {anna.path, ben.path, tmp_path}  # the last is no file, which its reader says
-    for line, word in ((4, "inside"), (5, "inside"), (6, "inside"), (8, "bored"), (9, "much"), (10, "nan")):
+    for line, word in (
+        (4, "inside"),
+        (5, "inside"),
+        (6, "inside"),
+        (8, "bored"),
+        (9, "much"),
+        (10, "nan"),
+        (14, "inside"),
+    ):
         assert word in reasons[line]
     assert "identity" in reasons[11] and "training" in reasons[12] and "earlier line" in reasons[13]
 

@@ -95,8 +95,23 @@ def test_damaged_shards_are_skipped(room: Path, tmp_path: Path, caplog: pytest.L
         batch = NumberedBatches(EmbedderBatches(mixed, 6, 2, 2, 8, (4, 4)), (0,))[0]
     assert len(batch["visual"]) == 8
     assert any("anna-neutral is skipped" in text or "bert-sad is skipped" in text for text in caplog.messages)
-    with pytest.raises(DiceTalkError, match="16 clips in a row"):
+    # In a group of its own a lost clip costs the group, not the run.
+    whole = [r for r in parts if r not in lost]
+    for number in range(4):
+        batch = NumberedBatches(EmbedderBatches(parts, 6, 9, 9, 2, (4, 4)), (0,))[number]
+        expected = NumberedBatches(EmbedderBatches(whole, 6, 9, 9, 2, (4, 4)), (0,))[number]
+        assert sorted(batch["labels"].tolist()) == sorted(expected["labels"].tolist())
+    with pytest.raises(DiceTalkError, match=r"No clip of the people.*1 clip in a row could not be read"):
         NumberedBatches(EmbedderBatches(lost, 6, 2, 2, 2, (4, 4)), (0,))[0]
+    alone = [
+        replace(r, id=f"{r.id}-{n}", labels=replace(r.labels, emotion=None, video=f"{n}"))
+        for r in lost
+        for n in range(20)
+    ]
+    caplog.clear()
+    with pytest.raises(DiceTalkError, match="1 clip in a row"):
+        NumberedBatches(EmbedderBatches(alone, 6, 2, 20, 2, (4, 4)), (0,))[0]
+    assert len(caplog.messages) == 16, "a data set that is gone ends the run"
 
 
 def test_clips_of_other_sizes_are_named(room: Path) -> None:

@@ -1,5 +1,6 @@
 """The training loop: a killed run goes on as if nothing had happened; checkpoints, curves, rates."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import torch
 from training_room import LOOP, curve, diffusion_training, embedder_training, make_room, reset_accelerate
 
 from dicetalk.emotion.embedder_file import load_embedder
-from dicetalk.errors import Cancelled, CheckpointError, SettingError
+from dicetalk.errors import Cancelled, CheckpointError, DiceTalkError, SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.train import checkpoint, loop
 from dicetalk.train.checkpoint import list_checkpoints, load_newest, save_checkpoint, sweep
@@ -320,6 +321,33 @@ def test_rows_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
     again.close()
     assert (tmp_path / "train.csv").read_text().splitlines() == ["step,loss", "5,0.2", "10,0.1", "15,0.5"]
     assert not (tmp_path / "late.csv").exists()
+
+
+def test_values_stand_under_their_names_whichever_a_row_has(tmp_path: Path) -> None:
+    curves = Curves(tmp_path)
+    curves.add("train", 0, {"loss": 1.0, "clip": 2.0})
+    curves.add("train", 1, {"picture": 3.0, "loss": 4.0})
+    curves.add("train", 2, {"clip": 5.0, "loss": 6.0})
+    curves.close()
+    lines = ["step,loss,clip,picture", "0,1,2,", "1,4,,3", "2,6,5,"]
+    assert (tmp_path / "train.csv").read_text().splitlines() == lines
+    Curves(tmp_path, 1).close()
+    assert (tmp_path / "train.csv").read_text().splitlines() == lines[:3]
+
+
+def test_curves_that_cannot_be_written_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DiceTalkError, match="file/curves could not be written"):
+        Curves(tmp_path / "file" / "curves")
+    curves = Curves(tmp_path)
+    curves.add("train", 1, {"loss": 1.0})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("csv.DictWriter.writerow", full)
+    with pytest.raises(DiceTalkError, match=r"train.csv could not be written.*The disk is full"):
+        curves.add("train", 2, {"loss": 1.0})
 
 
 def test_curves_have_a_row_each_interval(whole: dict[str, Path]) -> None:

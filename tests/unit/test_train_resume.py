@@ -11,17 +11,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from training_room import LOOP, curve, diffusion_training, embedder_training, make_room, reset_accelerate
 
 from dicetalk.bench.sizes import SIZES
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.train import curves
-from dicetalk.train.begun import TECHNICAL, changes, entries
+from dicetalk.train.begun import TECHNICAL, changes, defaults, entries
 from dicetalk.train.checkpoint import load_newest
 from dicetalk.train.clip_record import DatasetError
 from dicetalk.train.config import Ablations, LoopConfig
 from dicetalk.train.curves import Curves
+from dicetalk.train.diffusion import train_diffusion
 from dicetalk.train.embedder import train_embedder
 from dicetalk.train.loop import make_accelerator
 from dicetalk.train.tiny.config import TinyTraining
@@ -109,6 +112,34 @@ def test_every_ablation_and_rate_is_compared_and_nothing_technical() -> None:
     assert TECHNICAL - set(LoopConfig.__dataclass_fields__) == {"out", "latents", "gradient_checkpointing"}
 
 
+def test_an_entry_that_the_package_has_got_since_counts_as_left_out() -> None:
+    config = replace(diffusion_training(Path("room"), Path("room/run")), start="dice")
+    now, usual = entries(config, config.out), defaults(config)
+    assert {"data", "models", "embedder"} <= set(now) - set(usual), "what has to be given"
+    older = {name: value for name, value in now.items() if name not in ("fresh_emotion", "ablations.bank", "loop.seed")}
+    assert changes(older, now, usual) == []
+    assert {change.name for change in changes(older, now)} == {"fresh_emotion", "ablations.bank", "loop.seed"}
+    fresh = replace(config, fresh_emotion=True)
+    (change,) = changes(older, entries(fresh, fresh.out), defaults(fresh))
+    assert str(change) == "fresh_emotion was False, and now is True"
+
+
+def test_a_run_does_not_go_on_with_another_embedder_of_the_same_name(room: Path, tmp_path: Path) -> None:
+    shutil.copytree(room, tmp_path / "room")
+    config = diffusion_training(tmp_path / "room", tmp_path / "run", steps=1)
+    train_diffusion(config)
+    path = config.embedder
+    weights = load_file(path)
+    name = next(iter(weights))
+    weights[name] = weights[name] + 0.1
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    save_file(weights, path, metadata)
+    reset_accelerate()
+    with pytest.raises(CheckpointError, match="contents of embedder was"):
+        train_diffusion(replace(config, loop=replace(config.loop, steps=2)))
+
+
 # Launchers and reading processes
 
 
@@ -139,7 +170,7 @@ def test_what_stops_a_reading_process_is_told_without_its_trace(
         raise DatasetError("the disk is gone")
 
     monkeypatch.setattr("dicetalk.train.data.read_clip", broken)
-    with pytest.raises(DatasetError, match="16 clips in a row") as caught:
+    with pytest.raises(DatasetError, match="No clip of the people that a batch was drawn of") as caught:
         train_embedder(embedder_training(room, tmp_path, steps=2, workers=workers))
     assert "Traceback" not in str(caught.value) and "the disk is gone" in str(caught.value)
 

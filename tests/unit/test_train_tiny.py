@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_films import listen
 from training_room import reset_accelerate
 from transformers import WhisperConfig
 
@@ -21,14 +22,17 @@ from dicetalk.checkpoints.load import load_model
 from dicetalk.config import TINY
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
-from dicetalk.errors import SettingError
+from dicetalk.errors import SettingError, SpeechError
 from dicetalk.hooks import Hooks
 from dicetalk.norms import regroup
 from dicetalk.pipeline import generate_latents, render
 from dicetalk.portrait.prepare import prepare_portrait
 from dicetalk.settings import SamplerSettings
+from dicetalk.train.clip_record import DatasetError
 from dicetalk.train.config import Ablations, LoopConfig
 from dicetalk.train.losses import UNLABELLED
+from dicetalk.train.seeds import seeded
+from dicetalk.train.shards import list_clips
 from dicetalk.train.tiny.colours import COARSE, OPPONENT, QUARTERS, coarse_code
 from dicetalk.train.tiny.config import TinyTraining
 from dicetalk.train.tiny.hearing import HearingObjective, HearingTask, VoiceBatches
@@ -49,7 +53,7 @@ from dicetalk.train.tiny.vae import (
     picture_loss,
     silence_time,
 )
-from dicetalk.train.tiny.weights import seeded
+from dicetalk.train.voices import speak
 from dicetalk.video import collect
 
 
@@ -288,6 +292,48 @@ def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(
     clip = render(model, latents, hooks=Hooks(notice=told.append))
     assert collect(clip.chunks, clip.frames).shape == (12, 3, 128, 128) and clip.fps == 12.5
     assert any("12.5" in line for line in told)
+
+
+@needs_espeak
+def test_a_clip_that_cannot_be_drawn_stops_the_run_which_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TinyTraining(tmp_path, *[ONCE] * 6, people=2)
+    (clips,) = (stage for stage in stages(config, Hooks()) if stage.name == "clips")
+    monkeypatch.setattr("dicetalk.train.tiny.run.ears", lambda model: None)
+    monkeypatch.setattr("dicetalk.train.tiny.run.speech_features", lambda samples, encoder: listen(samples))
+    spoken, fail = [], [3]
+
+    def sometimes(*words: object) -> tuple[np.ndarray, int]:
+        spoken.append(words)
+        if len(spoken) in fail:
+            raise SpeechError("espeak-ng did not finish within 30 s.")
+        return speak(*words)
+
+    monkeypatch.setattr("dicetalk.train.clips.speak", sometimes)
+    with pytest.raises(DatasetError, match=r"1 of 60 clips could not be drawn, .* because: espeak-ng did not finish"):
+        clips.run()
+    assert not clips.result.exists()
+    clips.run()
+    assert clips.result.exists() and len(spoken) == 61
+    assert len(list_clips(tmp_path / "shards")) == 60
+
+
+def test_what_came_of_another_result_is_no_part_of_the_model(tmp_path: Path) -> None:
+    config = TinyTraining(tmp_path, *[ONCE] * 6)
+    for stage in stages(config, Hooks()):
+        if stage.name not in ("vae", "diffusion"):
+            stage.result.parent.mkdir(parents=True, exist_ok=True)
+            stage.result.touch()
+    with pytest.raises(SettingError, match=r"'vae' is not done, and 'expression reader'.*stills\.done to have") as told:
+        train_tiny(config)
+    assert "diffusion.done" not in str(told.value) and "image_encoder" not in str(told.value)
+
+
+def test_all_stages_have_one_device(tmp_path: Path) -> None:
+    config = TinyTraining(tmp_path, *[ONCE] * 6)
+    with pytest.raises(SettingError, match=r"on one device, and `device` differs.*'vae': 'auto'"):
+        train_tiny(replace(config, vae=replace(ONCE, device="auto")))
 
 
 def test_settings_that_contradict_each_other_are_told_before_the_first_stage(tmp_path: Path) -> None:

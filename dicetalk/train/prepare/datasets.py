@@ -153,7 +153,7 @@ def _from_row(folder: Path, row: dict[str, str]) -> SourceVideo:
     relative = row["video"].replace("\\", "/")
     path = folder / relative
     # A table that came with a download must not reach other files.
-    if not relative or not path.resolve().is_relative_to(folder.resolve()):
+    if not relative or "\0" in relative or not path.resolve().is_relative_to(folder.resolve()):
         raise DatasetError(f"The video is {relative!r}: give a path inside {folder}, relative to it.")
     intensity = None
     if row["intensity"]:

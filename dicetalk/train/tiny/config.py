@@ -40,7 +40,8 @@ class TinyTraining:
         emotion_rate: likewise.
         revive_every: likewise.
         ablations: likewise.
-        seed: of everything that is drawn in all stages; the loops' own seeds are not used.
+        seed: of everything that a run draws in all stages; the loops' own seeds are not used. The pictures that the VAE
+            sees parts of are the same in every run.
     """
 
     out: Path

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from dicetalk.errors import SettingError
-from dicetalk.train.begun import STEERING, Entries, changes, entries
+from dicetalk.train.begun import STEERING, Entries, changes, defaults, entries
 from dicetalk.train.tiny.config import TinyTraining
 from dicetalk.video.atomic import explained, replacing
 
@@ -24,6 +24,7 @@ class StageRecord:
     def __init__(self, config: TinyTraining):
         self.path = config.out / FILE
         self.now = json.loads(json.dumps(entries(config, config.out)))
+        self.usual = json.loads(json.dumps(defaults(config)))
         try:
             self.begun: dict[str, Entries] = json.loads(self.path.read_text("utf-8")) if self.path.exists() else {}
             self.begun = {stage: dict(found) for stage, found in self.begun.items()}
@@ -43,7 +44,7 @@ class StageRecord:
         Raises:
             SettingError: an entry differs.
         """
-        differing = changes(self.begun[stage], self._of(names)) if stage in self.begun else []
+        differing = changes(self.begun[stage], self._of(names), self.usual) if stage in self.begun else []
         if not result.is_file():
             differing = [change for change in differing if change.name.rpartition(".")[2] not in STEERING]
         if differing:

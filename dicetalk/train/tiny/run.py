@@ -1,7 +1,8 @@
 """Trains the small model from nothing, one stage after another.
 
-A stage whose result is there is not done again, and one that was stopped goes on from its last checkpoint. Every result
-takes its place when it is whole, so that a kill at any moment leaves none that is cut off.
+A stage whose result is there is not done again, and one that was stopped goes on from its last checkpoint, or after the
+clips that it has drawn; the expression reader, a matter of minutes, starts over. Every result takes its place when it
+is whole, so that a kill at any moment leaves none that is cut off.
 """
 
 import os
@@ -115,6 +116,7 @@ def train_tiny(config: TinyTraining, hooks: Hooks = SILENT) -> list[Path]:
     every = stages(config, hooks)
     for stage in every:
         record.check(stage.name, stage.entries, stage.result)
+    _check_order(every)
     for stage in every:
         if not stage.result.is_file():
             hooks.notice(f"Stage: {stage.name}")
@@ -129,12 +131,31 @@ def train_tiny(config: TinyTraining, hooks: Hooks = SILENT) -> list[Path]:
     return sorted(path for path in model.rglob("*") if path.is_file())
 
 
+def _check_order(every: list[Stage]) -> None:
+    """Results that came of another result than the one that would be made now are no part of one model.
+
+    Raises:
+        SettingError: a stage is not done, and one that builds on it is.
+    """
+    done = [stage.result.is_file() for stage in every]
+    first = done.index(False) if False in done else len(every)
+    later = [stage for stage, is_done in zip(every[first:], done[first:], strict=True) if is_done]
+    if later:
+        raise SettingError(
+            f"The stage {every[first].name!r} is not done, and {later[0].name!r}, which builds on it, is. Remove "
+            f"{', '.join(str(stage.result) for stage in later)} to have them done again, too, or choose another `out`."
+        )
+
+
 def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
     """Every stage in its order.
 
     Raises:
-        SettingError: settings of the diffusion model contradict each other.
+        SettingError: settings contradict each other.
     """
+    devices = {name: getattr(config, name).device for name in LOOPS}
+    if len(set(devices.values())) > 1:
+        raise SettingError(f"One process trains all stages on one device, and `device` differs: {devices}.")
     out, model, seed = config.out, config.out / MODEL, config.seed
     loops = {name: replace(getattr(config, name), seed=seed) for name in LOOPS}
     shards, embedder = out / SHARDS, model / files.EMBEDDER.name

@@ -17,7 +17,7 @@ from training_room import (
 from dicetalk.emotion.embedder_file import load_embedder
 from dicetalk.train.diffusion import DiffusionTask
 from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint
-from dicetalk.train.shards import list_clips
+from dicetalk.train.shards import ClipRecord, list_clips
 from dicetalk.train.start import (
     frozen_networks,
     random_networks,
@@ -48,9 +48,14 @@ def store(room: Path, frozen: tuple[nn.Module, nn.Module]) -> LatentStore:
 
 @pytest.fixture
 def make_task(room: Path, frozen: tuple[nn.Module, nn.Module], store: LatentStore) -> Callable[..., DiffusionTask]:
-    def make(only: tuple[str, ...] = (), presets: torch.Tensor | None = None, **changes: object) -> DiffusionTask:
+    def make(
+        only: tuple[str, ...] = (),
+        presets: torch.Tensor | None = None,
+        change: Callable[[ClipRecord], ClipRecord] = lambda record: record,
+        **changes: object,
+    ) -> DiffusionTask:
         config = diffusion_training(room, room / "nowhere", **changes)
-        records = [r for r in list_clips(room / "shards") if not only or r.id in only]
+        records = [change(r) for r in list_clips(room / "shards") if not only or r.id in only]
         networks = random_networks(config.model, 0)
         embedder = load_embedder(config.embedder)
         return DiffusionTask(

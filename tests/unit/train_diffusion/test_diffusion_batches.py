@@ -30,7 +30,7 @@ from dicetalk.train.diffusion import DiffusionTask, even_weights, start_networks
 from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint
 from dicetalk.train.loop import make_accelerator, train
 from dicetalk.train.losses import UNLABELLED
-from dicetalk.train.shards import ClipLabels, ClipRecord, DatasetError, ShardWriter, list_clips, read_clip
+from dicetalk.train.shards import ClipLabels, ClipRecord, DatasetError, ShardWriter, list_clips, read_clip, splits
 from dicetalk.train.start import (
     NOISY_PART,
     begin_with_portrait,
@@ -70,6 +70,18 @@ def test_strong_emotions_may_be_learned_alone(make_task: Callable[..., Diffusion
     for changes in ({"ordinary_share": 0.0}, {"weakest": 0.9}):
         with pytest.raises(SettingError, match="no clip for training"):
             make_task(only=("anna-neutral", "bert-neutral"), **changes)
+
+
+def test_clips_that_are_too_weak_to_be_drawn_validate_nothing(
+    make_task: Callable[..., DiffusionTask], caplog: pytest.LogCaptureFixture
+) -> None:
+    def weak_validation(record: ClipRecord) -> ClipRecord:
+        weak = replace(record.labels, intensity=0.3)
+        return replace(record, labels=weak) if record.labels.split == "val" else record
+
+    assert "validation" in make_task(weakest=0.9).batches
+    assert "validation" not in make_task(weakest=0.9, change=weak_validation).batches
+    assert any("No validation" in message for message in caplog.messages)
 
 
 def test_classes_are_emotions_at_levels() -> None:
@@ -200,7 +212,7 @@ def test_places_count_as_the_config_says(make_task: Callable[..., DiffusionTask]
 
 def test_channels_count_against_their_deviation(make_task: Callable[..., DiffusionTask], store: LatentStore) -> None:
     task = make_task(even_channels=True)
-    records = list_clips(task.config.data)
+    records = splits(list_clips(task.config.data))["train"]
     deviations = torch.cat([store.read(record, 0, 1) for record in records]).std(dim=(0, 2, 3))
     weights = even_weights(store, records)
     assert weights.shape == (1, 1, 4, 1, 1) and weights.mean().item() == pytest.approx(1)
@@ -228,20 +240,20 @@ def test_an_untrained_network_predicts_the_portrait(room: Path, tmp_path: Path) 
     networks, sizes = start_networks(diffusion_training(room, tmp_path))
     noisy, portrait = torch.randn(2, 1, 3, 4, 16, 16, generator=seeded())
     portrait = portrait[:, :1].expand_as(portrait)
+    assert sizes.vae.scaling_factor < 0.5, "portraits come without it, and are larger than what is noisy"
     clip, tokens = torch.zeros(1, 1, 16), torch.randn(1, 2, 16, generator=seeded(1))
     zeros = torch.zeros(1, 3, dtype=torch.long)
     adapters = tuple(AdapterContext(networks.unet.project_adapter(i, tokens), zeros) for i in range(2))
     context = AttentionContext(networks.unet.project_clip(clip), zeros, adapters)
     mask = torch.ones(1, 3, 128, 128)
-    v, _ = networks.unet(
-        torch.cat([noisy, portrait], dim=2), torch.zeros(1), torch.zeros(1, 3), context, networks.pose_guider(mask)
-    )
+    sample = torch.cat([noisy, portrait / sizes.vae.scaling_factor], dim=2)
+    v, _ = networks.unet(sample, torch.zeros(1), torch.zeros(1, 3), context, networks.pose_guider(mask))
     # Not exactly: the last norm divides by what the deviation is, not by what it is of unit variances.
     assert (v - (NOISY_PART * noisy - portrait)).square().mean() < 0.02 * v.square().mean()
 
     wide = replace(sizes, unet=replace(sizes.unet, in_channels=40, out_channels=20))
     with pytest.raises(SettingError, match="40 channels or more"):
-        begin_with_portrait(random_networks(wide, 0))
+        begin_with_portrait(random_networks(wide, 0), 1.0)
 
 
 def test_latents_are_made_once_and_again_for_another_vae(

@@ -359,7 +359,7 @@ def test_dead_entries_move_to_priors_and_are_forgotten(make_task: Callable[..., 
     weight.sum().backward()
     optimizer.step()
     ema, accelerator = EMAModel([weight]), make_accelerator(LOOP)
-    care = BankCare(bank, every=2)
+    care = BankCare(bank, every=2, steps=5)
     priors = torch.randn(6, 256, generator=seeded())
     output = {"bank_indices": torch.tensor([1, 1, 3, 3, 3, 1]), "priors": priors}
     before = weight.detach().clone()
@@ -376,3 +376,7 @@ def test_dead_entries_move_to_priors_and_are_forgotten(make_task: Callable[..., 
         assert (optimizer.state[weight]["exp_avg"][row].abs().sum() > 0) == alive
         assert torch.equal(ema.shadow_params[0][row], weight[row])
     assert care.usage.sum() == 0
+    before = weight.detach().clone()
+    for step in (3, 4, 5):  # after step 4 one step is left, too few to learn in
+        care.after_step(Run(accelerator, optimizer, ema, [weight], step, 0), [output])
+    assert torch.equal(weight, before)
