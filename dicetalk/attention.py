@@ -5,6 +5,10 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 
+LARGEST_BATCH = 1 << 15
+"""Rows of one call. CUDA's kernels cannot be started with 65 536 or more, which is a large picture's number of places
+under guidance, each of which attends over time."""
+
 
 class Attention(Protocol):
     """Multi-head attention over projected queries, keys and values; a host may bring its own kernel."""
@@ -26,6 +30,9 @@ class Attention(Protocol):
 
 def sdpa_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
     """:class:`Attention` by torch's scaled dot-product attention."""
+    if len(q) > LARGEST_BATCH:
+        parts = zip(*(x.split(LARGEST_BATCH) for x in (q, k, v)), strict=True)
+        return torch.cat([sdpa_attention(*part, heads) for part in parts])
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         # On a CPU the backward pass takes five times as long in bfloat16 as in float32.

@@ -30,7 +30,7 @@ class SettingError(DiceTalkError):
 
 
 class VideoError(DiceTalkError):
-    """The video cannot be decoded, interpolated or written."""
+    """The video cannot be sampled, decoded, interpolated or written."""
 
 
 class NotEnoughMemoryError(DiceTalkError):

@@ -95,13 +95,14 @@ class SamplerSettings:
         if self.steps_run == 0:
             raise SettingError(
                 f"noise_strength {self.noise_strength} leaves no step of {self.steps}. "
-                f"Raise it to at least {1 / self.steps:.3g}, or raise steps."
+                f"Raise it to at least {math.ceil(1000 / self.steps) / 1000:g}, or raise steps."
             )
 
     @property
     def steps_run(self) -> int:
         """Steps that remain after `noise_strength`."""
-        return min(int(self.steps * self.noise_strength), self.steps)
+        # 50 * 0.58 is a little less than 29 in binary.
+        return min(math.floor(self.steps * self.noise_strength + 1e-9), self.steps)
 
 
 def ramp_ends(ramp: Ramp) -> tuple[float, float]:
@@ -119,6 +120,6 @@ def ramp_values(ramp: Ramp, steps: int) -> list[float]:
 
 def _check_number(name: str, value: Any, low: float, high: float, whole: bool = False) -> None:
     kinds = int if whole else (int, float)
-    if not isinstance(value, kinds) or isinstance(value, bool) or not math.isfinite(value) or not low <= value <= high:
+    if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:  # NaN is in no range
         kind = "a whole number" if whole else "a number"
         raise SettingError(f"{name} is {value!r}: give {kind} from {low} to {high}.")

@@ -150,7 +150,10 @@ def first_box(box: Any) -> Box:
     sides = ("x", "y", "width", "height")
     if not isinstance(box, Mapping) or not all(isinstance(box.get(side), (int, float)) for side in sides):
         raise PortraitError(f"The box input is {box!r:.80}; expected x, y, width and height in pixels.")
-    return tuple(float(box[side]) for side in sides)
+    try:
+        return tuple(float(box[side]) for side in sides)
+    except OverflowError:
+        raise PortraitError(f"The box input is {box!r:.80}: a number in it is too large.") from None
 
 
 def mask_box(mask: torch.Tensor, height: int, width: int) -> Box:

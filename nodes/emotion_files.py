@@ -77,8 +77,10 @@ class LoadEmotion(CheckedNode):
         return verdict(cls, input_types, lambda: name is None or emotion_path(name))
 
     @classmethod
-    def fingerprint_inputs(cls, name: str, model: HostedModel | None = None) -> tuple[int, int]:
-        """Read again when the file has changed."""
+    def fingerprint_inputs(cls, name: str | None, model: HostedModel | None = None) -> tuple[int, int]:
+        """Read again when the file has changed; a name that comes over a wire is not known yet."""
+        if name is None:
+            return 0, 0
         stat = emotion_path(name).stat()
         return stat.st_mtime_ns, stat.st_size
 

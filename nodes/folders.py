@@ -54,9 +54,20 @@ def svd_names() -> list[str]:
     return [AUTO, *folder_paths.get_filename_list("checkpoints")]
 
 
+def is_known_svd(name: str) -> bool:
+    """Whether `name` may be chosen."""
+    return name in svd_names()
+
+
+def svd_beside() -> bool:
+    """Whether Stable Video Diffusion lies in one of our own folders."""
+    return any(VAE in find_files(folder).paths for folder in shared_folders())
+
+
 def svd_path(name: str, model: Path) -> Path | None:
-    """The checkpoint `name`; for ``auto`` none if it lies with the model, else one that is called like it."""
-    if name != AUTO:
+    """The checkpoint `name`; for ``auto``, and for one that is not there, none if it lies with the model, else one that
+    is called like it."""
+    if name != AUTO and is_known_svd(name):
         return Path(folder_paths.get_full_path_or_raise("checkpoints", name))
     if VAE in find_files(model, shared=shared_folders()).paths:
         return None

@@ -11,7 +11,18 @@ from dicetalk.checkpoints.files import find_files
 from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.tiny import tiny_folder
 
-from .folders import AUTO, TINY, model_names, model_path, shared_folders, svd_names, svd_path
+from .folders import (
+    AUTO,
+    MODELS,
+    TINY,
+    is_known_svd,
+    model_names,
+    model_path,
+    shared_folders,
+    svd_beside,
+    svd_names,
+    svd_path,
+)
 from .hooks import comfy_hooks
 from .residency import Operations
 from .wires import CATEGORY, HostedModel, ModelWire
@@ -57,8 +68,20 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, svd: str, dtype: str) -> list[tuple[str, int, int]]:
-        """Loaded again when any of its files has changed, come or gone."""
+    def validate_inputs(cls, svd: str | None = None) -> bool | str:
+        """A workflow from somebody who keeps SVD-XT among the checkpoints runs also where it lies with the model."""
+        if svd is None or is_known_svd(svd) or svd_beside():
+            return True
+        return (
+            f"svd: {svd} is not in models/checkpoints, and models/{MODELS} has no Stable Video Diffusion. Choose auto "
+            f"or one that is there, or fetch it: `dicetalk download` into models/{MODELS}."
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str | None, svd: str | None, dtype: str | None) -> list[tuple[str, int, int]]:
+        """Loaded again when any of its files has changed, come or gone; what comes over a wire is not known yet."""
+        if model is None or svd is None:
+            return []
         chosen, elsewhere, shared = _places(model, svd)
         files = sorted(set(find_files(chosen, elsewhere, shared).paths.values()))
         return [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
@@ -66,6 +89,9 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, svd: str, dtype: str) -> io.NodeOutput:
         chosen, elsewhere, shared = _places(model, svd)
+        hooks = comfy_hooks({"load": 1})
+        if model != TINY and not is_known_svd(svd):
+            hooks.notice(f"{svd} is not in models/checkpoints; Stable Video Diffusion is taken as by auto.")
         loaded = load_model(
             chosen,
             svd=elsewhere,
@@ -73,7 +99,7 @@ class LoadModel(io.ComfyNode):
             operations=Operations,
             attention=_attention,
             shared=shared,
-            hooks=comfy_hooks({"load": 1}),
+            hooks=hooks,
         )
         return io.NodeOutput(HostedModel(loaded))
 

@@ -85,11 +85,15 @@ def can_be_split(module: nn.Module) -> bool:
     return any(isinstance(layer, LAYERS) for layer in module.modules())
 
 
+def _same(one: torch.device, other: torch.device) -> bool:
+    """Whether two names are of one device: `mps` stands for `mps:0`, as parameters there say."""
+    return one.type == other.type and (one.index or 0) == (other.index or 0)
+
+
 @contextmanager
 def _wholly_on(module: nn.Module, device: torch.device) -> Iterator[None]:
     """Bring over what the manager left behind (it does with ``--novram``), and take it back afterwards."""
-    homes = {parameter.device for parameter in module.parameters()} - {device}
-    if not homes:
+    if all(_same(parameter.device, device) for parameter in module.parameters()):
         yield
         return
     module.to(device)

@@ -62,7 +62,7 @@ export function checkTable(value, known) {
 /** A number in low..high, or `missing` where there is none; throws FormatError. */
 export function checkNumber(value, name, low, high, missing) {
   if (value === undefined && missing !== undefined) return missing;
-  if (typeof value !== "number" || !(value >= low && value <= high)) {
+  if (!Number.isFinite(value) || value < low || value > high) {
     const shown = JSON.stringify(value) ?? "?";
     throw high === Infinity
       ? new FormatError("error.least", { name, value: shown, low })

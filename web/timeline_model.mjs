@@ -50,6 +50,9 @@ export function parseTimeline(text) {
 }
 
 function checkKeyframe(value) {
+  if (value?.weights !== undefined && value.emotion !== undefined) {
+    throw new FormatError("error.twoNames", { name: "weights", other: "emotion" });
+  }
   const {
     time,
     emotion,

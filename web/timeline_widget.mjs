@@ -92,6 +92,8 @@ export function createTimeline({ text, host }) {
     start(event) {
       const { keyframe, emotion } = event.target.dataset;
       if (keyframe === undefined) return undefined;
+      // What is being typed belongs to the keyframe that is selected now.
+      if (element.contains(document.activeElement)) document.activeElement.blur();
       select(Number(keyframe));
       stems.children[selected].querySelector(".dicetalk-diamond").focus({ preventScroll: true });
       held = axes();
@@ -126,10 +128,9 @@ export function createTimeline({ text, host }) {
     };
     const turn = (sign) => () =>
       change(edit.withIntensity(value.model, index, value.model.keyframes[index].intensity + sign * INTENSITY_STEP));
-    const removeFocused = () => {
-      remove();
-      stems.children[selected].querySelector(".dicetalk-diamond").focus();
-    };
+    const focusSelected = () => stems.children[selected].querySelector(".dicetalk-diamond").focus();
+    const removeFocused = () => (remove(), focusSelected());
+    const addAfter = () => (addButton.click(), focusSelected());
     onKeys(
       diamond,
       {
@@ -139,8 +140,8 @@ export function createTimeline({ text, host }) {
         ArrowDown: turn(-1),
         Delete: removeFocused,
         Backspace: removeFocused,
-        Insert: () => addButton.click(),
-        "+": () => addButton.click(),
+        Insert: addAfter,
+        "+": addAfter,
       },
       host.commit,
     );

@@ -116,8 +116,7 @@ def _convert(source: Source, start: float, duration: float | None, hooks: Hooks)
     sound_rate = next((r for r in SOUND_SAMPLE_RATES if r >= rate), SOUND_SAMPLE_RATES[-1])
     mono = _Track(1, rate, SAMPLE_RATE)
     stereo = _Track(min(source.channels, 2), rate, sound_rate)
-    for block in _part(source, rate, start, duration):
-        hooks.check()
+    for block in _part(source, rate, start, duration, hooks):
         mono.append(block.mean(axis=1, keepdims=True))
         stereo.append(_at_most_stereo(block))
     if mono.taken < math.floor(MIN_SECONDS * rate):
@@ -128,12 +127,13 @@ def _convert(source: Source, start: float, duration: float | None, hooks: Hooks)
     return Speech(mono.finish()[:, 0], stereo.finish().T, sound_rate)
 
 
-def _part(source: Source, rate: int, start: float, duration: float | None) -> Iterator[np.ndarray]:
+def _part(source: Source, rate: int, start: float, duration: float | None, hooks: Hooks) -> Iterator[np.ndarray]:
     """The blocks of `source` between start and end, each checked."""
     first = round(start * rate)
     last = first + round((MAX_SECONDS if duration is None else duration) * rate)
     position = 0
     for whole in source.blocks:
+        hooks.check()  # also while all that lies before the start is read
         block = whole[max(first - position, 0) : max(last - position, 0)]
         end = position + len(whole)
         if duration is None and end > last:

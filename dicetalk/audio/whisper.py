@@ -10,6 +10,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from dicetalk.audio.features import SpeechFeatures, join_states
 from dicetalk.audio.speech import SAMPLE_RATE, SAMPLES_PER_FRAME
+from dicetalk.errors import SpeechError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.residency import CPU, Residency
 
@@ -51,8 +52,13 @@ def speech_features(
         hooks: hears the stage ``speech``, in chunks.
 
     Raises:
+        SpeechError: there is less than one frame.
         Cancelled: the caller asked to stop.
     """
+    if len(samples) < SAMPLES_PER_FRAME:
+        raise SpeechError(
+            f"The speech has {len(samples)} samples at {SAMPLE_RATE} Hz; a frame of video needs {SAMPLES_PER_FRAME}."
+        )
     steps = len(samples) // (2 * SAMPLES_PER_STEP) * 2
     chunks = math.ceil(steps * SAMPLES_PER_STEP / CHUNK_SAMPLES)
 

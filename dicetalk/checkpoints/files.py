@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.errors import CheckpointError
 
 DICE_REPO = "EEEELY/DICE-Talk"
 WHISPER_REPO = "openai/whisper-tiny"
@@ -105,10 +106,12 @@ class FoundFiles:
         folder: where it looked.
         paths: path of every file that exists. With a converted file (:data:`PACKED`) that one stands for the four
             :data:`DICE_FILES`.
+        svd: where it looked for SVD-XT, if that is elsewhere.
     """
 
     folder: Path
     paths: dict[ModelFile, Path]
+    svd: Path | None = None
 
     @property
     def wanted(self) -> tuple[ModelFile, ...]:
@@ -137,7 +140,15 @@ def find_files(folder: Path | str, svd: Path | str | None = None, shared: Sequen
             `folder` is then not searched for it.
         shared: folders that are searched after `folder` for what several programs use: all but the networks of
             DICE-Talk and the embedder.
+
+    Raises:
+        CheckpointError: `svd` is given and does not exist.
     """
+    if svd is not None and not Path(svd).exists():
+        raise CheckpointError(
+            f"{svd}: there is no such file or folder to take SVD-XT from. Give a diffusers folder or a single-file "
+            "checkpoint, or leave it out, to look for it in the model folder."
+        )
     chosen = Path(folder)
     folder = chosen.parent if chosen.is_file() else chosen
     paths = {}
@@ -154,7 +165,7 @@ def find_files(folder: Path | str, svd: Path | str | None = None, shared: Sequen
     if chosen.is_file():
         paths.pop(PACKED, None)
         paths[UNET if chosen.name == UNET.name else PACKED] = chosen
-    return FoundFiles(folder, paths)
+    return FoundFiles(folder, paths, None if svd is None else Path(svd))
 
 
 def _hits(file: ModelFile, folder: Path) -> Iterator[Path]:

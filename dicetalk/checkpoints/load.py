@@ -157,7 +157,8 @@ def _read_prior(path: Path) -> EmotionPrior:
 def _missing(found: FoundFiles) -> str:
     names: dict[str, list[str]] = {}
     for file in found.missing:
-        names.setdefault(file.origin, []).append(file.name)
+        elsewhere = f", looked for in {found.svd}" if found.svd is not None and file.repo == files.SVD_REPO else ""
+        names.setdefault(file.origin + elsewhere, []).append(file.name)
     return "\n".join(
         [
             f"{found.folder}: {len(found.missing)} files of the model are missing:",

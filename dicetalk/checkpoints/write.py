@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -46,7 +47,7 @@ def write_safetensors(
         header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    unfinished = path.with_name(f".dicetalk-{uuid4().hex[:8]}.part")
     try:
         with unfinished.open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
@@ -59,4 +60,5 @@ def write_safetensors(
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written ({error.strerror}).") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk this fails as well, and the error is told already
+            unfinished.unlink()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dicetalk.cli.parser import build_parser
 from dicetalk.errors import Cancelled, DiceTalkError
 
-_SMALLER = "Choose a smaller --short-side, --dtype fp16, or --device cpu."
+_SMALLER = "Choose a smaller --short-side, --dtype fp16, or --device cpu."  # as `generate` and `bench` have them
 _LESS_MEMORY = {
     "train": "In the config choose a smaller batch_size or window, precision: bf16, gradient_checkpointing: true or "
     "trained: adapters.",

@@ -7,22 +7,25 @@ from typing import Any
 
 import torch
 
+from dicetalk.audio.speech import MAX_SECONDS, MIN_SECONDS
 from dicetalk.bench.random_model import random_model
 from dicetalk.bench.run import Setting, compare
-from dicetalk.bench.sizes import SIZES
+from dicetalk.bench.sizes import SIZES, Size
 from dicetalk.cli.device import choose_device, choose_dtype
 from dicetalk.cli.sampler_options import parse_setting
 from dicetalk.errors import SettingError
+from dicetalk.video.atomic import check_file_target, explained
 
 
 def bench(options: argparse.Namespace) -> int:
     """Measure and print."""
     if options.repeats < 1:
         raise SettingError(f"--repeats {options.repeats}: give 1 or more.")
+    size = _size(options)
+    if options.json:
+        check_file_target(options.json)
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, device)
-    size = SIZES[options.size]
-    size = replace(size, seconds=options.seconds or size.seconds, short_side=options.short_side or size.short_side)
     base = _setting(Setting(), options.base)
     against = _setting(base, options.against) if options.against else None
     results = compare(random_model(size, dtype), size, base, against, device, options.repeats)
@@ -41,8 +44,27 @@ def bench(options: argparse.Namespace) -> int:
     }
     _print(results)
     if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        with explained(options.json):
+            options.json.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     return 0
+
+
+def _size(options: argparse.Namespace) -> Size:
+    """What is measured.
+
+    Raises:
+        SettingError: the clip or the picture is out of range.
+    """
+    size = SIZES[options.size]
+    if options.seconds is not None:
+        if not MIN_SECONDS <= options.seconds <= MAX_SECONDS:
+            raise SettingError(f"--seconds {options.seconds:g}: give {MIN_SECONDS:g} to {MAX_SECONDS:g}.")
+        size = replace(size, seconds=options.seconds)
+    if options.short_side is not None:
+        if options.short_side < 64 or options.short_side % 64:
+            raise SettingError(f"--short-side {options.short_side}: give a multiple of 64.")
+        size = replace(size, short_side=options.short_side)
+    return size
 
 
 def _setting(start: Setting, pairs: list[str]) -> Setting:

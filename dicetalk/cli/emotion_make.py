@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dicetalk.audio.speech import load_speech
 from dicetalk.cli.device import choose_device
-from dicetalk.cli.emotion_room import hearing, read_presets, save_track
+from dicetalk.cli.emotion_room import check_out, hearing, read_presets, save_track
+from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import found_folder
 from dicetalk.emotion.algebra import interpolate, limit, preset_radius, scale, weighted_mix
@@ -34,6 +35,11 @@ _WEIGHTED = re.compile(r"\s*(\d*\.?\d+)\s*\*(.*)", re.DOTALL)
 
 def make_mix(options: argparse.Namespace) -> int:
     """Mix the emotions of `options`, change the result and save it."""
+    if not options.blend:
+        refuse_idle(options, {"path": "linear"}, "without --blend", "add that")
+    if options.sample is None:
+        refuse_idle(options, {"seed": 0, "drift": None}, "without --sample", "add that")
+    check_out(options)
     with Bars(options.quiet) as bars:
         priors = read_presets(found_folder(options.models, bars.hooks))
         listen, hear = hearing(options.audio, bars.hooks)
@@ -51,6 +57,12 @@ def make_mix(options: argparse.Namespace) -> int:
 
 def make_voice(options: argparse.Namespace) -> int:
     """Turn the voice that `options` name into a track and save it."""
+    if options.classifier:
+        of_strength = {"speaker": [], "direction": "louder", "silence": 0.25, "ordinary": 0.8, "highest": 1.4}
+        refuse_idle(options, of_strength, "on what --classifier hears", "give --emotion in its place")
+    else:
+        refuse_idle(options, {"strength": 1.0, "device": "auto"}, "without --classifier", "add that")
+    check_out(options)
     with Bars(options.quiet) as bars:
         priors = read_presets(found_folder(options.models, bars.hooks))
         _, hear = hearing(options.audio, bars.hooks)
@@ -62,6 +74,7 @@ def make_voice(options: argparse.Namespace) -> int:
 
 def make_text(options: argparse.Namespace) -> int:
     """Turn the text of `options` into a track and save it."""
+    check_out(options)
     with Bars(options.quiet) as bars:
         priors = read_presets(found_folder(options.models, bars.hooks))
         _, hear = hearing(options.audio, bars.hooks)

@@ -15,12 +15,13 @@ from dicetalk.config import FULL
 from dicetalk.emotion.given import Hear
 from dicetalk.emotion.model import EmotionModel
 from dicetalk.emotion.prior import EmotionPrior, load_prior
-from dicetalk.emotion.saved import SavedEmotion, save_emotion
+from dicetalk.emotion.saved import SavedEmotion, check_suffix, save_emotion
 from dicetalk.emotion.space import space_of
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.emotion.voice.features import measure_voice
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.hooks import Hooks
+from dicetalk.video.atomic import check_file_target
 
 
 def read_presets(folder: Path) -> dict[str, EmotionPrior]:
@@ -65,6 +66,17 @@ def hearing(path: Path | None, hooks: Hooks) -> tuple[Callable[[], Speech], Hear
         return load_speech(path, hooks=hooks)
 
     return listen, cache(lambda: measure_voice(listen().samples, hooks))
+
+
+def check_out(options: argparse.Namespace) -> None:
+    """Find out before the work whether the result can be saved as ``options.out``.
+
+    Raises:
+        EmotionError: the name does not end in ``.safetensors``.
+        VideoError: the file cannot be written.
+    """
+    check_suffix(options.out)
+    check_file_target(options.out)
 
 
 def save_track(options: argparse.Namespace, track: EmotionTrack, priors: dict[str, EmotionPrior]) -> None:

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dicetalk.checkpoints.files import EMBEDDER, READER, find_files
+from dicetalk.checkpoints.files import DETECTOR, EMBEDDER, READER, find_files
 from dicetalk.cli.device import choose_device
 from dicetalk.cli.emotion_extract import SMOOTHING_SECONDS
-from dicetalk.cli.emotion_room import printable, read_presets
+from dicetalk.cli.emotion_room import check_out, printable, read_presets
 from dicetalk.cli.hearing import open_ears
+from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import found_folder
 from dicetalk.emotion.blendshapes import BlendshapeReader, MediaPipeBlendshapes
@@ -24,6 +25,8 @@ from dicetalk.emotion.saved import SavedEmotion, save_emotion
 from dicetalk.emotion.space import space_of
 from dicetalk.emotion.watch import FaceReader
 from dicetalk.errors import CheckpointError, SettingError
+from dicetalk.portrait.faces import FaceDetector
+from dicetalk.portrait.yoloface import YoloFace
 from dicetalk.residency import DeviceResidency
 from dicetalk.settings import EMBEDDED_SECONDS
 
@@ -38,6 +41,7 @@ def extract(options: argparse.Namespace) -> int:
         raise CheckpointError(f"{folder} holds no {EMBEDDER.name}; the released model has none. Use --by recogniser.")
     by_embedder = has_embedder if options.by == "auto" else options.by == "embedder"
     _check_options(options, by_embedder)
+    check_out(options)
     residency = DeviceResidency(choose_device(options.device))
     reference = open_reference(options.clip)
     with Bars(options.quiet) as bars, _way(options, folder, priors, reference, residency, by_embedder) as way:
@@ -46,6 +50,7 @@ def extract(options: argparse.Namespace) -> int:
             way,
             as_track=options.track,
             smoothing=options.smoothing,
+            detector=_detector(folder, residency),
             residency=residency,
             hooks=bars.hooks,
         )
@@ -53,6 +58,12 @@ def extract(options: argparse.Namespace) -> int:
     save_emotion(SavedEmotion(found.emotion, space_of(priors), source, options.licence), options.out)
     print(f"{printable(options.out)}: {_told(found)}")
     return 0
+
+
+def _detector(folder: Path, residency: DeviceResidency) -> FaceDetector | None:
+    """The released detector if the folder holds it; none means the one that comes with the package."""
+    path = find_files(folder).paths.get(DETECTOR)
+    return YoloFace(path, residency) if path else None
 
 
 @contextmanager
@@ -101,13 +112,11 @@ def _check_options(options: argparse.Namespace, by_embedder: bool) -> None:
         if by_embedder
         else {"landmarker": None, "modality": "auto", "window": EMBEDDED_SECONDS}
     )
-    for name, default in others.items():
-        if getattr(options, name) != default:
-            way = "embedder" if by_embedder else "recogniser"
-            raise SettingError(f"--{name} has no influence by {way}. Leave it out, or choose the other way with --by.")
-    for name, default in {"window": EMBEDDED_SECONDS, "smoothing": SMOOTHING_SECONDS}.items():
-        if not options.track and getattr(options, name) != default:
-            raise SettingError(f"--{name} has an influence on a track only. Leave it out, or add --track.")
+    way = "embedder" if by_embedder else "recogniser"
+    refuse_idle(options, others, f"by {way}", "choose the other way with --by")
+    if not options.track:
+        of_tracks = {"window": EMBEDDED_SECONDS, "smoothing": SMOOTHING_SECONDS}
+        refuse_idle(options, of_tracks, "on one emotion", "add --track")
 
 
 def _told(found: ExtractedEmotion) -> str:

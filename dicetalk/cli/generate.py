@@ -11,6 +11,7 @@ import torch
 from dicetalk.audio.speech import Speech, load_speech
 from dicetalk.checkpoints.load import DiceModel, load_model
 from dicetalk.cli.device import choose_device, choose_dtype
+from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.sampler_options import sampler_settings
 from dicetalk.cli.tiny import found_folder
@@ -24,18 +25,20 @@ from dicetalk.errors import SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.pipeline import generate_latents, render
 from dicetalk.portrait.faces import FaceDetector
-from dicetalk.portrait.paste import ColourMatch, PasteBack
+from dicetalk.portrait.paste import FEATHER, ColourMatch, PasteBack, check_feather
 from dicetalk.portrait.prepare import Portrait, prepare_portrait
 from dicetalk.portrait.read import read_picture
 from dicetalk.portrait.yoloface import YoloFace
 from dicetalk.residency import DeviceResidency, Residency
 from dicetalk.video import frames_to_cover, hold_last_frame, write_mp4, write_png_folder
+from dicetalk.video.atomic import check_file_target, check_folder_target
 
 
 def generate(options: argparse.Namespace) -> int:
     """Make the video that `options` describe."""
     sampler_settings(options)  # what is wrong is told before anything is read
     _check(options)
+    (check_file_target if options.out.suffix else check_folder_target)(options.out)
     device = choose_device(options.device)
     residency = DeviceResidency(device)
     with Bars(options.quiet) as bars:
@@ -67,12 +70,18 @@ def _check(options: argparse.Namespace) -> None:
         raise SettingError(f"--decode-chunk {options.decode_chunk}: give 1 or more; the released number is 10.")
     if not 0 <= options.crf <= 51:
         raise SettingError(f"--crf {options.crf}: give 0 (lossless) to 51.")
+    if options.paste_back:
+        check_feather(options.feather)
+    else:
+        refuse_idle(options, {"feather": FEATHER}, "without --paste-back", "add that")
 
 
 def _portrait(options: argparse.Namespace, model: DiceModel, residency: Residency) -> Portrait:
     # The released detector if the files hold it; none means the one that comes with the package.
     path = model.detector_path
-    detector: FaceDetector | None = YoloFace(path, residency) if path and options.box is None else None
+    detector: FaceDetector | None = None
+    if path and options.box is None and not options.whole_picture:
+        detector = YoloFace(path, residency)
     return prepare_portrait(
         read_picture(options.image),
         detector=detector,

@@ -7,7 +7,7 @@ import torch
 from dicetalk.denoise.context import AdapterContext, AttentionContext, mask_pyramid
 from dicetalk.denoise.guidance import Branch, combine, guidance_branches
 from dicetalk.denoise.schedule import sigma_to_timestep
-from dicetalk.denoise.tokens import FrameTokens, ProjectedRows
+from dicetalk.denoise.tokens import NOT_KEPT, FrameTokens, ProjectedRows
 from dicetalk.denoise.unet import UNet
 from dicetalk.errors import NotEnoughMemoryError
 from dicetalk.hooks import SILENT, Hooks
@@ -80,7 +80,7 @@ class GuidedUNet:
         clip = conditioning.clip_token.to(device, dtype)
         self.clip_values = unet.project_clip(torch.cat([torch.zeros_like(clip), clip]))
         self.adapters = [
-            (tokens, ProjectedRows(unet, i, tokens.rows, settings.key_value_budget, device, dtype))
+            (tokens, ProjectedRows(unet, i, tokens.rows, settings.key_value_budget, device, dtype, hooks))
             for i, tokens in enumerate((conditioning.audio, conditioning.emotion))
         ]
 
@@ -98,17 +98,27 @@ class GuidedUNet:
         total = torch.zeros_like(x)
         for branch in branches:
             self.hooks.check()
+            total += self._alone(x, sigma, frames, branch).to(total)
+        return total
+
+    def _alone(self, x: torch.Tensor, sigma: torch.Tensor, frames: list[int], branch: Branch) -> torch.Tensor:
+        """One branch, with the keys and values of the whole clip given up for it if there is no other room."""
+        while True:
             try:
-                total += combine(self._predict(x, sigma, frames, [branch]), [branch]).to(total)
+                return combine(self._predict(x, sigma, frames, [branch]), [branch])
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                raise NotEnoughMemoryError(
-                    f"There is not enough memory on {self.device} for a window of {len(frames)} frames with latents of "
-                    f"{x.shape[-1]} x {x.shape[-2]}, even one guidance branch at a time. Choose a smaller picture size "
-                    "or window, a smaller key/value budget, or another device."
-                ) from error
-        return total
+                if all(projected.kept is None for _, projected in self.adapters):
+                    raise NotEnoughMemoryError(
+                        f"There is not enough memory on {self.device} for a window of {len(frames)} frames with "
+                        f"latents of {x.shape[-1]} x {x.shape[-2]}, even one guidance branch at a time. Choose a "
+                        "smaller picture size or window, or another device."
+                    ) from error
+            # As above: the failed call's tensors go first.
+            for _, projected in self.adapters:
+                projected.kept = None
+            self.hooks.notice(NOT_KEPT)
 
     def _branches(self, step: int) -> list[Branch]:
         return guidance_branches(self.portrait_guidance[step], self.expression_guidance[step])

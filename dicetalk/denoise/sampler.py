@@ -6,6 +6,7 @@ import torch
 
 from dicetalk.denoise.schedule import scale_input, v_to_denoised
 from dicetalk.denoise.windows import WindowSchedule
+from dicetalk.errors import VideoError
 from dicetalk.hooks import SILENT, Hooks
 
 PredictV = Callable[[torch.Tensor, torch.Tensor, list[int], int], torch.Tensor]
@@ -36,6 +37,10 @@ def sample_euler(
 
     Returns:
         `x`, denoised.
+
+    Raises:
+        VideoError: the network gave NaN or infinite values.
+        Cancelled: the caller asked to stop.
     """
     steps = len(sigmas) - 1
     total, done = sum(len(schedule(step)) for step in range(steps)), 0
@@ -52,6 +57,11 @@ def sample_euler(
             if frames is not windows[-1]:
                 hooks.report("sample", done, total)
         v /= covered
+        if not v.isfinite().all():
+            raise VideoError(
+                f"Step {step + 1} of {steps}: the network gave values that are not finite. Run it in bfloat16 or "
+                "float32 if it ran in float16, check its files, or lower guidance and adapter scales."
+            )
         _euler_step(x, v, sigmas[step], sigmas[step + 1])
         hooks.report("sample", done, total, v)
     return x

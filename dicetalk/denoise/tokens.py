@@ -7,6 +7,10 @@ import torch
 
 from dicetalk.denoise.context import KeyValues
 from dicetalk.denoise.unet import UNet
+from dicetalk.hooks import SILENT, Hooks
+from dicetalk.memory import is_out_of_memory
+
+NOT_KEPT = "Out of memory: keys and values of speech and emotion are projected again for each window from here on."
 
 
 class TokenRows(Protocol):
@@ -63,16 +67,30 @@ class FrameTokens:
 class ProjectedRows:
     """Keys and values of token rows for one adapter of a UNet.
 
-    Keys and values do not change over the steps, so all rows are projected once if they fit `budget` bytes. Otherwise
-    the rows of a window are projected when it is denoised: little work beside the window itself, and bounded memory.
+    Keys and values do not change over the steps, so all rows are projected once if they fit `budget` bytes and the
+    device has room. Otherwise the rows of a window are projected when it is denoised: little work beside the window
+    itself, and bounded memory. Both give the same.
     """
 
     def __init__(
-        self, unet: UNet, adapter: int, rows: TokenRows, budget: int, device: torch.device, dtype: torch.dtype
+        self,
+        unet: UNet,
+        adapter: int,
+        rows: TokenRows,
+        budget: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        hooks: Hooks = SILENT,
     ):
         self.unet, self.adapter, self.rows, self.device, self.dtype = unet, adapter, rows, device, dtype
-        needed = len(rows) * rows.tokens * 2 * unet.key_value_channels * dtype.itemsize
-        self.kept: KeyValues | None = self._project(torch.arange(len(rows))) if needed <= budget else None
+        self.kept: KeyValues | None = None
+        if len(rows) * rows.tokens * 2 * unet.key_value_channels * dtype.itemsize <= budget:
+            try:
+                self.kept = self._project(torch.arange(len(rows)))
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                hooks.notice(NOT_KEPT)
 
     def _project(self, rows: torch.Tensor) -> KeyValues:
         return self.unet.project_adapter(self.adapter, self.rows(rows, self.device, self.dtype))

@@ -29,12 +29,12 @@ def tight_windows(step: int, total: int, window: int, overlap: int, shift: int) 
     start = -(step * shift % window)
     places = range(start, total, window - overlap)
     starts = sorted({min(max(place, 0), last) for place in places})
-    # Moving the outer windows inside can leave inner ones that add nothing but cost a call.
+    # Moving the outer windows inside can leave inner ones that add nothing but cost a call: their neighbours overlap
+    # each other by as much as was asked for.
     kept: list[int] = []
     for i, place in enumerate(starts):
-        covered = kept[-1] + window if kept else 0
-        following = starts[i + 1] if i + 1 < len(starts) else total
-        if following > covered or i + 1 == len(starts):
+        inner = kept and i + 1 < len(starts)
+        if not inner or starts[i + 1] - kept[-1] > window - overlap:
             kept.append(place)
     return [list(range(place, min(place + window, total))) for place in kept]
 

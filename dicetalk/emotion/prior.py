@@ -1,6 +1,7 @@
 """Emotion priors: the 256 numbers that stand for one way of showing an emotion (paper 3.1), and their files."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -115,12 +116,13 @@ def save_prior(prior: EmotionPrior, path: Path | str) -> None:
     path = Path(path)
     tensors = {"mu": prior.mu} | ({} if prior.sigma is None else {"sigma": prior.sigma})
     metadata = {"format": FORMAT, "version": FORMAT_VERSION, "name": prior.name}
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    unfinished = path.with_name(f".dicetalk-{uuid4().hex[:8]}.part")
     try:
         unfinished.write_bytes(save(tensors, metadata))
         os.replace(unfinished, path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk this fails as well, and the error is told already
+            unfinished.unlink()
         raise EmotionError(f"{path}: the prior cannot be written ({error.strerror}).") from error
 
 

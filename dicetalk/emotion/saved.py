@@ -7,6 +7,7 @@ Metadata: `format`, `version`, `kind`, `name`, `space` (see :mod:`dicetalk.emoti
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,16 @@ class SavedEmotion:
         return EmotionTrack.constant(self.emotion)
 
 
+def check_suffix(path: Path) -> None:
+    """Refuse a name that is not one of a saved emotion.
+
+    Raises:
+        EmotionError: it does not end in ``.safetensors``.
+    """
+    if path.suffix.lower() != ".safetensors":
+        raise EmotionError(f"{path}: emotions are saved as .safetensors. Choose a name that ends so.")
+
+
 def save_emotion(saved: SavedEmotion, path: Path | str) -> None:
     """Write `saved` as safetensors; an existing file is replaced only when the new one is complete.
 
@@ -63,8 +74,7 @@ def save_emotion(saved: SavedEmotion, path: Path | str) -> None:
             100 000 keyframes.
     """
     path = Path(path)
-    if path.suffix.lower() != ".safetensors":
-        raise EmotionError(f"{path}: emotions are saved as .safetensors. Choose a name that ends so.")
+    check_suffix(path)
     keyframes = saved.track.keyframes
     if len(keyframes) > MAX_KEYFRAMES:
         raise EmotionError(f"{path}: the track has {len(keyframes)} keyframes; expected at most {MAX_KEYFRAMES}.")
@@ -86,12 +96,13 @@ def save_emotion(saved: SavedEmotion, path: Path | str) -> None:
         tensors["seconds"] = torch.tensor([keyframe.seconds for keyframe in keyframes], dtype=torch.float64)
         tensors["easing"] = torch.tensor([easings.index(k.easing) for k in keyframes], dtype=torch.uint8)
         metadata |= {"kind": "track", "easings": ",".join(easings)}
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    unfinished = path.with_name(f".dicetalk-{uuid4().hex[:8]}.part")
     try:
         unfinished.write_bytes(save(tensors, metadata))
         os.replace(unfinished, path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk this fails as well, and the error is told already
+            unfinished.unlink()
         raise EmotionError(f"{path}: the emotion cannot be written ({error.strerror}).") from error
 
 

@@ -73,6 +73,16 @@ class ColourMatch:
         return self.measured
 
 
+def check_feather(feather: float) -> None:
+    """Refuse a soft edge that :class:`PasteBack` cannot make.
+
+    Raises:
+        SettingError: it is out of range.
+    """
+    if not 0 <= feather <= 0.5:
+        raise SettingError(f"feather is {feather}: give a part of the crop's side from 0 to 0.5.")
+
+
 class PasteBack:
     """Puts generated frames into the full picture.
 
@@ -88,8 +98,7 @@ class PasteBack:
     """
 
     def __init__(self, portrait: Portrait, feather: float = FEATHER):
-        if not 0 <= feather <= 0.5:
-            raise SettingError(f"feather is {feather}: give a part of the crop's side from 0 to 0.5.")
+        check_feather(feather)
         self.portrait = portrait
         self.alpha = torch.from_numpy(crop_weight(portrait.crop, *portrait.source.shape[1::-1], feather))
 

@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dicetalk.errors import VideoError
@@ -27,9 +27,8 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
         VideoError: the folder of `target` is missing.
     """
-    if not target.parent.is_dir():
-        raise VideoError(f"{target}: the folder {target.parent} does not exist. Make it first, or choose another path.")
-    partial = target.parent / f".dicetalk-{secrets.token_hex(4)}{target.suffix}"
+    _check_parent(target)
+    partial = beside(target)
     try:
         yield partial
         with explained(target):
@@ -37,11 +36,62 @@ def replacing(target: Path) -> Iterator[Path]:
                 target.rmdir()  # Windows does not rename onto a folder, not even an empty one
             os.replace(partial, target)
     except BaseException:
+        discard(partial)
+        raise
+
+
+def discard(partial: Path) -> None:
+    """Remove what is left of an unfinished file or folder.
+
+    Whoever calls has an error to tell already; on a read-only disk this one would come too, and take its place.
+    """
+    with suppress(OSError):
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
         else:
             partial.unlink(missing_ok=True)
-        raise
+
+
+def beside(target: Path) -> Path:
+    """A path that does not exist yet in the folder of `target`, with its suffix and a short name."""
+    return target.parent / f".dicetalk-{secrets.token_hex(4)}{target.suffix}"
+
+
+def check_file_target(target: Path) -> None:
+    """Find out before the work whether a file can be written.
+
+    Raises:
+        VideoError: it cannot.
+    """
+    if target.is_dir():
+        raise VideoError(f"{target} is a folder. Give the name of a file.")
+    _check_place(target)
+
+
+def check_folder_target(target: Path) -> None:
+    """Find out before the work whether a folder can be made.
+
+    Raises:
+        VideoError: it cannot, or holds something already.
+    """
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise VideoError(f"{target} exists and is not an empty folder. Choose a new name, or empty it first.")
+    _check_place(target)
+
+
+def _check_place(target: Path) -> None:
+    _check_parent(target)
+    trial = beside(target)
+    try:
+        with explained(target):
+            trial.touch()
+    finally:
+        discard(trial)
+
+
+def _check_parent(target: Path) -> None:
+    if not target.parent.is_dir():
+        raise VideoError(f"{target}: the folder {target.parent} does not exist. Make it first, or choose another path.")
 
 
 @contextmanager

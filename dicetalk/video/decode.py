@@ -47,10 +47,12 @@ def decode_frames(
 
     Raises:
         SettingError: `chunk` is below 1.
-        VideoError: there is no memory for one frame, or the pictures are not finite numbers.
+        VideoError: there is no memory for one frame, or the latents or the pictures are not finite numbers.
     """
     if chunk < 1:
         raise SettingError(f"chunk must be at least 1, got {chunk}.")
+    if not latents.isfinite().all():
+        raise VideoError("The latents hold NaN or infinite values: what made them failed, not the decoder.")
     start = 0
     while start < frames:
         hooks.check()
@@ -60,14 +62,14 @@ def decode_frames(
             chunk = smaller_batch(chunk, error, hooks, "decoding")
             continue
         pictures = pictures[: frames - start]
-        if not pictures.isfinite().all():
+        if not pictures.isfinite().all():  # before the clamp, which would make white and black of infinities
             raise VideoError(
                 f"Decoding gave values that are not finite, from frame {start} on, with a VAE in {vae.dtype}. "
                 "Run it in float32, or in bfloat16 where memory is short."
             )
         start += len(pictures)
         hooks.report("decode", start, frames)
-        yield pictures
+        yield pictures.clamp_(0, 1)
 
 
 # Not around the generator: a `no_grad` that is open while a generator waits would also bind its caller.
@@ -76,7 +78,7 @@ def _decode(vae: "AutoencoderKLTemporalDecoder", latents: Tensor, residency: Res
     with residency(vae, memory_required=_decode_bytes(vae, latents)) as device:
         latents = latents.to(device, vae.dtype) / vae.config.scaling_factor
         pictures = vae.decode(latents, num_frames=len(latents)).sample
-        return pictures.float().cpu().div_(2).add_(0.5).clamp_(0, 1)
+        return pictures.float().cpu().div_(2).add_(0.5)
 
 
 def _decode_bytes(vae: "AutoencoderKLTemporalDecoder", latents: Tensor) -> int:

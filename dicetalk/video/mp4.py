@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dicetalk.errors import SettingError, VideoError
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.video.atomic import explained, replacing
+from dicetalk.video.atomic import check_file_target, explained, replacing
 from dicetalk.video.clip import NO_FRAMES, exact_fps
 from dicetalk.video.colour import rgb_to_yuv420
 
@@ -65,8 +65,7 @@ def write_mp4(
         raise SettingError(f"crf must be between 0 and 51, got {crf}.")
     if sound is not None:
         _check_sound(*sound)
-    if path.is_dir():
-        raise VideoError(f"{path} is a folder. Give the name of a file.")
+    check_file_target(path)
     pictures, track, done = None, None, 0
     with replacing(path) as partial, _opened(partial, path) as container:
         for chunk in chunks:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dicetalk.errors import VideoError
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.video.atomic import explained, replacing
+from dicetalk.video.atomic import check_folder_target, explained, replacing
 from dicetalk.video.clip import NO_FRAMES
 from dicetalk.video.colour import rgb_to_bytes
 
@@ -31,8 +31,7 @@ def write_png_folder(
         VideoError: there are no frames, `folder` holds something already, or it cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise VideoError(f"{folder} exists and is not an empty folder. Choose a new name, or empty it first.")
+    check_folder_target(folder)
     done = 0
     with replacing(folder) as partial:
         with explained(folder):

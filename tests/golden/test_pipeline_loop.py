@@ -249,6 +249,20 @@ def test_out_of_memory_runs_branches_one_at_a_time(loop: GoldenFile, networks: N
     assert len(notices) == 1 and "one at a time" in notices[0]
     assert sizes == [sizes[0]] + [1] * (2 * sizes[0])
 
+    # With the clip's keys and values kept even one branch finds no room: they are given up, and the result is the same.
+    def no_room_beside_them(module: torch.nn.Module, args: tuple) -> None:
+        if len(args[0]) > 1 or any(projected.kept is not None for _, projected in poor.adapters):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    notices.clear()
+    poor = GuidedUNet(networks.unet, conditioning, settings, torch.device("cpu"), torch.float32, hooks)
+    hook = networks.unet.register_forward_pre_hook(no_room_beside_them)
+    try:
+        assert (poor(x, torch.tensor(3.0), frames, 0) - expected).abs().max() < 2e-5
+    finally:
+        hook.remove()
+    assert len(notices) == 2 and "projected again for each window" in notices[1]
+
     def no_room_at_all(module: torch.nn.Module, args: tuple) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 

@@ -254,6 +254,41 @@ def test_a_file_of_the_model_that_changes_is_read_again(nodes: dict[str, Any], m
     assert load.fingerprint_inputs("dicetalk.safetensors", "auto", "auto") != before
 
 
+def test_a_choice_that_comes_over_a_wire_does_not_spoil_the_cache(nodes: dict[str, Any]) -> None:
+    """ComfyUI asks with none for it; what raises is run again every time."""
+    load, emotion = nodes["DICETalk_LoadModel"], nodes["DICETalk_LoadEmotion"]
+    for model, svd in ((None, "auto"), ("dicetalk.safetensors", None)):
+        assert load.fingerprint_inputs(model, svd, "auto") == load.fingerprint_inputs(model, svd, None) == []
+    assert emotion.fingerprint_inputs(None) == emotion.fingerprint_inputs(None)
+
+
+def test_a_checkpoint_that_only_the_workflows_maker_has_is_replaced_by_what_is_there(
+    nodes: dict[str, Any], models_folder: Path, tmp_path: Path
+) -> None:
+    import folder_paths
+
+    load = nodes["DICETalk_LoadModel"]
+    assert load.validate_inputs("auto") is load.validate_inputs(None) is True
+    assert load.validate_inputs("svd_xt.safetensors") is True, "Stable Video Diffusion lies with the model"
+    assert load.execute("dicetalk.safetensors", "svd_xt.safetensors", "fp32").result[0].dice.vae is not None
+    folders = folder_paths.folder_names_and_paths["dice_talk"][0]
+    before = list(folders)
+    folders[:] = [str(tmp_path)]
+    try:
+        told = load.validate_inputs("svd_xt.safetensors")
+    finally:
+        folders[:] = before
+    assert "svd_xt.safetensors is not in models/checkpoints" in told and "dicetalk download" in told
+
+
+def test_one_device_may_have_two_names(room: Any) -> None:
+    same = room("residency")._same
+    assert same(torch.device("mps"), torch.device("mps:0")) and same(torch.device("cpu"), torch.device("cpu"))
+    assert not same(torch.device("cuda:1"), torch.device("cuda")) and not same(
+        torch.device("cpu"), torch.device("meta")
+    )
+
+
 def test_a_file_that_is_added_to_the_model_is_read_too(
     nodes: dict[str, Any], models_folder: Path, tmp_path: Path
 ) -> None:

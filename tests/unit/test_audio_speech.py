@@ -337,6 +337,17 @@ def test_cancelling() -> None:
     assert len(asked) == 4
 
 
+def test_cancelling_before_the_start() -> None:
+    asked = []
+    with pytest.raises(Cancelled):
+        load_speech(
+            (np.zeros(4_000_000, np.int16), 48_000),
+            start=80.0,
+            hooks=Hooks(cancelled=lambda: (asked.append(True), len(asked) > 3)[1]),
+        )
+    assert len(asked) == 4
+
+
 @pytest.mark.parametrize("rate", [16_000, 192_000])
 def test_memory_holds_little_more_than_the_result(tmp_path: Path, rate: int) -> None:
     with soundfile.SoundFile(tmp_path / "x.wav", "w", rate, 2, "PCM_16") as file:

@@ -149,8 +149,11 @@ def test_svd_elsewhere_is_used_instead(released: Path, tmp_path: Path) -> None:
     assert found.paths[files.VAE].is_relative_to(tmp_path / "elsewhere")
     write_svd_single_file(tmp_path / "comfy" / "svd_xt_1_1.safetensors", SMALL)
     assert find_files(released, tmp_path / "comfy").paths[files.IMAGE_ENCODER].name == "svd_xt_1_1.safetensors"
-    with pytest.raises(CheckpointError, match=r"2 files of the model are missing"):
+    with pytest.raises(CheckpointError, match=r"nothing\.safetensors: there is no such file or folder"):
         load(released, svd=tmp_path / "nothing.safetensors")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"2 files of the model are missing[^;]*looked for in .*empty"):
+        load(released, svd=tmp_path / "empty")
 
 
 def test_svd_without_temporal_decoder_is_not_taken(folder: Path) -> None:

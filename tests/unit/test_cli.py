@@ -161,6 +161,9 @@ def test_paste_back_keeps_the_rest_of_the_picture(models: Path, tmp_path: Path) 
         (["--device", "abacus"], "--device abacus"),
         (["--start", "100"], "100"),
         (["--emotion-track", "nowhere.json"], "nowhere.json"),
+        (["--paste-back", "--feather", "2"], "feather is 2"),
+        (["--feather", "0.2"], "--feather has no influence without --paste-back"),
+        (["--seed", "9" * 400], "seed is 999"),
     ],
 )
 def test_errors_name_the_thing(
@@ -170,6 +173,29 @@ def test_errors_name_the_thing(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [("missing/x.mp4", "missing does not exist"), ("folder.mp4", "is a folder"), ("full", "not an empty folder")],
+)
+def test_where_nothing_can_be_written_is_told_before_anything_is_read(
+    tmp_path: Path, out: str, message: str, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "full" / "file").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    assert generate(tmp_path / "no models", tmp_path / out, audio=tmp_path / "no sound.wav") == 1
+    assert message in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_whole_picture_needs_no_detector(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("the detector was read")
+
+    monkeypatch.setattr("dicetalk.cli.generate.YoloFace", read)
+    assert generate(models, tmp_path / "out", "--duration", "0.2", "--whole-picture") == 0
 
 
 def test_missing_models_say_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -233,6 +259,18 @@ def test_bench_compares_two_settings(tmp_path: Path, capsys: pytest.CaptureFixtu
         result["base"][0]["window_seconds"] / result["against"][0]["window_seconds"]
     )
     assert "time of base / time of against" in capsys.readouterr().out
+
+
+def test_bench_tells_first_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for options, message in (
+        (["--seconds", "nan"], "--seconds nan: give 0.1 to 3600"),
+        (["--seconds", "0"], "--seconds 0"),
+        (["--short-side", "-64"], "--short-side -64"),
+        (["--short-side", "0"], "--short-side 0"),
+        (["--json", str(tmp_path / "missing" / "x.json")], "missing does not exist"),
+    ):
+        assert main(["bench", "--size", "small", *options]) == 1
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("pair", ["steps", "steps=x", "speed=3", "savings=maybe", "decode_chunk=0"])

@@ -1,19 +1,23 @@
 """Windows, noise schedule, guidance and the sampling loop on their own."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import EulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicetalk.attention import sdpa_attention
 from dicetalk.conditioning import draw_noise
 from dicetalk.denoise.guidance import combine, guidance_branches
 from dicetalk.denoise.sampler import sample_euler
 from dicetalk.denoise.schedule import karras_sigmas, scale_input, sigma_to_timestep, v_to_denoised
+from dicetalk.denoise.tokens import NOT_KEPT, ProjectedRows, StoredRows
 from dicetalk.denoise.windows import padding, window_schedule
-from dicetalk.errors import Cancelled, SettingError
+from dicetalk.errors import Cancelled, SettingError, VideoError
 from dicetalk.hooks import Hooks
 from dicetalk.settings import SamplerSettings, ramp_values
 
@@ -42,6 +46,22 @@ def test_tight_windows_are_in_order_and_never_more(clip: tuple[int, int, int, in
     for windows in tight:
         assert windows == list(range(windows[0], windows[0] + len(windows)))
     assert sorted(w[0] for w in tight) == [w[0] for w in tight]
+
+
+@given(clips)
+def test_tight_windows_overlap_by_what_is_asked_for(clip: tuple[int, int, int, int, int]) -> None:
+    frames, window, overlap, shift, step = clip
+    overlap = min(overlap, window - 1)
+    starts = [w[0] for w in window_schedule("tight", frames, window, overlap, shift)(step)]
+    distances = [after - before for before, after in pairwise(starts)]
+    assert all(distance <= window - overlap for distance in distances)
+    # Only beside an outer window, which was moved inside, may they lie closer together.
+    assert all(distance == window - overlap for distance in distances[2:-2])
+
+
+def test_more_overlap_is_more_windows() -> None:
+    counts = [len(window_schedule("tight", 100, 25, overlap, 7)(0)) for overlap in (0, 12, 13, 20, 24)]
+    assert counts == sorted(set(counts)), counts
 
 
 def test_tight_windows_of_a_short_clip_are_one_call() -> None:
@@ -189,6 +209,7 @@ def test_ramp_is_linear_over_the_steps() -> None:
         ({"expression_guidance": (1.0, float("inf"))}, "expression_guidance is inf"),
         ({"schedule": "loose"}, "Choose one of: reference, tight"),
         ({"noise_strength": 0.01}, "Raise it to at least 0.04"),
+        ({"noise_strength": 0.3, "steps": 3}, "Raise it to at least 0.334"),
         ({"noise_strength": 1.1}, "from 0 to 1"),
         ({"seed": -1}, "seed is -1"),
         ({"motion_bucket": "much"}, "motion_bucket is 'much'"),
@@ -204,3 +225,52 @@ def test_released_defaults() -> None:
     assert (settings.steps, settings.window, settings.overlap, settings.shift) == (25, 25, 0, 7)
     assert (settings.portrait_guidance, settings.expression_guidance) == (3.0, 6.0)
     assert (settings.motion_bucket, settings.expression_bucket, settings.noise_strength) == (8, 16, 1.0)
+
+
+def test_the_step_that_is_asked_for_is_run() -> None:
+    assert SamplerSettings(steps=50, noise_strength=0.58).steps_run == 29
+    assert SamplerSettings(steps=25, noise_strength=0.999).steps_run == 24
+    for steps in range(1, 60):
+        with pytest.raises(SettingError) as told:
+            SamplerSettings(steps=steps, noise_strength=1e-6)
+        least = float(str(told.value).split("at least ")[1].split(",")[0])
+        assert SamplerSettings(steps=steps, noise_strength=least).steps_run == 1
+
+
+def test_values_that_are_not_finite_stop_the_step_that_made_them() -> None:
+    calls = []
+
+    def predict(x: torch.Tensor, sigma: torch.Tensor, frames: list[int], step: int) -> torch.Tensor:
+        calls.append(step)
+        return x * (float("inf") if step == 1 else 0.1)
+
+    windows = window_schedule("tight", 6, 6, 0, 0)
+    with pytest.raises(VideoError, match=r"Step 2 of 4.*bfloat16"):
+        sample_euler(predict, torch.ones(6, 4, 2, 2), karras_sigmas(4), windows)
+    assert calls == [0, 1]
+
+
+def test_large_batches_are_attended_to_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = torch.randn(3, 7, 5, 8, generator=torch.Generator().manual_seed(0))
+    whole = sdpa_attention(q, k, v, 2)
+    monkeypatch.setattr("dicetalk.attention.LARGEST_BATCH", 3)
+    seen = []
+    real = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: (seen.append(len(q)), real(q, k, v))[1])
+    assert torch.equal(sdpa_attention(q, k, v, 2), whole) and seen == [3, 3, 1]
+
+
+def test_keys_and_values_that_find_no_room_are_projected_for_each_window() -> None:
+    class Small:
+        key_value_channels = 1
+
+        def project_adapter(self, adapter: int, tokens: torch.Tensor) -> torch.Tensor:
+            if len(tokens) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return tokens
+
+    told: list[str] = []
+    stored = StoredRows(torch.arange(12.0).reshape(6, 2, 1))
+    rows = ProjectedRows(Small(), 0, stored, 1 << 20, torch.device("cpu"), torch.float32, Hooks(notice=told.append))
+    values, index = rows(torch.tensor([[4, 1, 4]]))
+    assert told == [NOT_KEPT] and torch.equal(values[index[0]], stored.values[[4, 1, 4]])

@@ -45,6 +45,33 @@ def made(models: Path, out: Path, *arguments: str) -> np.ndarray:
     return values(load_emotion(out, SPACE).track)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["mix", "happy", "sad", "--path", "sphere"], "--path has no influence without --blend"),
+        (["mix", "happy", "--seed", "3"], "--seed has no influence without --sample"),
+        (["mix", "happy", "--drift", "2"], "--drift has no influence without --sample"),
+        (
+            ["voice", "a.wav", "--emotion", "happy", "--strength", "2"],
+            "--strength has no influence without",
+        ),
+        (
+            ["voice", "a.wav", "--classifier", "c", "--speaker", "b.wav"],
+            "--speaker has no influence on what",
+        ),
+        (["voice", "a.wav", "--classifier", "c", "--direction", "softer"], "--direction has no influence"),
+        (["mix", "happy", "--out", "x.npy"], "saved as .safetensors"),
+        (["text", "[happy] a", "--out", "missing/x.safetensors"], "missing does not exist"),
+    ],
+)
+def test_what_changes_nothing_or_cannot_be_saved_is_told_first(
+    models: Path, tmp_path: Path, words: list[str], told: str, capsys: pytest.CaptureFixture
+) -> None:
+    out = [] if "--out" in words else ["--out", str(tmp_path / "x.safetensors")]
+    assert run(models, *words, *out) == 1
+    assert told in capsys.readouterr().err
+
+
 def test_mix(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "out.safetensors"
     got = made(models, out, "mix", "0.5*happy", "0.25 * very sad", "--source", "me", "--licence", "CC0")

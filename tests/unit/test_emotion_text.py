@@ -266,6 +266,14 @@ def test_subtitle_order_and_errors() -> None:
         subtitle_track([Cue(0, 1, "[sad] a"), Cue(2, 3, "[happy b")], PRIORS)
 
 
+def test_subtitles_of_two_speakers_overlap() -> None:
+    cues = [Cue(0.0, 10.0, "aaaaaa [sad] aa"), Cue(5.0, 7.0, "[happy] bb")]
+    track = subtitle_track(cues, PRIORS)
+    shown = values(track)
+    assert shown[round(6 * 12.5)][:2] == pytest.approx([1, 0], abs=1e-4), "happy from 5 s on"
+    assert shown[round(8.5 * 12.5)][:2] == pytest.approx([0, 1], abs=1e-4), "sad from 7.5 s on"
+
+
 def test_brackets_that_are_no_emotion_are_left_alone_in_subtitles() -> None:
     told: list[str] = []
     cues = [

@@ -238,6 +238,16 @@ def classifier_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_classifier_that_was_saved_in_half_precision_hears(classifier_folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForAudioClassification
+
+    folder = shutil.copytree(classifier_folder, tmp_path / "half")
+    AutoModelForAudioClassification.from_pretrained(folder).half().save_pretrained(folder)
+    samples = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    half, full = (voice_scores(samples, load_voice_classifier(each)) for each in (folder, classifier_folder))
+    assert half == pytest.approx(full, abs=0.02)
+
+
 class Loudness(torch.nn.Module):
     """Hears "ang" in loud and "Sadness" in quiet sound."""
 

@@ -358,6 +358,17 @@ def test_the_command_saves_what_it_found(
     assert torch.allclose(track.at([0.3]).mu[0], PRIORS["neutral"].mu, atol=1e-5)
 
 
+def test_the_command_finds_faces_as_the_node_does(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (models / "yoloface_v5m.pt").write_bytes(b"released")
+    asked = []
+    monkeypatch.setattr("dicetalk.cli.extract.YoloFace", lambda path, _: (asked.append(path), BrightSquare())[1])
+    clip, out = talking(tmp_path / "a.mp4"), tmp_path / "o.safetensors"
+    assert run(clip, "--out", out, "--models", models, "--device", "cpu") == 0
+    assert asked == [models / "yoloface_v5m.pt"]
+
+
 def test_the_command_by_the_embedder(models: Path, tmp_path: Path, square_detector: None) -> None:
     clip, out = talking(tmp_path / "a.mp4"), tmp_path / "o.safetensors"
     with pytest.raises(CheckpointError, match=r"holds no embedder\.safetensors"):
@@ -372,7 +383,7 @@ def test_the_command_by_the_embedder(models: Path, tmp_path: Path, square_detect
     with pytest.raises(SettingError, match="--window has no influence by recogniser"):
         run(clip, "--out", out, "--models", models, "--by", "recogniser", "--track", "--window", 3)
     for option in ("--window", "--smoothing"):
-        with pytest.raises(SettingError, match=f"{option} has an influence on a track only"):
+        with pytest.raises(SettingError, match=f"{option} has no influence on one emotion"):
             run(clip, "--out", out, "--models", models, option, 3)
     with pytest.raises(SettingError, match="--modality has no influence by recogniser"):
         run(clip, "--out", out, "--models", models, "--by", "recogniser", "--modality", "audio")

@@ -60,6 +60,7 @@ def test_a_table_is_read_in_any_spelling() -> None:
     [
         ({"size": 8}, "'size' is 8"),
         ({"size": 10**9}, "'size'"),
+        ({"size": 10**400}, "'size'"),
         ({"size": True}, "'size'"),
         ({"size": 16.0}, "'size'"),
         ({"classes": []}, "'classes'"),

@@ -124,17 +124,25 @@ def test_out_of_memory_is_recognised():
     assert not is_out_of_memory(ValueError("out of memory"))
 
 
-def test_half_precision_overflow_is_an_error_not_a_black_frame(vae, monkeypatch):
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_half_precision_overflow_is_an_error_not_a_black_frame(vae, monkeypatch, value):
     decode = vae.decode
 
     def overflow(z, num_frames):
         result = decode(z, num_frames=num_frames)
-        result.sample[-1, 0, 0, 0] = float("nan")
+        result.sample[-1, 0, 0, 0] = float(value)
         return result
 
     monkeypatch.setattr(vae, "decode", overflow)
     with pytest.raises(VideoError, match=r"not finite.*float32"):
         list(decode_frames(vae, noise(2), 2))
+
+
+def test_latents_that_are_not_finite_are_not_the_decoders_fault(vae):
+    latents = noise(2)
+    latents[1, 0, 0, 0] = float("nan")
+    with pytest.raises(VideoError, match="what made them failed"):
+        list(decode_frames(vae, latents, 2))
 
 
 def test_cancelled_between_chunks(vae):

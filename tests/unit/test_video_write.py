@@ -309,6 +309,17 @@ def never():
 
 
 @pytest.mark.parametrize("write", [write_png_folder, lambda *a, **k: write_mp4(*a, **k, fps=25)])
+def test_on_a_read_only_disk_the_reason_is_told_although_nothing_can_be_removed(tmp_path, monkeypatch, write):
+    def refused(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("touch", "mkdir", "unlink"):
+        monkeypatch.setattr(Path, name, refused)
+    with pytest.raises(VideoError, match=r"a\.mp4 .*No permission to write there"):
+        write(tmp_path / "a.mp4", never(), total=1)
+
+
+@pytest.mark.parametrize("write", [write_png_folder, lambda *a, **k: write_mp4(*a, **k, fps=25)])
 def test_places_that_cannot_be_written_are_refused_before_the_first_frame(tmp_path, monkeypatch, write):
     with pytest.raises(VideoError, match=r"missing.*does not exist"):
         write(tmp_path / "missing" / "a.mp4", never(), total=1)

@@ -105,6 +105,31 @@ def test_typed_details(editor, node) -> None:
     assert editor.page.locator(".dicetalk-curve").count() == 3
 
 
+def test_what_is_typed_belongs_to_the_keyframe_that_was_selected(editor, node) -> None:
+    editor.load(node(TIMELINE, TRACK))
+    before = json.loads(TRACK)["keyframes"]
+    diamond(editor, 0).focus()
+    field = editor.page.locator('.dicetalk-details input[aria-label="Intensity"]')
+    field.select_text()
+    editor.page.keyboard.type("0.3")
+    x, y = middle(diamond(editor, 1))
+    editor.page.mouse.click(x, y)
+    editor.settle()
+    first, second, _ = keyframes(editor)
+    assert (first["intensity"], second["intensity"]) == (0.3, before[1].get("intensity", 1.0))
+    assert field.input_value() == str(before[1].get("intensity", 1)).removesuffix(".0")
+
+
+def test_a_keyframe_added_by_key_is_where_the_keys_go(editor, node) -> None:
+    editor.load(node(TIMELINE, TRACK))
+    diamond(editor, 0).focus()
+    editor.page.keyboard.press("Insert")
+    times = [keyframe["time"] for keyframe in keyframes(editor)]
+    editor.page.keyboard.press("ArrowRight")
+    moved = [keyframe["time"] for keyframe in keyframes(editor)]
+    assert [i for i in range(4) if moved[i] != times[i]] == [1]
+
+
 def test_a_time_typed_beyond_a_neighbour_is_not_changed_while_it_is_typed(editor, node) -> None:
     editor.load(node(TIMELINE, TRACK.replace('"time": 0.0', '"time": 0.3')))
     diamond(editor, 1).focus()

@@ -158,7 +158,9 @@ def _check(right: bool, description: RecogniserDescription, name: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)  # finite, and maybe too long to be asked
 
 
 def _short(value: Any) -> str:

@@ -76,6 +76,7 @@ def subtitle_track(cues: Sequence[Cue], priors: Mapping[str, EmotionPrior], hook
             if part.weights is not None:
                 timed.append((cue.start + (cue.end - cue.start) * before / max(total, 1.0), part.weights))
             before += part.length
+    timed.sort(key=lambda entry: entry[0])  # subtitles of two speakers overlap
     told = ", ".join(remarks[:TOLD_REMARKS])
     if len(remarks) > TOLD_REMARKS:
         told += f" and {len(remarks) - TOLD_REMARKS} more"

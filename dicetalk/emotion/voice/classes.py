@@ -98,7 +98,8 @@ def load_voice_classifier(folder: Path | str) -> VoiceClassifier:
             f"{folder}: none of the labels {', '.join(map(str, labels))[:200]} is one of the emotions "
             f"{', '.join(PRESET_NAMES)}."
         )
-    return VoiceClassifier(network.eval(), extractor, classes)
+    # Saved in half precision it would be loaded so, and sound comes in float32.
+    return VoiceClassifier(network.float().eval(), extractor, classes)
 
 
 def _check_whole(folder: Path, report: Mapping[str, Any]) -> None:
