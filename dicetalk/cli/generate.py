@@ -70,10 +70,13 @@ def _check(options: argparse.Namespace) -> None:
         raise SettingError(f"--decode-chunk {options.decode_chunk}: give 1 or more; the released number is 10.")
     if not 0 <= options.crf <= 51:
         raise SettingError(f"--crf {options.crf}: give 0 (lossless) to 51.")
-    if options.paste_back:
-        check_feather(options.feather)
-    else:
-        refuse_idle(options, {"feather": FEATHER}, "without --paste-back", "add that")
+    if not options.paste_back:
+        refuse_idle(options, {"feather": None}, "without --paste-back", "add that")
+    check_feather(_feather(options))
+
+
+def _feather(options: argparse.Namespace) -> float:
+    return FEATHER if options.feather is None else options.feather
 
 
 def _portrait(options: argparse.Namespace, model: DiceModel, residency: Residency) -> Portrait:
@@ -110,7 +113,7 @@ def _emotion(options: argparse.Namespace, model: DiceModel, speech: Speech, hook
 def _finish(options: argparse.Namespace, chunks: Iterator[torch.Tensor], portrait: Portrait) -> Iterator[torch.Tensor]:
     if options.paste_back or options.colour_match:
         chunks = map(ColourMatch(portrait), chunks)
-    return PasteBack(portrait, options.feather).stream(chunks) if options.paste_back else chunks
+    return PasteBack(portrait, _feather(options)).stream(chunks) if options.paste_back else chunks
 
 
 def _write(

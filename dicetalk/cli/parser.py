@@ -84,8 +84,7 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
     portrait.add_argument(
         "--feather",
         type=float,
-        default=0.06,
-        help="width of the soft edge of --paste-back, as a part of the crop's size (default: 0.06)",
+        help="width of the soft edge of --paste-back, as a part of the crop's size (default: 1/16)",
     )
     portrait.add_argument(
         "--colour-match",

@@ -51,11 +51,11 @@ def decode_frames(
     """
     if chunk < 1:
         raise SettingError(f"chunk must be at least 1, got {chunk}.")
-    if not latents.isfinite().all():
-        raise VideoError("The latents hold NaN or infinite values: what made them failed, not the decoder.")
     start = 0
     while start < frames:
         hooks.check()
+        if not latents[start : start + chunk].isfinite().all():
+            raise VideoError("The latents hold NaN or infinite values: what made them failed, not the decoder.")
         try:
             pictures = _decode(vae, latents[start : start + chunk], residency)
         except (RuntimeError, MemoryError) as error:
