@@ -20,15 +20,8 @@ from dicetalk.norms import quieten_residuals
 from dicetalk.settings import FPS
 from dicetalk.train.bank import BankCare
 from dicetalk.train.config import DiffusionTraining
-from dicetalk.train.data import (
-    Batch,
-    DiffusionBatches,
-    check_sizes,
-    emotion_levels,
-    may_be_drawn,
-    strong_enough,
-    with_expressions,
-)
+from dicetalk.train.data import Batch, check_sizes, with_expressions
+from dicetalk.train.diffusion_data import DiffusionBatches, emotion_levels, may_be_drawn, strong_enough
 from dicetalk.train.export import export_model
 from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint, fingerprint
 from dicetalk.train.loop import Run, make_accelerator, process_hooks, train

@@ -12,7 +12,8 @@ from dicetalk.emotion.prior import PRESET_NAMES, read_prior_npy
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.train.config import EmbedderTraining
-from dicetalk.train.data import Batch, EmbedderBatches, check_sizes, group_key, with_expressions
+from dicetalk.train.data import Batch, check_sizes, with_expressions
+from dicetalk.train.embedder_data import EmbedderBatches, group_key
 from dicetalk.train.loop import PlainTask, make_accelerator, process_hooks, train
 from dicetalk.train.losses import anchor_loss, drop_modalities, info_nce
 from dicetalk.train.seeds import seeded

@@ -24,7 +24,8 @@ UNLABELLED = -1
 def group_ids(keys: Sequence[Hashable]) -> torch.Tensor:
     """Number clips by `keys`, equal keys alike, int64 ``(B,)``.
 
-    :func:`dicetalk.train.data.group_key` gives a clip's key: who is seen and with which emotion, or the video's name.
+    :func:`dicetalk.train.embedder_data.group_key` gives a clip's key: who is seen and with which emotion, or the
+    video's name.
     """
     numbers: dict[Hashable, int] = {}
     return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys])

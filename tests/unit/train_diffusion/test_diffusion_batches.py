@@ -25,8 +25,9 @@ from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.prepare import to_clip_pixels
-from dicetalk.train.data import DiffusionBatches, NumberedBatches, emotion_class, emotion_levels
+from dicetalk.train.data import NumberedBatches
 from dicetalk.train.diffusion import DiffusionTask, even_weights, start_networks, train_diffusion
+from dicetalk.train.diffusion_data import DiffusionBatches, emotion_class, emotion_levels
 from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint
 from dicetalk.train.loop import make_accelerator, train
 from dicetalk.train.losses import UNLABELLED

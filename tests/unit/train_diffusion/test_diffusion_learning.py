@@ -35,8 +35,9 @@ from dicetalk.hooks import Hooks
 from dicetalk.settings import SamplerSettings
 from dicetalk.train.bank import BankCare
 from dicetalk.train.config import Ablations
-from dicetalk.train.data import NumberedBatches, emotion_mix
+from dicetalk.train.data import NumberedBatches
 from dicetalk.train.diffusion import DiffusionTask, train_diffusion, usable_clips
+from dicetalk.train.diffusion_data import emotion_mix
 from dicetalk.train.export import export_model
 from dicetalk.train.loop import Run, make_accelerator
 from dicetalk.train.losses import UNLABELLED, add_noise
