@@ -143,6 +143,13 @@ def nodes(extension: Any) -> dict[str, Any]:
     return {node.define_schema().node_id: node for node in asyncio.run(extension.get_node_list())}
 
 
+@pytest.fixture
+def room(nodes: dict[str, Any]) -> Any:
+    """Gives the pack's modules by name."""
+    package = nodes["DICETalk_Sampler"].__module__.rpartition(".")[0]
+    return lambda name: sys.modules[f"{package}.{name}"]
+
+
 @pytest.fixture(scope="session")
 def replacements(extension: Any) -> list[Any]:
     """The node replacements that the extension registered."""

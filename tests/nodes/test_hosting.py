@@ -1,8 +1,6 @@
-"""ComfyUI's memory, progress, Cancel, folders and replacements, lent to the library."""
+"""ComfyUI's memory, progress, Cancel and replacements, lent to the library."""
 
 import gc
-import logging
-import shutil
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,20 +15,12 @@ from PIL import Image
 from torch import nn
 
 from dicetalk.emotion.watch import LOOK_EVERY
-from dicetalk.errors import CheckpointError, EmotionError
 from dicetalk.video.preview import LatentPreview
 
 ROOT = Path(__file__).parents[2]
 
 
 SMILE = ROOT / "examples" / "portrait.jpg"
-
-
-@pytest.fixture
-def room(nodes: dict[str, Any]) -> Any:
-    """Gives the pack's modules by name."""
-    package = nodes["DICETalk_Sampler"].__module__.rpartition(".")[0]
-    return lambda name: sys.modules[f"{package}.{name}"]
 
 
 @pytest.fixture
@@ -226,91 +216,12 @@ def living_bytes() -> int:
     )
 
 
-def test_models_are_listed_and_the_bundled_one_is_last(
-    nodes: dict[str, Any], models_folder: Path, tmp_path: Path
-) -> None:
-    import folder_paths
-
-    def offered() -> list[str]:
-        return next(i for i in nodes["DICETalk_LoadModel"].define_schema().inputs if i.id == "model").options
-
-    assert offered() == ["dicetalk.safetensors", "tiny"]
-    (tmp_path / "unet.pth").touch()
-    (tmp_path / "anything.safetensors").touch()
-    folder_paths.add_model_folder_path("dice_talk", str(tmp_path))  # as extra_model_paths.yaml does
-    assert sorted(offered()) == ["dicetalk.safetensors", "tiny", "unet.pth"]
-    folder_paths.folder_names_and_paths["dice_talk"][0].remove(str(tmp_path))
-
-
-def test_a_file_of_the_model_that_changes_is_read_again(nodes: dict[str, Any], models_folder: Path) -> None:
-    load = nodes["DICETalk_LoadModel"]
-    before = load.fingerprint_inputs("dicetalk.safetensors", "auto", "auto")
-    assert before == load.fingerprint_inputs("dicetalk.safetensors", "auto", "auto")
-    file = models_folder / "dicetalk.safetensors"
-    stat = file.stat()
-    import os
-
-    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
-    assert load.fingerprint_inputs("dicetalk.safetensors", "auto", "auto") != before
-
-
-def test_a_choice_that_comes_over_a_wire_does_not_spoil_the_cache(nodes: dict[str, Any]) -> None:
-    """ComfyUI asks with none for it; what raises is run again every time."""
-    load, emotion = nodes["DICETalk_LoadModel"], nodes["DICETalk_LoadEmotion"]
-    for model, svd in ((None, "auto"), ("dicetalk.safetensors", None)):
-        assert load.fingerprint_inputs(model, svd, "auto") == load.fingerprint_inputs(model, svd, None) == []
-    assert emotion.fingerprint_inputs(None) == emotion.fingerprint_inputs(None)
-
-
-def test_a_checkpoint_that_only_the_workflows_maker_has_is_replaced_by_what_is_there(
-    nodes: dict[str, Any], models_folder: Path, tmp_path: Path
-) -> None:
-    import folder_paths
-
-    load = nodes["DICETalk_LoadModel"]
-    assert load.validate_inputs("auto") is load.validate_inputs(None) is True
-    assert load.validate_inputs("svd_xt.safetensors") is True, "Stable Video Diffusion lies with the model"
-    assert load.execute("dicetalk.safetensors", "svd_xt.safetensors", "fp32").result[0].dice.vae is not None
-    folders = folder_paths.folder_names_and_paths["dice_talk"][0]
-    before = list(folders)
-    folders[:] = [str(tmp_path)]
-    try:
-        told = load.validate_inputs("svd_xt.safetensors")
-    finally:
-        folders[:] = before
-    assert "svd_xt.safetensors is not in models/checkpoints" in told and "dicetalk download" in told
-
-
 def test_one_device_may_have_two_names(room: Any) -> None:
     same = room("residency")._same
     assert same(torch.device("mps"), torch.device("mps:0")) and same(torch.device("cpu"), torch.device("cpu"))
     assert not same(torch.device("cuda:1"), torch.device("cuda")) and not same(
         torch.device("cpu"), torch.device("meta")
     )
-
-
-def test_a_file_that_is_added_to_the_model_is_read_too(
-    nodes: dict[str, Any], models_folder: Path, tmp_path: Path
-) -> None:
-    import folder_paths
-
-    load = nodes["DICETalk_LoadModel"]
-    folders = folder_paths.folder_names_and_paths["dice_talk"][0]
-    alone = tmp_path / "alone"
-    shutil.copytree(models_folder, alone)
-    rife = next(alone.rglob("flownet.pkl"))
-    kept = rife.rename(tmp_path / "flownet.pkl")
-    folders[:], before_folders = [str(alone)], list(folders)
-    try:
-        without = load.fingerprint_inputs("dicetalk.safetensors", "auto", "auto")
-        assert load.execute("dicetalk.safetensors", "auto", "fp32").result[0].dice.flownet is None
-        kept.rename(rife)
-        assert load.fingerprint_inputs("dicetalk.safetensors", "auto", "auto") != without
-        assert load.execute("dicetalk.safetensors", "auto", "fp32").result[0].dice.flownet is not None
-    finally:
-        folders[:] = before_folders
-    bundled = load.fingerprint_inputs("tiny", "auto", "auto")
-    assert len(bundled) > 1 and bundled == load.fingerprint_inputs("tiny", "auto", "auto")
 
 
 @pytest.mark.parametrize(
@@ -329,33 +240,6 @@ def test_a_number_format_for_all_unets_that_this_one_does_not_have(
     monkeypatch.setattr(management, "unet_dtype", lambda *_: answered, raising=False)
     monkeypatch.setattr(management, "should_use_fp16", lambda *_: has_fp16, raising=False)
     assert room("load_model")._fitting_dtype() == taken
-
-
-def test_stable_video_diffusion_is_found_with_the_model_or_among_the_checkpoints(
-    room: Any, models_folder: Path, tmp_path: Path
-) -> None:
-    import folder_paths
-
-    checkpoints = Path(folder_paths.get_folder_paths("checkpoints")[0])
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    for name in ("svd_xt_1_1.safetensors", "another.safetensors", "svd_xt-image_decoder.safetensors"):
-        (checkpoints / name).touch()
-    find = room("folders").svd_path
-    assert find("auto", models_folder / "dicetalk.safetensors") is None
-    assert find("another.safetensors", models_folder / "dicetalk.safetensors") == checkpoints / "another.safetensors"
-    key = folder_paths.folder_names_and_paths
-    before = key["dice_talk"]
-    key["dice_talk"] = ([str(tmp_path)], before[1])
-    (tmp_path / "unet.pth").touch()
-    assert find("auto", tmp_path / "unet.pth") == checkpoints / "svd_xt_1_1.safetensors"
-    key["dice_talk"] = before
-
-
-def test_missing_files_are_named(nodes: dict[str, Any], models_folder: Path) -> None:
-    (models_folder / "alone").mkdir()
-    (models_folder / "alone" / "unet.pth").touch()
-    with pytest.raises(CheckpointError, match=r"audio_linear\.pth"):
-        nodes["DICETalk_LoadModel"].execute("alone/unet.pth", "auto", "fp32")
 
 
 def test_old_nodes_are_replaced(replacements: list[Any], nodes: dict[str, Any]) -> None:
@@ -380,38 +264,9 @@ def test_no_value_of_an_old_node_lands_in_another_field(replacements: list[Any],
     assert {"new_id": "svd", "set_value": "auto"} in loader.input_mapping
 
 
-def test_the_quickstarts_picture_and_speech_are_offered(extension: Any, room: Any) -> None:
-    import folder_paths
-
-    folder = Path(folder_paths.get_input_directory())
-    assert {"dicetalk_portrait.png", "dicetalk_speech.ogg"} <= {path.name for path in folder.iterdir()}
-    (folder / "dicetalk_portrait.png").write_bytes(b"mine")
-    room("examples").offer_examples()
-    assert (folder / "dicetalk_portrait.png").read_bytes() == b"mine"
-
-
-def test_an_input_folder_that_cannot_be_written_costs_the_examples_alone(
-    room: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    import folder_paths
-
-    (tmp_path / "file").touch()
-    monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path / "file" / "input"))
-    with caplog.at_level(logging.WARNING, "dicetalk"):
-        room("examples").offer_examples()
-    (told,) = caplog.messages
-    assert "quickstart" in told and str(tmp_path) in told
-
-
 def test_a_second_copy_of_the_pack_is_refused(pack: ModuleType, tmp_path: Path, monkeypatch: Any) -> None:
     elsewhere = ModuleType("dicetalk")
     elsewhere.__file__ = str(tmp_path / "dicetalk" / "__init__.py")
     monkeypatch.setitem(sys.modules, "dicetalk", elsewhere)
     with pytest.raises(ImportError, match="twice"):
         pack._provide_library()
-
-
-def test_an_unknown_emotion_file(nodes: dict[str, Any], model: Any) -> None:
-    nodes["DICETalk_SaveEmotion"].execute(model, model.emotion(model.dice.priors["sad"]), "known")
-    with pytest.raises(EmotionError, match="no saved emotion 'x'"):
-        nodes["DICETalk_LoadEmotion"].execute(model, "x")
