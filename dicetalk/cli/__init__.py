@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from dicetalk.cli.parser import build_parser
 from dicetalk.errors import Cancelled, DiceTalkError
 
-_SMALLER = "Choose a smaller --short-side, --dtype fp16, or --device cpu."  # as `generate` and `bench` have them
 _LESS_MEMORY = {
+    "generate": "Choose a smaller --short-side, --dtype fp16, or --device cpu.",
+    "bench": "Choose a smaller --short-side, --dtype fp16, or --device cpu.",
     "train": "In the config choose a smaller batch_size or window, precision: bf16, gradient_checkpointing: true or "
     "trained: adapters.",
     "prepare": "Choose a smaller --size, or fewer --workers.",
     "evaluate": "Choose --dtype fp16, or --device cpu.",
     "demo": "Choose --dtype fp16, or --device cpu.",
+    "extract": "Choose a shorter clip, or --device cpu.",
+    "emotion_make": "Choose shorter speech, or --device cpu for `emotion voice`.",
 }
-"""The way on, by command."""
+"""The way on, by the room of the command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not is_out_of_memory(error):
             raise
         reason = str(error).strip().partition(chr(10))[0]
-        print(f"error: there is not enough memory ({reason}). {_LESS_MEMORY.get(room, _SMALLER)}", file=sys.stderr)
+        less = _LESS_MEMORY.get(room, "Close other programs.")
+        print(f"error: there is not enough memory ({reason}). {less}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Cancelled):
         print("stopped; nothing half-written is left behind.", file=sys.stderr)

@@ -15,7 +15,7 @@ from PIL import Image
 from released_files import SMALL, write_released
 
 from dicetalk.checkpoints.tiny import tiny_folder
-from dicetalk.cli import main
+from dicetalk.cli import _LESS_MEMORY, main
 from dicetalk.cli.parser import build_parser
 from dicetalk.cli.sampler_options import parse_setting
 from dicetalk.cli.tiny import found_folder
@@ -238,6 +238,17 @@ def test_no_memory_is_explained(
     error = capsys.readouterr().err
     assert "batch_size" in error and "--short-side" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_advised_without_memory_can_be_given(capsys: pytest.CaptureFixture) -> None:
+    commands = {"generate": ["generate"], "bench": ["bench"], "prepare": ["prepare"], "evaluate": ["evaluate"]}
+    commands |= {"demo": ["demo"], "extract": ["emotion", "extract"], "emotion_make": ["emotion", "voice"]}
+    assert commands.keys() == _LESS_MEMORY.keys() - {"train"}  # whose advice is about its config
+    for room, command in commands.items():
+        with pytest.raises(SystemExit):
+            main([*command, "--help"])
+        offered = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+        assert set(re.findall(r"--[a-z-]+", _LESS_MEMORY[room])) <= offered, room
 
 
 def test_doctor_and_its_exit_status(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
