@@ -30,7 +30,11 @@ class SettingError(DiceTalkError):
 
 
 class VideoError(DiceTalkError):
-    """The video cannot be sampled, decoded, interpolated or written."""
+    """The video cannot be read, sampled, decoded, interpolated or put together."""
+
+
+class OutputError(DiceTalkError):
+    """A file or folder cannot be written."""
 
 
 class NotEnoughMemoryError(DiceTalkError):

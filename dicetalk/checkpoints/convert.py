@@ -38,8 +38,9 @@ def convert_model(
         config: sizes of the networks.
 
     Raises:
-        CheckpointError: a file is missing, damaged or holds values that are not finite in `dtype`, or `out` cannot be
-            written.
+        CheckpointError: a file is missing, damaged or holds values that are not finite in `dtype`, or `out` has another
+            suffix.
+        OutputError: `out` cannot be written.
         Cancelled: the caller asked to stop; nothing is left behind.
     """
     out = Path(out)

@@ -47,7 +47,7 @@ class SingleFile(Generic[Network]):
         """Write `network`.
 
         Raises:
-            CheckpointError: the file cannot be written.
+            OutputError: the file cannot be written.
         """
         weights = network.state_dict()
         metadata = {"format": self.format, "version": FORMAT_VERSION, "config": json.dumps(asdict(network.config))}

@@ -1,15 +1,12 @@
 """Writes a safetensors file tensor by tensor, so that a model of any size needs the memory of its largest tensor."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 import torch
 
-from dicetalk.errors import CheckpointError
+from dicetalk.files import explained, replacing
 from dicetalk.hooks import Hooks
 
 _NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
@@ -37,7 +34,7 @@ def write_safetensors(
         hooks: progress of `convert` in tensors.
 
     Raises:
-        CheckpointError: the file cannot be written; nothing is left behind.
+        OutputError: the file cannot be written; nothing is left behind.
         Cancelled: the caller asked to stop; nothing is left behind.
     """
     header: dict[str, object] = {"__metadata__": metadata}
@@ -47,18 +44,10 @@ def write_safetensors(
         header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
-    unfinished = path.with_name(f".dicetalk-{uuid4().hex[:8]}.part")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for done, name in enumerate(shapes, start=1):
-                hooks.check()
-                values = tensor(name).contiguous().flatten().view(torch.uint8)
-                file.write(values.numpy().data)
-                hooks.report("convert", done, len(shapes))
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be written ({error.strerror}).") from error
-    finally:
-        with suppress(OSError):  # on a read-only disk this fails as well, and the error is told already
-            unfinished.unlink()
+    with replacing(path) as partial, explained(path), partial.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for done, name in enumerate(shapes, start=1):
+            hooks.check()
+            values = tensor(name).contiguous().flatten().view(torch.uint8)
+            file.write(values.numpy().data)
+            hooks.report("convert", done, len(shapes))

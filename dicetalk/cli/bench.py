@@ -14,7 +14,7 @@ from dicetalk.bench.sizes import SIZES, Size
 from dicetalk.cli.device import choose_device, choose_dtype
 from dicetalk.cli.sampler_options import parse_setting
 from dicetalk.errors import SettingError
-from dicetalk.video.atomic import check_file_target, explained
+from dicetalk.files import check_file_target, explained
 
 
 def bench(options: argparse.Namespace) -> int:

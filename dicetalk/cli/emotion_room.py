@@ -20,8 +20,8 @@ from dicetalk.emotion.space import space_of
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.emotion.voice.features import measure_voice
 from dicetalk.errors import CheckpointError, SettingError
+from dicetalk.files import check_file_target
 from dicetalk.hooks import Hooks
-from dicetalk.video.atomic import check_file_target
 
 
 def read_presets(folder: Path) -> dict[str, EmotionPrior]:
@@ -73,7 +73,7 @@ def check_out(options: argparse.Namespace) -> None:
 
     Raises:
         EmotionError: the name does not end in ``.safetensors``.
-        VideoError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     check_suffix(options.out)
     check_file_target(options.out)

@@ -20,7 +20,7 @@ from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
 from dicetalk.emotion.show import plot_bank_attention, plot_priors, plot_track
 from dicetalk.emotion.show.bank import MAX_ROWS
 from dicetalk.emotion.track import EmotionTrack
-from dicetalk.errors import SettingError
+from dicetalk.files import explained
 from dicetalk.hooks import SILENT
 
 TOP_PROTOTYPES = 3
@@ -162,11 +162,9 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _save(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
-    try:
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
+    for name, picture in pictures.items():
+        with explained(folder / name):
             Image.fromarray(picture).save(folder / name)
-    except OSError as error:
-        raise SettingError(f"--out {folder}: the pictures cannot be written ({error.strerror}).") from error
-    for name in pictures:
         print(folder / name)

@@ -23,6 +23,7 @@ from dicetalk.evaluate.report import as_json
 from dicetalk.evaluate.run import Evaluation, evaluate, people_gallery
 from dicetalk.evaluate.table import Row, format_rows
 from dicetalk.evaluate.transfer import transfer_rows
+from dicetalk.files import explained
 from dicetalk.residency import DeviceResidency
 from dicetalk.train.voices import espeak
 
@@ -51,10 +52,8 @@ def evaluate_model(options: argparse.Namespace) -> int:
     if others and not embeds:
         raise SettingError(f"--against compares priors of videos, and {options.model} has no embedder to take them.")
     espeak()  # now, and not after minutes of other work
-    try:
+    with explained(options.out):
         options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingError(f"--out {options.out} cannot be made ({error.strerror}).") from error
 
     settings, size = recommended(model)
     plan = quick_plan(clips, videos=bool(others)) if options.quick else full_plan(clips, videos=embeds)
@@ -92,13 +91,11 @@ def _write(options: argparse.Namespace, found: Evaluation, rows: list[Row], comp
     """Write the table and the JSON of what has been measured so far; returns the table.
 
     Raises:
-        SettingError: they cannot be written.
+        OutputError: they cannot be written.
     """
     table = format_rows(rows) + (f"\n\n{format_ablations(compared)}" if compared else "")
     values = {"model": str(options.model)} | as_json(found, rows) | {"ablations": [asdict(row) for row in compared]}
-    try:
-        (options.out / TABLE_FILE).write_text(table + "\n", "utf-8")
-        (options.out / JSON_FILE).write_text(json.dumps(values, indent=1) + "\n", "utf-8")
-    except OSError as error:
-        raise SettingError(f"--out {options.out} cannot be written ({error.strerror}).") from error
+    for name, text in ((TABLE_FILE, table), (JSON_FILE, json.dumps(values, indent=1))):
+        with explained(options.out / name):
+            (options.out / name).write_text(text + "\n", "utf-8")
     return table

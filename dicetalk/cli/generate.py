@@ -22,6 +22,7 @@ from dicetalk.emotion.track import EmotionTrack
 from dicetalk.emotion.voice.features import measure_voice
 from dicetalk.emotion.voice.intensity import voice_intensity
 from dicetalk.errors import SettingError
+from dicetalk.files import check_file_target, check_folder_target
 from dicetalk.hooks import Hooks
 from dicetalk.pipeline import generate_latents, render
 from dicetalk.portrait.faces import FaceDetector
@@ -31,7 +32,6 @@ from dicetalk.portrait.read import read_picture
 from dicetalk.portrait.yoloface import YoloFace
 from dicetalk.residency import DeviceResidency, Residency
 from dicetalk.video import frames_to_cover, hold_last_frame, write_mp4, write_png_folder
-from dicetalk.video.atomic import check_file_target, check_folder_target
 
 
 def generate(options: argparse.Namespace) -> int:

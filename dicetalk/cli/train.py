@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dicetalk.cli.progress import Bars
-from dicetalk.errors import SettingError
+from dicetalk.files import explained
 from dicetalk.hooks import Hooks
 from dicetalk.train.config import DiffusionTraining, EmbedderTraining, read_config
 from dicetalk.train.tiny.config import TinyTraining
@@ -17,10 +17,8 @@ _KINDS = {"embedder": EmbedderTraining, "diffusion": DiffusionTraining, "tiny": 
 def train(options: argparse.Namespace) -> int:
     """Train what ``options.what`` names; a run that has checkpoints in its `out` goes on from the newest."""
     config = read_config(options.config, _KINDS[options.what])
-    try:
+    with explained(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingError(f"out: {config.out} cannot be made ({error.strerror}).") from error
     with Bars(options.quiet) as bars:
         written = _trainer(options.what)(config, bars.hooks)
     from dicetalk.train.loop import end_processes

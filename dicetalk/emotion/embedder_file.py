@@ -12,7 +12,7 @@ def save_embedder(embedder: EmotionEmbedder, path: Path) -> None:
     """Write the embedder in float32: it is small, and its variances are not.
 
     Raises:
-        CheckpointError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     _FILE.save(embedder, path)
 

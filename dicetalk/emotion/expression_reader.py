@@ -143,7 +143,7 @@ def save_expression_reader(reader: ExpressionReader, path: Path) -> None:
     """Write the reader in float16, which is finer than it reads.
 
     Raises:
-        CheckpointError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     _FILE.save(reader, path, torch.float16)
 

@@ -1,10 +1,7 @@
 """Emotion priors: the 256 numbers that stand for one way of showing an emotion (paper 3.1), and their files."""
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,6 +9,7 @@ from safetensors.torch import save
 
 from dicetalk.emotion.npy import read_mu
 from dicetalk.errors import EmotionError
+from dicetalk.files import explained, replacing
 
 PRIOR_DIM = 256
 PRESET_NAMES = ("neutral", "happy", "sad", "angry", "surprised", "fear", "disgusted", "contempt")
@@ -112,18 +110,17 @@ def load_prior(path: Path | str) -> EmotionPrior:
 
 
 def save_prior(prior: EmotionPrior, path: Path | str) -> None:
-    """Write `prior` as safetensors; an existing file is replaced only when the new one is complete."""
+    """Write `prior` as safetensors; an existing file is replaced only when the new one is complete.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     path = Path(path)
     tensors = {"mu": prior.mu} | ({} if prior.sigma is None else {"sigma": prior.sigma})
     metadata = {"format": FORMAT, "version": FORMAT_VERSION, "name": prior.name}
-    unfinished = path.with_name(f".dicetalk-{uuid4().hex[:8]}.part")
-    try:
-        unfinished.write_bytes(save(tensors, metadata))
-        os.replace(unfinished, path)
-    except OSError as error:
-        with suppress(OSError):  # on a read-only disk this fails as well, and the error is told already
-            unfinished.unlink()
-        raise EmotionError(f"{path}: the prior cannot be written ({error.strerror}).") from error
+    content = save(tensors, metadata)
+    with replacing(path) as partial, explained(path):
+        partial.write_bytes(content)
 
 
 def _prior(path: Path, mu: torch.Tensor, sigma: torch.Tensor | None, name: str) -> EmotionPrior:

@@ -5,13 +5,10 @@ Tensors: `mu` ``(K, 256)``, `sigma` ``(K, 256)`` where the spread is known, `sec
 Metadata: `format`, `version`, `kind`, `name`, `space` (see :mod:`dicetalk.emotion.space`), `source`, `licence`.
 """
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +19,7 @@ from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior
 from dicetalk.emotion.timeline import MAX_KEYFRAMES
 from dicetalk.emotion.track import MODEL_FPS, EmotionTrack, Keyframe
 from dicetalk.errors import EmotionError
+from dicetalk.files import explained, replacing
 
 FORMAT = "dicetalk.emotion"
 FORMAT_VERSION = "1"
@@ -70,8 +68,8 @@ def save_emotion(saved: SavedEmotion, path: Path | str) -> None:
     A track's spread is kept if it is known for every keyframe; of the names the first keyframe's is kept.
 
     Raises:
-        EmotionError: the file's name does not end in ``.safetensors``, it cannot be written, or the track has more than
-            100 000 keyframes.
+        EmotionError: the file's name does not end in ``.safetensors``, or the track has more than 100 000 keyframes.
+        OutputError: the file cannot be written.
     """
     path = Path(path)
     check_suffix(path)
@@ -96,14 +94,9 @@ def save_emotion(saved: SavedEmotion, path: Path | str) -> None:
         tensors["seconds"] = torch.tensor([keyframe.seconds for keyframe in keyframes], dtype=torch.float64)
         tensors["easing"] = torch.tensor([easings.index(k.easing) for k in keyframes], dtype=torch.uint8)
         metadata |= {"kind": "track", "easings": ",".join(easings)}
-    unfinished = path.with_name(f".dicetalk-{uuid4().hex[:8]}.part")
-    try:
-        unfinished.write_bytes(save(tensors, metadata))
-        os.replace(unfinished, path)
-    except OSError as error:
-        with suppress(OSError):  # on a read-only disk this fails as well, and the error is told already
-            unfinished.unlink()
-        raise EmotionError(f"{path}: the emotion cannot be written ({error.strerror}).") from error
+    content = save(tensors, metadata)
+    with replacing(path) as partial, explained(path):
+        partial.write_bytes(content)
 
 
 def load_emotion(path: Path | str, space: str | None) -> SavedEmotion:

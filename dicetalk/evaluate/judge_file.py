@@ -19,7 +19,7 @@ def save_judges(judges: Judges, path: Path) -> None:
     """Write the judges in half precision.
 
     Raises:
-        CheckpointError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     _FILE.save(judges, path, torch.float16)
 
@@ -43,7 +43,8 @@ def judges_of(path: Path, training: JudgeTraining, size: int, hooks: Hooks = SIL
         hooks: progress of `draw` and `judges`.
 
     Raises:
-        CheckpointError: the file cannot be written, or what is there is damaged.
+        CheckpointError: what is there is damaged.
+        OutputError: the file cannot be written.
     """
     if not path.exists():
         people = np.random.default_rng(training.seed).choice(identity_seeds("train"), training.people, replace=False)

@@ -14,8 +14,8 @@ from dicetalk.evaluate.scores import ShotScores
 from dicetalk.evaluate.seams import frame_differences, last_borders
 from dicetalk.evaluate.sheet import Curve, diagram, frame_grid, stacked
 from dicetalk.evaluate.takes import Shot, Take, drawn_portrait
+from dicetalk.files import explained
 from dicetalk.settings import FPS
-from dicetalk.video.atomic import explained
 
 CLIPS_SHOWN, COLUMNS = 16, 2
 MOUTHS_SHOWN = 4
@@ -27,7 +27,7 @@ def write_pictures(evaluation: Evaluation, folder: Path) -> list[Path]:
     an earlier evaluation wrote.
 
     Raises:
-        VideoError: a file cannot be written.
+        OutputError: a file cannot be written.
     """
     made = {
         "emotions": _emotions(evaluation),

@@ -1,12 +1,11 @@
 """Learning curves: CSV files that any program can plot, and TensorBoard's where it is installed."""
 
 import csv
-import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from dicetalk.video.atomic import explained
+from dicetalk.files import explained, replacing
 
 CURVE_FILES = ("train.csv", "validation.csv")
 
@@ -21,7 +20,7 @@ class Curves:
         step: of the checkpoint that the run goes on from; rows of later steps are removed.
 
     Raises:
-        VideoError: the folder cannot be written.
+        OutputError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, step: int = 0):
@@ -45,7 +44,7 @@ class Curves:
         """Append a row to ``name.csv``; a value that no row had before gets a column of its own.
 
         Raises:
-            VideoError: the disk is full, or the folder cannot be written.
+            OutputError: the disk is full, or the folder cannot be written.
         """
         path = self.folder / f"{name}.csv"
         row = {"step": str(step)} | {key: f"{value:.6g}" for key, value in values.items()}
@@ -69,12 +68,10 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 def _write(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
     """Write a curve anew; a kill leaves the old one."""
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("w", newline="") as file:
+    with replacing(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(unfinished, path)
 
 
 def _cut(path: Path, step: int) -> None:
@@ -85,9 +82,8 @@ def _cut(path: Path, step: int) -> None:
     if not kept:
         path.unlink()
         return
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text("".join([lines[0], *kept]), newline="")
-    os.replace(unfinished, path)
+    with replacing(path) as partial:
+        partial.write_text("".join([lines[0], *kept]), newline="")
 
 
 def _row_step(line: str, columns: int) -> float:

@@ -31,7 +31,8 @@ def export_model(
         hooks: progress of `convert` in tensors.
 
     Raises:
-        CheckpointError: the file cannot be written, or a weight is not finite in `dtype`.
+        CheckpointError: a weight is not finite in `dtype`.
+        OutputError: the file cannot be written.
     """
     weights = {
         network.prefix + name: tensor

@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from dicetalk.files import explained, replacing
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.train.shards import ClipRecord, DatasetError, picture_digest, read_clip
-from dicetalk.video.atomic import explained, replacing
 
 CHUNK = 8
 """Frames that are encoded together."""
@@ -54,7 +54,7 @@ class LatentStore:
 
         Raises:
             DatasetError: the clip cannot be read any more, or the latents hold values that are not finite.
-            VideoError: the disk is full, or the folder cannot be written.
+            OutputError: the disk is full, or the folder cannot be written.
         """
         path = self.path(record)
         if not all(tensor.isfinite().all() for tensor in latents.values()):
@@ -126,7 +126,7 @@ def encode_clips(
         hooks: progress of `encode` in clips.
 
     Raises:
-        VideoError: the disk is full, or the folder cannot be written.
+        OutputError: the disk is full, or the folder cannot be written.
     """
     with explained(store.folder):
         store.folder.mkdir(parents=True, exist_ok=True)

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from dicetalk.audio.features import STEPS_PER_FRAME, WINDOW
 from dicetalk.errors import SettingError
+from dicetalk.files import explained, replacing
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.settings import FPS
 from dicetalk.train.clip_record import SPLITS, TENSORS, ClipLabels, ClipRecord, DatasetError, check_clip
-from dicetalk.video.atomic import explained, replacing
 
 FORMAT = "dicetalk.clips"
 FORMAT_VERSION = "1"
@@ -161,7 +161,7 @@ class ShardWriter:
 
     Raises:
         SettingError: `clips_per_shard` is not positive.
-        VideoError: the folder cannot be written.
+        OutputError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path | str, clips_per_shard: int = CLIPS_PER_SHARD, *, hooks: Hooks = SILENT):
@@ -210,7 +210,7 @@ class ShardWriter:
         Raises:
             DatasetError: the name is taken or not allowed, or a tensor is missing, of another dtype or shape, or holds
                 values that are not finite.
-            VideoError: the disk is full, or the folder cannot be written.
+            OutputError: the disk is full, or the folder cannot be written.
         """
         for name, tensor in tensors.items():
             if name in TENSORS and tensor.dtype != TENSORS[name].dtype:

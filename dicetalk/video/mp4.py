@@ -15,8 +15,8 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from dicetalk.errors import SettingError, VideoError
+from dicetalk.files import check_file_target, explained, replacing
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.video.atomic import check_file_target, explained, replacing
 from dicetalk.video.clip import NO_FRAMES, exact_fps
 from dicetalk.video.colour import rgb_to_yuv420
 
@@ -56,8 +56,8 @@ def write_mp4(
 
     Raises:
         SettingError: `fps` or `crf` is out of range.
-        VideoError: there are no frames; the sound is empty, not finite or has other channels; the file cannot be
-            written (folder missing, no permission, disk full).
+        VideoError: there are no frames; the sound is empty, not finite or has other channels.
+        OutputError: the file cannot be written (folder missing, no permission, disk full).
     """
     path = Path(path)
     fps = exact_fps(fps)

@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from dicetalk.errors import VideoError
+from dicetalk.files import check_folder_target, explained, replacing
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.video.atomic import check_folder_target, explained, replacing
 from dicetalk.video.clip import NO_FRAMES
 from dicetalk.video.colour import rgb_to_bytes
 
@@ -28,7 +28,8 @@ def write_png_folder(
         total: frames in all `chunks`, for the progress.
 
     Raises:
-        VideoError: there are no frames, `folder` holds something already, or it cannot be written.
+        VideoError: there are no frames.
+        OutputError: `folder` holds something already, or it cannot be written.
     """
     folder = Path(folder)
     check_folder_target(folder)

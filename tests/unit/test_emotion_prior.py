@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from dicetalk.emotion.npy import read_mu
 from dicetalk.emotion.prior import MAX_FILE_BYTES, PRESET_NAMES, EmotionPrior, load_prior, read_prior_npy, save_prior
-from dicetalk.errors import EmotionError
+from dicetalk.errors import EmotionError, OutputError
 
 RELEASED = Path(__file__).parents[3] / "shared" / "data" / "priors"
 MU = np.linspace(-1, 1, 256, dtype=np.float32)
@@ -268,7 +268,7 @@ def test_save_and_load(tmp_path: Path, sigma: torch.Tensor | None) -> None:
 
 
 def test_save_where_nothing_can_be_written(tmp_path: Path) -> None:
-    with pytest.raises(EmotionError, match="cannot be written"):
+    with pytest.raises(OutputError, match="none does not exist"):
         save_prior(EmotionPrior(torch.zeros(256)), tmp_path / "none" / "x.safetensors")
 
 

@@ -12,7 +12,7 @@ from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
 from dicetalk.emotion.saved import MAX_FILE_BYTES, SavedEmotion, import_npy, load_emotion, save_emotion
 from dicetalk.emotion.space import space_of
 from dicetalk.emotion.track import EmotionTrack, Keyframe
-from dicetalk.errors import EmotionError
+from dicetalk.errors import EmotionError, OutputError
 
 HERE = Path(__file__).parent
 SPACE = "ab" * 32
@@ -155,7 +155,7 @@ def test_damaged_files(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(EmotionError, match="cannot be written"):
+    with pytest.raises(OutputError, match="none does not exist"):
         save_emotion(SavedEmotion(prior(), SPACE), tmp_path / "none" / "x.safetensors")
     with pytest.raises(EmotionError, match=r"x\.bin.*\.safetensors"):
         save_emotion(SavedEmotion(prior(), SPACE), tmp_path / "x.bin")

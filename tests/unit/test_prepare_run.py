@@ -32,8 +32,8 @@ from dicetalk.errors import (
     Cancelled,
     CheckpointError,
     NoFaceError,
+    OutputError,
     SettingError,
-    VideoError,
 )
 from dicetalk.hooks import Hooks
 from dicetalk.train.clip_record import DatasetError
@@ -139,10 +139,10 @@ def test_an_error_of_the_disk_is_not_a_broken_video(
     tmp_path: Path, data_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
-        raise VideoError("the disk is full")
+        raise OutputError("the disk is full")
 
     monkeypatch.setattr("dicetalk.train.shards._write", full)
-    with pytest.raises(VideoError, match="the disk is full"):
+    with pytest.raises(OutputError, match="the disk is full"):
         prepare_shards(find_videos(data_set)[0], tmp_path, maker())
 
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dicetalk.audio.features import frame_windows
-from dicetalk.errors import Cancelled, SettingError, VideoError
+from dicetalk.errors import Cancelled, OutputError, SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.train import shards
 from dicetalk.train.clip_record import ClipLabels, DatasetError
@@ -264,7 +264,7 @@ def test_a_folder_without_clips(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="clips_per_shard"):
         ShardWriter(tmp_path, 0)
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(VideoError, match="file"):
+    with pytest.raises(OutputError, match="file"):
         ShardWriter(tmp_path / "file")
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dicetalk.errors import Cancelled, SettingError, VideoError
+from dicetalk.errors import Cancelled, OutputError, SettingError, VideoError
 from dicetalk.hooks import SILENT
 from dicetalk.video import write_mp4, write_png_folder
 from dicetalk.video.colour import rgb_to_yuv420
@@ -256,7 +256,7 @@ def test_file_size_limit_is_met_at_any_moment(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
         try:
             write()
-        except VideoError as error:
+        except OutputError as error:
             message = str(error)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
@@ -272,14 +272,14 @@ def test_file_size_limit_is_met_at_any_moment(tmp_path):
 
 FULL_DISK = """
 import os, sys, torch
-from dicetalk.errors import VideoError
+from dicetalk.errors import OutputError
 from dicetalk.video import write_mp4, write_png_folder
 os.chdir(sys.argv[1])
 clip = torch.rand(60, 3, 64, 64)
 for name, write in {"a.mp4": lambda *a, **k: write_mp4(*a, **k, fps=25), "a": write_png_folder}.items():
     try:
         write(name, clip.split(9), total=60)
-    except VideoError as error:
+    except OutputError as error:
         print(os.listdir(), error.__cause__.errno, error)
 """
 
@@ -315,17 +315,17 @@ def test_on_a_read_only_disk_the_reason_is_told_although_nothing_can_be_removed(
 
     for name in ("touch", "mkdir", "unlink"):
         monkeypatch.setattr(Path, name, refused)
-    with pytest.raises(VideoError, match=r"a\.mp4 .*No permission to write there"):
+    with pytest.raises(OutputError, match=r"a\.mp4 .*No permission to write there"):
         write(tmp_path / "a.mp4", never(), total=1)
 
 
 @pytest.mark.parametrize("write", [write_png_folder, lambda *a, **k: write_mp4(*a, **k, fps=25)])
 def test_places_that_cannot_be_written_are_refused_before_the_first_frame(tmp_path, monkeypatch, write):
-    with pytest.raises(VideoError, match=r"missing.*does not exist"):
+    with pytest.raises(OutputError, match=r"missing.*does not exist"):
         write(tmp_path / "missing" / "a.mp4", never(), total=1)
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "folder.mp4" / "file").touch()
-    with pytest.raises(VideoError, match=r"folder\.mp4 (is a folder|exists)"):
+    with pytest.raises(OutputError, match=r"folder\.mp4 (is a folder|exists)"):
         write(tmp_path / "folder.mp4", never(), total=1)
 
     def refused(*args, **kwargs):
@@ -333,7 +333,7 @@ def test_places_that_cannot_be_written_are_refused_before_the_first_frame(tmp_pa
 
     monkeypatch.setattr(Path, "touch", refused)
     monkeypatch.setattr(Path, "mkdir", refused)
-    with pytest.raises(VideoError, match=r"a\.mp4 .*No permission.*another folder"):
+    with pytest.raises(OutputError, match=r"a\.mp4 .*No permission.*another folder"):
         write(tmp_path / "a.mp4", never(), total=1)
 
 
@@ -380,5 +380,5 @@ def test_png_folder(tmp_path, exists):
         with Image.open(folder / f"frame_{i:05}.png") as image:
             back = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
         assert (back - picture).abs().max() <= 0.5 / 255 + 1e-6
-    with pytest.raises(VideoError, match="not an empty folder"):
+    with pytest.raises(OutputError, match="not an empty folder"):
         write_png_folder(folder, never(), total=5)

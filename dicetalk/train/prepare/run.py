@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from dicetalk.errors import Cancelled, DiceTalkError, SettingError
+from dicetalk.files import explained, replacing
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.memory import is_out_of_memory
 from dicetalk.train.prepare.clip import MadeClip
 from dicetalk.train.prepare.datasets import SkippedVideo, SourceVideo
 from dicetalk.train.shards import CLIPS_PER_SHARD, ShardWriter, list_prepared
-from dicetalk.video.atomic import explained, replacing
 
 SKIPPED_FILE = "skipped.csv"
 MAX_WORKERS = 64
@@ -79,7 +79,7 @@ def prepare_shards(
 
     Raises:
         SettingError: `workers` or `clips_per_shard` is out of range.
-        VideoError: the folder cannot be written.
+        OutputError: the folder cannot be written.
         Cancelled: the caller asked to stop.
     """
     if not 1 <= workers <= MAX_WORKERS:

@@ -15,6 +15,7 @@ from dicetalk.audio.speech import SAMPLE_RATE, load_speech
 from dicetalk.audio.whisper import CHUNK_SAMPLES, SAMPLES_PER_STEP, log_mel_chunks
 from dicetalk.checkpoints.files import WHISPER, WHISPER_CONFIG
 from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.files import explained, replacing
 from dicetalk.hooks import Hooks
 from dicetalk.train.clips import INTENSITIES
 from dicetalk.train.config import LoopConfig
@@ -26,7 +27,6 @@ from dicetalk.train.losses import UNLABELLED
 from dicetalk.train.seeds import seeded
 from dicetalk.train.tiny.weights import save_half
 from dicetalk.train.voices import sample_voice, sentences, speak
-from dicetalk.video.atomic import explained, replacing
 
 STEPS = CHUNK_SAMPLES // SAMPLES_PER_STEP
 STEP_HZ = SAMPLE_RATE / SAMPLES_PER_STEP

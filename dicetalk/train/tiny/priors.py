@@ -53,7 +53,7 @@ def save_priors(priors: dict[str, EmotionPrior], folder: Path) -> None:
     """Write each prior to ``NAME.safetensors`` in `folder`, which is made.
 
     Raises:
-        EmotionError: a file cannot be written.
+        OutputError: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for emotion, prior in priors.items():

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from dicetalk.errors import SettingError
+from dicetalk.files import explained, replacing
 from dicetalk.train.begun import STEERING, Entries, changes, defaults, entries
 from dicetalk.train.tiny.config import TinyTraining
-from dicetalk.video.atomic import explained, replacing
 
 FILE, TIMES = "stages.json", "stages.csv"
 
@@ -57,7 +57,7 @@ class StageRecord:
         """Write down that a stage begins.
 
         Raises:
-            VideoError: the disk is full, or the folder cannot be written.
+            OutputError: the disk is full, or the folder cannot be written.
         """
         self.begun[stage] = self._of(names)
         with explained(self.path):
@@ -69,7 +69,7 @@ class StageRecord:
         """Add a line to ``stages.csv``: how long a stage was worked on, and whether it came to its end.
 
         Raises:
-            VideoError: the disk is full, or the folder cannot be written.
+            OutputError: the disk is full, or the folder cannot be written.
         """
         path = self.path.with_name(TIMES)
         with explained(path), path.open("a", encoding="utf-8") as file:

@@ -27,7 +27,8 @@ from dicetalk.config import TINY
 from dicetalk.emotion.embedder import EmbedderConfig
 from dicetalk.emotion.embedder_file import load_embedder
 from dicetalk.emotion.expression_reader import ExpressionReaderConfig, save_expression_reader
-from dicetalk.errors import DiceTalkError, SettingError
+from dicetalk.errors import SettingError
+from dicetalk.files import explained, replacing
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.settings import FPS
 from dicetalk.train.clip_record import DatasetError
@@ -48,7 +49,6 @@ from dicetalk.train.tiny.priors import mean_priors, save_priors
 from dicetalk.train.tiny.record import StageRecord
 from dicetalk.train.tiny.seeing import train_seeing
 from dicetalk.train.tiny.vae import train_vae
-from dicetalk.video.atomic import explained, replacing
 
 MODEL, SHARDS, TAKES = "model", "shards", "takes"
 WHISPER_HEADS = 4
@@ -309,7 +309,7 @@ def copy_whole(source: Path, target: Path) -> None:
     """Copy a file; `target` is there whole or as it was before.
 
     Raises:
-        VideoError: the disk is full, or the folder cannot be written.
+        OutputError: the disk is full, or the folder cannot be written.
     """
     with replacing(target) as partial_copy, explained(target):
         shutil.copyfile(source, partial_copy)
@@ -319,14 +319,12 @@ def keep_curves(out: Path, folder: Path) -> None:
     """Copy the curves of every loop in `out` to `folder`, named after their stage.
 
     Raises:
-        DiceTalkError: they cannot be written.
+        OutputError: they cannot be written.
     """
-    try:
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name in LOOPS:
-            for kind in CURVE_FILES:
-                path = out / name / CURVES / kind
-                if path.is_file():
-                    copy_whole(path, folder / f"{name}-{kind}")
-    except OSError as error:
-        raise DiceTalkError(f"{folder}: the curves cannot be written ({error.strerror}).") from error
+    for name in LOOPS:
+        for kind in CURVE_FILES:
+            path = out / name / CURVES / kind
+            if path.is_file():
+                copy_whole(path, folder / f"{name}-{kind}")

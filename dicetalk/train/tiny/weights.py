@@ -7,15 +7,16 @@ from torch import nn
 
 from dicetalk.checkpoints.strict import finite
 from dicetalk.checkpoints.write import write_safetensors
+from dicetalk.files import explained
 from dicetalk.hooks import SILENT
-from dicetalk.video.atomic import explained
 
 
 def save_half(network: nn.Module, path: Path, prefix: str = "") -> Path:
     """Write a network's weights in float16 to `path`, whose folders are made; names begin with `prefix`.
 
     Raises:
-        CheckpointError: the file cannot be written, or a weight is not finite in float16.
+        CheckpointError: a weight is not finite in float16.
+        OutputError: the file cannot be written.
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)

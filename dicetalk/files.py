@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dicetalk.errors import VideoError
+from dicetalk.errors import OutputError
 
 
 @contextmanager
@@ -21,11 +21,11 @@ def replacing(target: Path) -> Iterator[Path]:
         target: a file that may exist, or a folder that may exist if it is empty.
 
     Yields:
-        A path that does not exist yet, in the folder of `target` and with its suffix: the block makes a file or a
-        folder there.
+        A path that does not exist yet, in the folder of `target`: the block makes a file or a folder there. Its name
+        ends in ``.part``, so that what a kill leaves is in nobody's list of models or emotions.
 
     Raises:
-        VideoError: the folder of `target` is missing.
+        OutputError: the folder of `target` is missing.
     """
     _check_parent(target)
     partial = beside(target)
@@ -53,18 +53,18 @@ def discard(partial: Path) -> None:
 
 
 def beside(target: Path) -> Path:
-    """A path that does not exist yet in the folder of `target`, with its suffix and a short name."""
-    return target.parent / f".dicetalk-{secrets.token_hex(4)}{target.suffix}"
+    """A path that does not exist yet in the folder of `target`, with a short name."""
+    return target.parent / f".dicetalk-{secrets.token_hex(4)}.part"
 
 
 def check_file_target(target: Path) -> None:
     """Find out before the work whether a file can be written.
 
     Raises:
-        VideoError: it cannot.
+        OutputError: it cannot.
     """
     if target.is_dir():
-        raise VideoError(f"{target} is a folder. Give the name of a file.")
+        raise OutputError(f"{target} is a folder. Give the name of a file.")
     _check_place(target)
 
 
@@ -72,10 +72,10 @@ def check_folder_target(target: Path) -> None:
     """Find out before the work whether a folder can be made.
 
     Raises:
-        VideoError: it cannot, or holds something already.
+        OutputError: it cannot, or holds something already.
     """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise VideoError(f"{target} exists and is not an empty folder. Choose a new name, or empty it first.")
+        raise OutputError(f"{target} exists and is not an empty folder. Choose a new name, or empty it first.")
     _check_place(target)
 
 
@@ -91,12 +91,14 @@ def _check_place(target: Path) -> None:
 
 def _check_parent(target: Path) -> None:
     if not target.parent.is_dir():
-        raise VideoError(f"{target}: the folder {target.parent} does not exist. Make it first, or choose another path.")
+        raise OutputError(
+            f"{target}: the folder {target.parent} does not exist. Make it first, or choose another path."
+        )
 
 
 @contextmanager
 def explained(target: Path) -> Iterator[None]:
-    """Turn the system's errors while `target` is written into a :class:`VideoError` that names it and the way on.
+    """Turn the system's errors while `target` is written into a :class:`OutputError` that names it and the way on.
 
     Only calls that write belong inside: an error of whoever makes the frames is not this one's to explain.
     """
@@ -109,4 +111,4 @@ def explained(target: Path) -> Iterator[None]:
             way_on = "No permission to write there: choose another folder."
         else:
             way_on = "Choose another path, or check the disk."
-        raise VideoError(f"{target} could not be written ({error.strerror or error}). {way_on}") from error
+        raise OutputError(f"{target} could not be written ({error.strerror or error}). {way_on}") from error
