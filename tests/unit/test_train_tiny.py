@@ -37,7 +37,7 @@ from dicetalk.train.tiny.colours import COARSE, OPPONENT, QUARTERS, coarse_code
 from dicetalk.train.tiny.config import TinyTraining
 from dicetalk.train.tiny.hearing import HearingObjective, HearingTask, VoiceBatches
 from dicetalk.train.tiny.pictures import FaceBatches, draw_pool, draw_strip
-from dicetalk.train.tiny.record import FILE, StageRecord
+from dicetalk.train.tiny.record import FILE, WRITE_EVERY, StageRecord, StageTimes
 from dicetalk.train.tiny.run import stages, train_tiny, whisper_sizes
 from dicetalk.train.tiny.seeing import PEOPLE, PeopleBatches, SeeingObjective, SeeingTask
 from dicetalk.train.tiny.vae import (
@@ -376,3 +376,28 @@ def test_a_stage_is_not_mixed_with_those_of_another_config(tmp_path: Path) -> No
     (tmp_path / FILE).write_text("{")
     with pytest.raises(SettingError, match="damaged"):
         StageRecord(config)
+
+
+def test_a_stage_that_is_killed_has_its_time_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    path = tmp_path / "stages.csv"
+    path.write_text("stage,seconds,done\nhearing,7,1\n")
+    heard: list[tuple[object, ...]] = []
+    times = StageTimes(path)
+    hooks = times.listening(Hooks(progress=lambda *told: heard.append(told)))
+    hooks.report("train", 1, 9)  # between two stages
+    with times.of("vae"):
+        for _ in range(3):
+            clock += WRITE_EVERY / 2
+            hooks.report("train", 2, 9)
+        killed = path.read_text()
+        clock += 5
+    assert killed == "stage,seconds,done\nhearing,7,1\nvae,60,0\n"
+    assert path.read_text() == "stage,seconds,done\nhearing,7,1\nvae,95,1\n"
+    path.write_text(killed)
+    with contextlib.suppress(KeyboardInterrupt), StageTimes(path).of("vae"):
+        clock += 3
+        raise KeyboardInterrupt
+    assert path.read_text() == killed + "vae,3,0\n"
+    assert heard == [("train", 1, 9, None), *[("train", 2, 9, None)] * 3]

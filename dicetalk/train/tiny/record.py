@@ -1,14 +1,22 @@
-"""Which config each stage of the small model's training was begun with."""
+"""Which config each stage of the small model's training was begun with, and how long it took."""
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dicetalk.errors import SettingError
 from dicetalk.files import explained, replacing
+from dicetalk.hooks import Hooks
 from dicetalk.train.begun import STEERING, Entries, changes, defaults, entries
 from dicetalk.train.tiny.config import TinyTraining
 
 FILE, TIMES = "stages.json", "stages.csv"
+WRITE_EVERY = 60.0
+"""Seconds of a stage's time that a kill may lose."""
 
 
 class StageRecord:
@@ -65,18 +73,6 @@ class StageRecord:
         with replacing(self.path) as partial, explained(self.path):
             partial.write_text(json.dumps(self.begun, indent=1) + "\n", "utf-8")
 
-    def worked(self, stage: str, seconds: float, *, done: bool) -> None:
-        """Add a line to ``stages.csv``: how long a stage was worked on, and whether it came to its end.
-
-        Raises:
-            OutputError: the disk is full, or the folder cannot be written.
-        """
-        path = self.path.with_name(TIMES)
-        with explained(path), path.open("a", encoding="utf-8") as file:
-            if not file.tell():
-                file.write("stage,seconds,done\n")
-            file.write(f"{stage},{seconds:.0f},{int(done)}\n")
-
     def _of(self, names: tuple[str, ...]) -> Entries:
         wanted = ("seed", *names)
         own_seeds = {f"{name}.seed" for name in names}  # the loops' own are not used
@@ -85,3 +81,53 @@ class StageRecord:
             for name, value in self.now.items()
             if (name in wanted or name.partition(".")[0] in wanted) and name not in own_seeds
         }
+
+
+class StageTimes:
+    """Keeps ``stages.csv``: a line each time a stage was worked on, for how long, and whether it came to its end.
+
+    Args:
+        path: of the file; lines that are there stay.
+
+    Raises:
+        OutputError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._stage: str | None = None
+        with explained(path):
+            self._lines = path.read_text("utf-8", "replace") if path.exists() else "stage,seconds,done\n"
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Count the time of the block.
+
+        Raises:
+            OutputError: the disk is full, or the folder cannot be written.
+        """
+        self._stage, self._start, done = stage, time.monotonic(), False
+        self._written = self._start
+        try:
+            yield
+            done = True
+        finally:
+            self._lines = self._write(done)
+            self._stage = None
+
+    def listening(self, hooks: Hooks) -> Hooks:
+        """`hooks` whose progress also writes the line of the stage at work, now and then."""
+
+        def progress(*told: Any) -> None:
+            hooks.progress(*told)
+            if self._stage and time.monotonic() - self._written >= WRITE_EVERY:
+                self._write(done=False)
+
+        return replace(hooks, progress=progress)
+
+    def _write(self, done: bool) -> str:
+        self._written = time.monotonic()
+        text = f"{self._lines}{self._stage},{self._written - self._start:.0f},{int(done)}\n"
+        with replacing(self.path) as partial, explained(self.path):
+            partial.write_text(text, "utf-8")
+        return text

@@ -7,7 +7,6 @@ is whole, so that a kill at any moment leaves none that is cut off.
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -46,7 +45,7 @@ from dicetalk.train.shards import list_clips
 from dicetalk.train.tiny.config import TinyTraining
 from dicetalk.train.tiny.hearing import train_hearing
 from dicetalk.train.tiny.priors import mean_priors, save_priors
-from dicetalk.train.tiny.record import StageRecord
+from dicetalk.train.tiny.record import TIMES, StageRecord, StageTimes
 from dicetalk.train.tiny.seeing import train_seeing
 from dicetalk.train.tiny.vae import train_vae
 
@@ -112,8 +111,8 @@ def train_tiny(config: TinyTraining, hooks: Hooks = SILENT) -> list[Path]:
             f"`train tiny` is one process, and {os.environ['WORLD_SIZE']} were launched: run it without `accelerate "
             "launch`, or with --num_processes 1."
         )
-    record = StageRecord(config)
-    every = stages(config, hooks)
+    record, times = StageRecord(config), StageTimes(config.out / TIMES)
+    every = stages(config, times.listening(hooks))
     for stage in every:
         record.check(stage.name, stage.entries, stage.result)
     _check_order(every)
@@ -121,12 +120,8 @@ def train_tiny(config: TinyTraining, hooks: Hooks = SILENT) -> list[Path]:
         if not stage.result.is_file():
             hooks.notice(f"Stage: {stage.name}")
             record.begin(stage.name, stage.entries)
-            start, done = time.monotonic(), False
-            try:
+            with times.of(stage.name):
                 stage.run()
-                done = True
-            finally:
-                record.worked(stage.name, time.monotonic() - start, done=done)
     model = config.out / MODEL
     return sorted(path for path in model.rglob("*") if path.is_file())
 
