@@ -85,7 +85,7 @@ def add_mix(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--fps", type=float, help="one keyframe for each moment, this many a second")
     parser.add_argument("--seconds", type=float, help="length of the clip (default: that of --audio)")
     _add_result(parser)
-    parser.set_defaults(command=("emotion_make", "make_mix"))
+    parser.set_defaults(command=("emotion_make", "make_mix"), default_of=parser.get_default)
 
 
 def add_voice(commands: argparse._SubParsersAction) -> None:
@@ -123,7 +123,7 @@ def add_voice(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--strength", type=float, default=1.0, help="factor on what --classifier hears (default: 1)")
     parser.add_argument("--device", default="auto", help="where --classifier runs (default: auto)")
     _add_result(parser)
-    parser.set_defaults(command=("emotion_make", "make_voice"))
+    parser.set_defaults(command=("emotion_make", "make_voice"), default_of=parser.get_default)
 
 
 def add_text(commands: argparse._SubParsersAction) -> None:

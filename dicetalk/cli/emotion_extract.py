@@ -75,4 +75,4 @@ def add_extract(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--licence", default="", help="what others may do with it, kept in the file")
     parser.add_argument("--device", default="auto", help="where the embedder and Whisper run (default: auto)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    parser.set_defaults(command=("extract", "extract"))
+    parser.set_defaults(command=("extract", "extract"), default_of=parser.get_default)

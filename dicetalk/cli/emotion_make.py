@@ -36,9 +36,9 @@ _WEIGHTED = re.compile(r"\s*(\d*\.?\d+)\s*\*(.*)", re.DOTALL)
 def make_mix(options: argparse.Namespace) -> int:
     """Mix the emotions of `options`, change the result and save it."""
     if not options.blend:
-        refuse_idle(options, {"path": "linear"}, "without --blend", "add that")
+        refuse_idle(options, ["path"], "without --blend", "add that")
     if options.sample is None:
-        refuse_idle(options, {"seed": 0, "drift": None}, "without --sample", "add that")
+        refuse_idle(options, ["seed", "drift"], "without --sample", "add that")
     check_out(options)
     with Bars(options.quiet) as bars:
         priors = read_presets(found_folder(options.models, bars.hooks))
@@ -58,10 +58,10 @@ def make_mix(options: argparse.Namespace) -> int:
 def make_voice(options: argparse.Namespace) -> int:
     """Turn the voice that `options` name into a track and save it."""
     if options.classifier:
-        of_strength = {"speaker": [], "direction": "louder", "silence": 0.25, "ordinary": 0.8, "highest": 1.4}
+        of_strength = ["speaker", "direction", "silence", "ordinary", "highest"]
         refuse_idle(options, of_strength, "on what --classifier hears", "give --emotion in its place")
     else:
-        refuse_idle(options, {"strength": 1.0, "device": "auto"}, "without --classifier", "add that")
+        refuse_idle(options, ["strength", "device"], "without --classifier", "add that")
     check_out(options)
     with Bars(options.quiet) as bars:
         priors = read_presets(found_folder(options.models, bars.hooks))

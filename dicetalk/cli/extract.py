@@ -7,7 +7,6 @@ from pathlib import Path
 
 from dicetalk.checkpoints.files import DETECTOR, EMBEDDER, READER, find_files
 from dicetalk.cli.device import choose_device
-from dicetalk.cli.emotion_extract import SMOOTHING_SECONDS
 from dicetalk.cli.emotion_room import check_out, printable, read_presets
 from dicetalk.cli.hearing import open_ears
 from dicetalk.cli.idle import refuse_idle
@@ -28,7 +27,6 @@ from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.portrait.faces import FaceDetector
 from dicetalk.portrait.yoloface import YoloFace
 from dicetalk.residency import DeviceResidency
-from dicetalk.settings import EMBEDDED_SECONDS
 
 
 def extract(options: argparse.Namespace) -> int:
@@ -107,16 +105,11 @@ def _express(
 
 def _check_options(options: argparse.Namespace, by_embedder: bool) -> None:
     """Refuse what has no influence on the way that is gone."""
-    others = (
-        {"recogniser": None, "strength": 1.0}
-        if by_embedder
-        else {"landmarker": None, "modality": "auto", "window": EMBEDDED_SECONDS}
-    )
+    others = ["recogniser", "strength"] if by_embedder else ["landmarker", "modality", "window"]
     way = "embedder" if by_embedder else "recogniser"
     refuse_idle(options, others, f"by {way}", "choose the other way with --by")
     if not options.track:
-        of_tracks = {"window": EMBEDDED_SECONDS, "smoothing": SMOOTHING_SECONDS}
-        refuse_idle(options, of_tracks, "on one emotion", "add --track")
+        refuse_idle(options, ["window", "smoothing"], "on one emotion", "add --track")
 
 
 def _told(found: ExtractedEmotion) -> str:

@@ -71,7 +71,7 @@ def _check(options: argparse.Namespace) -> None:
     if not 0 <= options.crf <= 51:
         raise SettingError(f"--crf {options.crf}: give 0 (lossless) to 51.")
     if not options.paste_back:
-        refuse_idle(options, {"feather": None}, "without --paste-back", "add that")
+        refuse_idle(options, ["feather"], "without --paste-back", "add that")
     check_feather(_feather(options))
 
 

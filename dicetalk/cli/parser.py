@@ -111,7 +111,7 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
     )
     video.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 best to 51 (default: 18)")
     video.add_argument("--quiet", action="store_true", help="no progress bars")
-    parser.set_defaults(command=("generate", "generate"))
+    parser.set_defaults(command=("generate", "generate"), default_of=parser.get_default)
 
 
 def _add_models(commands: argparse._SubParsersAction) -> None:
