@@ -51,6 +51,7 @@ TINY = ModelConfig(
     image_encoder=ImageEncoderConfig(16, 32, 1, 2, 28, 14, 16),
 )
 EMBEDDER = EmbedderConfig(6, 8, PRIOR_DIM, layers=1, heads=2, hidden_dim=32, visual_fps=12.5)
+ONCE = LoopConfig(steps=1, warmup_steps=0, device="cpu", log_every=1, validate_every=0, checkpoint_every=1, workers=0)
 LOOP = LoopConfig(
     steps=20,
     learning_rate=1e-3,

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_films import listen
-from training_room import reset_accelerate
+from training_room import ONCE, reset_accelerate
 from transformers import WhisperConfig
 
 from dicetalk.audio.speech import Speech
@@ -29,7 +29,7 @@ from dicetalk.pipeline import generate_latents, render
 from dicetalk.portrait.prepare import prepare_portrait
 from dicetalk.settings import SamplerSettings
 from dicetalk.train.clip_record import DatasetError
-from dicetalk.train.config import Ablations, LoopConfig
+from dicetalk.train.config import Ablations
 from dicetalk.train.losses import UNLABELLED
 from dicetalk.train.seeds import seeded
 from dicetalk.train.shards import list_clips
@@ -37,7 +37,6 @@ from dicetalk.train.tiny.colours import COARSE, OPPONENT, QUARTERS, coarse_code
 from dicetalk.train.tiny.config import TinyTraining
 from dicetalk.train.tiny.hearing import HearingObjective, HearingTask, VoiceBatches
 from dicetalk.train.tiny.pictures import FaceBatches, draw_pool, draw_strip
-from dicetalk.train.tiny.record import FILE, WRITE_EVERY, StageRecord, StageTimes
 from dicetalk.train.tiny.run import stages, train_tiny, whisper_sizes
 from dicetalk.train.tiny.seeing import PEOPLE, PeopleBatches, SeeingObjective, SeeingTask
 from dicetalk.train.tiny.vae import (
@@ -62,7 +61,6 @@ class Killed(BaseException):
 
 
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
-ONCE = LoopConfig(steps=1, warmup_steps=0, device="cpu", log_every=1, validate_every=0, checkpoint_every=1, workers=0)
 
 
 @pytest.fixture(scope="module")
@@ -342,62 +340,3 @@ def test_settings_that_contradict_each_other_are_told_before_the_first_stage(tmp
     with pytest.raises(SettingError, match="whole_bank_rate is"):
         train_tiny(config, Hooks(notice=told.append))
     assert not told and not any(tmp_path.iterdir())
-
-
-def test_a_stage_is_not_mixed_with_those_of_another_config(tmp_path: Path) -> None:
-    config = TinyTraining(tmp_path, *[ONCE] * 6)
-    done, open_stage = tmp_path / "clips.done", tmp_path / "stills.done"
-    done.touch()
-    record = StageRecord(config)
-    record.begin("clips", ("people",))
-    record.begin("stills", ("stills", "ablations"))
-
-    def check(other: TinyTraining) -> None:
-        again = StageRecord(other)
-        again.check("clips", ("people",), done)
-        again.check("stills", ("stills", "ablations"), open_stage)
-        again.check("takes", ("cast",), tmp_path / "takes.done")
-
-    # What no stage that was begun depends on, what is technical, and the rate of one that is not done
-    check(
-        replace(config, cast=9, vae=replace(ONCE, steps=9), stills=replace(ONCE, learning_rate=0.5, workers=3, seed=4))
-    )
-    for changed, told in (
-        (replace(config, seed=1), "'clips'.*seed was 0, and now is 1"),
-        (replace(config, people=7), "'clips'.*people was 60, and now is 7"),
-        (replace(config, stills=replace(ONCE, precision="bf16")), "'stills'.*stills.precision was fp32"),
-        (replace(config, ablations=Ablations(bank="none")), "'stills'.*ablations.bank was retrieve"),
-    ):
-        with pytest.raises(SettingError, match=told):
-            check(changed)
-    open_stage.touch()
-    with pytest.raises(SettingError, match=r"stills\.learning_rate was"):
-        check(replace(config, stills=replace(ONCE, learning_rate=0.5)))
-    (tmp_path / FILE).write_text("{")
-    with pytest.raises(SettingError, match="damaged"):
-        StageRecord(config)
-
-
-def test_a_stage_that_is_killed_has_its_time_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = 100.0
-    monkeypatch.setattr("time.monotonic", lambda: clock)
-    path = tmp_path / "stages.csv"
-    path.write_text("stage,seconds,done\nhearing,7,1\n")
-    heard: list[tuple[object, ...]] = []
-    times = StageTimes(path)
-    hooks = times.listening(Hooks(progress=lambda *told: heard.append(told)))
-    hooks.report("train", 1, 9)  # between two stages
-    with times.of("vae"):
-        for _ in range(3):
-            clock += WRITE_EVERY / 2
-            hooks.report("train", 2, 9)
-        killed = path.read_text()
-        clock += 5
-    assert killed == "stage,seconds,done\nhearing,7,1\nvae,60,0\n"
-    assert path.read_text() == "stage,seconds,done\nhearing,7,1\nvae,95,1\n"
-    path.write_text(killed)
-    with contextlib.suppress(KeyboardInterrupt), StageTimes(path).of("vae"):
-        clock += 3
-        raise KeyboardInterrupt
-    assert path.read_text() == killed + "vae,3,0\n"
-    assert heard == [("train", 1, 9, None), *[("train", 2, 9, None)] * 3]

@@ -9,6 +9,7 @@ import torch
 from dicetalk.emotion.embedder import EmotionEmbedder
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior, save_prior
 from dicetalk.errors import SettingError
+from dicetalk.files import explained
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.train.clip_record import ClipRecord
 from dicetalk.train.data import read_part
@@ -55,6 +56,7 @@ def save_priors(priors: dict[str, EmotionPrior], folder: Path) -> None:
     Raises:
         OutputError: a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for emotion, prior in priors.items():
         save_prior(prior, folder / f"{emotion}.safetensors")
