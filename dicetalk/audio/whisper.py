@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformers import WhisperFeatureExtractor
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from dicetalk.audio.features import SpeechFeatures, join_states
 from dicetalk.audio.speech import SAMPLE_RATE, SAMPLES_PER_FRAME
 from dicetalk.errors import SpeechError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.residency import CPU, Residency
+
+if TYPE_CHECKING:  # transformers takes seconds to import
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 CHUNK_SAMPLES = 480_000
 """Whisper hears 30 s at a time; the release cuts without overlap."""
@@ -23,13 +25,15 @@ SAMPLES_PER_STEP = 320
 
 def log_mel_chunks(samples: np.ndarray) -> Iterator[torch.Tensor]:
     """Log-mel features of mono 16 kHz `samples` ``(n,)``: ``(1, 80, 3000)`` for every begun 30 s, the last padded."""
+    from transformers import WhisperFeatureExtractor
+
     extractor = WhisperFeatureExtractor(feature_size=80, sampling_rate=SAMPLE_RATE)
     for start in range(0, len(samples), CHUNK_SAMPLES):
         chunk = samples[start : start + CHUNK_SAMPLES]
         yield extractor(chunk, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
 
 
-def hidden_states(encoder: WhisperEncoder, features: torch.Tensor) -> torch.Tensor:
+def hidden_states(encoder: "WhisperEncoder", features: torch.Tensor) -> torch.Tensor:
     """Every hidden state of `encoder` for log-mel `features` ``(1, 80, 3000)``.
 
     Returns:
@@ -41,7 +45,7 @@ def hidden_states(encoder: WhisperEncoder, features: torch.Tensor) -> torch.Tens
 
 
 def speech_features(
-    samples: np.ndarray, encoder: WhisperEncoder, *, residency: Residency = CPU, hooks: Hooks = SILENT
+    samples: np.ndarray, encoder: "WhisperEncoder", *, residency: Residency = CPU, hooks: Hooks = SILENT
 ) -> SpeechFeatures:
     """Run Whisper's encoder over a clip, 30 s at a time; only one chunk lies on the device.
 
