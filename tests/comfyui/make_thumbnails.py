@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from comfyui.media import write_plain_upscaler
 from comfyui.prompts import without_restorer
-from comfyui.server import ROOT, Server
-from comfyui.workflows import to_prompt
+from comfyui.server import Server
+from comfyui.workflows import TEMPLATES, to_prompt
 from PIL import Image
 
 from dicetalk.train.clips import make_changing_clip
 from dicetalk.video import write_mp4
 
-WORKFLOWS = ROOT / "workflows"
 COLUMNS, SIDE, QUALITY = 2, 256, 88
 
 
@@ -30,7 +29,7 @@ def test_make_thumbnails(comfyui: Path, tmp_path: Path) -> None:
         write_plain_upscaler(tmp_path / "models" / "upscale_models" / "RealESRGAN_x4plus.safetensors")
         write_drawn_reference(tmp_path / "input" / "dicetalk_reference.mp4")
         known = server.get("/object_info")
-        for workflow in sorted(WORKFLOWS.glob("*.json")):
+        for workflow in TEMPLATES:
             prompt = without_restorer(to_prompt(workflow, known))
             for node in prompt.values():
                 if node["class_type"] == "DICETalk_LoadModel":

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from comfyui.media import probe
 from comfyui.prompts import SPEECH_SECONDS, reduced
-from comfyui.server import ROOT, Server
-from comfyui.workflows import to_prompt
-
-WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+from comfyui.server import Server
+from comfyui.workflows import TEMPLATES, api_path, api_text, to_prompt
 
 
-@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("workflow", TEMPLATES, ids=lambda path: path.stem)
 def test_a_workflow_makes_its_video(server: Server, object_info: dict[str, Any], workflow: Path) -> None:
-    prompt = reduced(to_prompt(workflow, object_info))
+    prompt = to_prompt(workflow, object_info)
+    assert api_text(prompt) == api_path(workflow).read_text(encoding="utf-8"), "run tests/comfyui/refresh_templates.py"
+    prompt = reduced(prompt)
     run = server.run(prompt)
     assert run.error is None, run.error
     (saved,) = [output["images"][0] for output in run.outputs.values() if output.get("animated") == [True]]
@@ -25,7 +25,7 @@ def test_a_workflow_makes_its_video(server: Server, object_info: dict[str, Any],
 
 
 def test_links_and_models_of_workflows_are_whole() -> None:
-    for workflow in WORKFLOWS:
+    for workflow in TEMPLATES:
         saved = json.loads(workflow.read_text())
         nodes = {each["id"]: each for each in saved["nodes"]}
         for number, source, slot, target, port, kind in saved["links"]:

@@ -6,6 +6,8 @@ from typing import Any
 
 Prompt = dict[str, dict[str, Any]]
 
+ROOT = Path(__file__).parents[2]
+TEMPLATES = sorted((ROOT / "example_workflows").glob("*.json"))
 SEED_MODES = {"fixed", "increment", "decrement", "randomize"}
 SKIPPED = {"Note", "MarkdownNote"}
 MUTED = (2, 4)
@@ -31,6 +33,16 @@ def to_prompt(workflow: Path, object_info: dict[str, Any]) -> Prompt:
                 inputs[port["name"]] = list(links[port["link"]])
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
     return prompt
+
+
+def api_path(template: Path) -> Path:
+    """The file that holds a template's API form."""
+    return ROOT / "workflows" / "api" / template.name
+
+
+def api_text(prompt: Prompt) -> str:
+    """An API form as it is stored."""
+    return json.dumps(prompt, indent=2, ensure_ascii=False) + "\n"
 
 
 def _widget_values(node: dict[str, Any], declared: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+TEMPLATE_FOLDERS = ("example_workflows", "example", "examples", "workflow", "workflows")
 COMFYUIS_OWN = {"torch", "torchvision", "torchaudio", "numpy", "transformers", "safetensors", "einops", "av", "pillow"}
 
 
@@ -36,9 +39,21 @@ def test_the_pack_has_one_entry_and_its_web_folder(pack: ModuleType) -> None:
     assert (ROOT / pack.WEB_DIRECTORY).is_dir()
 
 
-def test_only_workflows_look_like_workflows() -> None:
-    assert not list((ROOT / "examples").rglob("*.json"))
-    assert len(list((ROOT / "workflows").glob("*.json"))) == 6
+def test_templates_are_in_the_one_folder_that_comfyui_serves() -> None:
+    # ComfyUI lists the JSON files of all of these and serves those of the first that exists.
+    listed = [path for name in TEMPLATE_FOLDERS for path in (ROOT / name).glob("*.json")]
+    assert len(listed) == 6
+    assert {path.parent.name for path in listed} == {TEMPLATE_FOLDERS[0]}
+    assert all(path.with_suffix(".jpg").is_file() for path in listed)
+    assert sorted(path.name for path in (ROOT / "workflows" / "api").iterdir()) == sorted(path.name for path in listed)
+
+
+def test_no_file_is_a_link() -> None:
+    # A clone on Windows has a small text file in the place of each.
+    listed = subprocess.run(["git", "ls-files", "-s"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git clone")
+    assert listed.stdout and not re.findall(r"^120000 .*", listed.stdout, re.MULTILINE)
 
 
 def test_node_ids_are_literals_that_a_scanner_can_read() -> None:

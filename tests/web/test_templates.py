@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfyui.workflows import to_prompt
+from comfyui.workflows import TEMPLATES, to_prompt
 
-WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").glob("*.json"))
 LOADED = "() => window.app?.graph && window.LiteGraph?.registered_node_types?.['DICETalk_LoadModel']"
 PROMPT = "async saved => { await app.loadGraphData(saved); return (await app.graphToPrompt()).output }"
 
@@ -23,7 +22,7 @@ def page(browser: Any, server_url: str) -> Any:
     page.close()
 
 
-@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("workflow", TEMPLATES, ids=lambda path: path.stem)
 def test_a_workflow_asks_for_the_same_in_the_browser(page: Any, server_url: str, workflow: Path) -> None:
     with urllib.request.urlopen(f"{server_url}/object_info") as answer:
         expected = to_prompt(workflow, json.load(answer))
