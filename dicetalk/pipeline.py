@@ -27,6 +27,8 @@ from dicetalk.settings import FPS, SamplerSettings
 from dicetalk.video.decode import decode_frames
 from dicetalk.video.interpolate import interpolate_frames
 
+NO_INTERPOLATION = f"This model has no frame interpolation (RIFE): the video has {FPS} frames a second."
+
 
 @dataclass(frozen=True)
 class AudioRows:
@@ -254,7 +256,7 @@ def render(
     if not interpolate:
         return clip
     if model.flownet is None:
-        hooks.notice(f"This model has no frame interpolation (RIFE): the video has {FPS} frames a second.")
+        hooks.notice(NO_INTERPOLATION)
         return clip
     frames = 2 * clip.frames - 1
     smooth = interpolate_frames(model.flownet, clip.chunks, clip.frames, residency=residency, hooks=hooks)

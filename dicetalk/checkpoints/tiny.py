@@ -4,6 +4,9 @@ from pathlib import Path
 
 from dicetalk.errors import CheckpointError
 
+TINY = "tiny"
+"""Name of the bundled model, wherever a model is named."""
+
 PACKED_NAME = "dicetalk.safetensors"
 """The four DICE-Talk networks of a small model."""
 

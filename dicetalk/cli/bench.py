@@ -11,8 +11,8 @@ from dicetalk.audio.speech import MAX_SECONDS, MIN_SECONDS
 from dicetalk.bench.random_model import random_model
 from dicetalk.bench.run import Setting, compare
 from dicetalk.bench.sizes import SIZES, Size
-from dicetalk.cli.device import choose_device, choose_dtype
 from dicetalk.cli.sampler_options import parse_setting
+from dicetalk.device import choose_device, choose_dtype
 from dicetalk.errors import SettingError
 from dicetalk.files import check_file_target, explained
 

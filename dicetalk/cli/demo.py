@@ -9,9 +9,9 @@ import torch
 
 from dicetalk.audio.speech import SAMPLE_RATE, Speech, load_speech
 from dicetalk.checkpoints.load import load_model
-from dicetalk.cli.device import choose_device, choose_dtype
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import TINY, model_folder, recommended
+from dicetalk.device import choose_device, choose_dtype
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.evaluate.mouth import speaking_moment

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dicetalk.audio.speech import load_speech
-from dicetalk.cli.device import choose_device
 from dicetalk.cli.emotion_room import check_out, hearing, read_presets, save_track
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import found_folder
+from dicetalk.device import choose_device
 from dicetalk.emotion.algebra import interpolate, limit, preset_radius, scale, weighted_mix
 from dicetalk.emotion.curve import Curve
 from dicetalk.emotion.given import TEXT_SUFFIXES, Hear, given_emotion, given_file, names_file

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from functools import partial
 
 from dicetalk.checkpoints.load import load_model
-from dicetalk.cli.device import choose_device, choose_dtype
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import model_folder, recommended
+from dicetalk.device import choose_device, choose_dtype
 from dicetalk.errors import SettingError
 from dicetalk.evaluate.ablations import AblationRow, ablation_row, format_ablations, load_ablation
 from dicetalk.evaluate.embedding import clustering, clustering_rows, embed_people, person_rows, person_told

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dicetalk.checkpoints.files import DETECTOR, EMBEDDER, READER, find_files
-from dicetalk.cli.device import choose_device
 from dicetalk.cli.emotion_room import check_out, printable, read_presets
 from dicetalk.cli.hearing import open_ears
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import found_folder
+from dicetalk.device import choose_device
 from dicetalk.emotion.blendshapes import BlendshapeReader, MediaPipeBlendshapes
 from dicetalk.emotion.embedder import EmotionEmbedder
 from dicetalk.emotion.embedder_file import load_embedder

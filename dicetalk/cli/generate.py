@@ -10,11 +10,11 @@ import torch
 
 from dicetalk.audio.speech import Speech, load_speech
 from dicetalk.checkpoints.load import DiceModel, load_model
-from dicetalk.cli.device import choose_device, choose_dtype
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.sampler_options import sampler_settings
 from dicetalk.cli.tiny import found_folder
+from dicetalk.device import choose_device, choose_dtype
 from dicetalk.emotion.algebra import scale
 from dicetalk.emotion.given import given_emotion, given_file
 from dicetalk.emotion.mix import NEUTRAL

@@ -4,9 +4,9 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
-from dicetalk.cli.device import choose_device
 from dicetalk.cli.hearing import open_ears
 from dicetalk.cli.progress import Bars
+from dicetalk.device import choose_device
 from dicetalk.emotion.blendshapes import BLENDSHAPES, MediaPipeBlendshapes
 from dicetalk.errors import SettingError
 from dicetalk.hooks import Hooks

@@ -3,12 +3,10 @@
 from pathlib import Path
 
 from dicetalk.checkpoints.load import DiceModel
-from dicetalk.checkpoints.tiny import tiny_folder
+from dicetalk.checkpoints.tiny import TINY, tiny_folder
 from dicetalk.cli.models_option import MODELS
 from dicetalk.hooks import Hooks
 from dicetalk.settings import SamplerSettings
-
-TINY = "tiny"
 
 
 def model_folder(model: Path | str) -> Path:

@@ -1,6 +1,6 @@
 """Emotion priors: the 256 numbers that stand for one way of showing an emotion (paper 3.1), and their files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -46,8 +46,8 @@ class EmotionPrior:
         EmotionError: a shape is wrong, a value is not finite, or `sigma` is negative.
     """
 
-    mu: torch.Tensor
-    sigma: torch.Tensor | None = None
+    mu: torch.Tensor = field(repr=False)
+    sigma: torch.Tensor | None = field(default=None, repr=False)
     name: str = "unnamed"
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""``--device`` and ``--dtype``."""
+"""Devices and number formats by name."""
 
 import torch
 
@@ -22,14 +22,18 @@ def choose_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise SettingError(
-            f"--device {name}: torch cannot use it here ({reason}). Use --device cpu or auto."
-        ) from error
+        raise SettingError(f"device {name}: torch cannot use it here ({reason}). Use cpu or auto.") from error
     return device
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype called `name`; ``auto`` depends on `device`."""
+    """The dtype called `name`; ``auto`` is float32 on the CPU and float16 on an accelerator.
+
+    Raises:
+        SettingError: `name` is none of :data:`DTYPES`.
+    """
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.float16
+    if name not in DTYPES:
+        raise SettingError(f"dtype {name!r} is unknown. Choose one of: auto, {', '.join(DTYPES)}.")
     return DTYPES[name]
