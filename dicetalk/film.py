@@ -1,6 +1,6 @@
 """Pictures and sound of a video at the rates of the network, a bit at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +9,14 @@ import av
 import numpy as np
 import soxr
 from av.container import InputContainer
+from av.stream import Stream
 
 from dicetalk.audio.decode import file_source
-from dicetalk.audio.speech import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
+from dicetalk.audio.downmix import Downmix
+from dicetalk.audio.speech import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
 from dicetalk.errors import SpeechError, VideoError
-from dicetalk.media import open_media
+from dicetalk.hooks import Hooks
+from dicetalk.media import MAX_SIDE, Unwrapped, guarded, listed, open_media, translated, usable
 from dicetalk.settings import FPS
 
 TOLERANCE_SECONDS = 0.002
@@ -25,8 +28,12 @@ TRUE_LENGTHS = ("matroska", "mp4", "avi")
 CUT_SECONDS = 1.0
 """Lengths in headers are rounded, and streams of one file differ a little."""
 
-MAX_SIDE = 4096
 MAX_SECONDS = 3600.0
+
+MANY_DAMAGED = 5
+"""So many damaged packets, if they are more than a quarter, leave no pictures to trust."""
+
+Notice = Callable[[str], None]
 
 
 class NoStreamError(VideoError):
@@ -35,14 +42,28 @@ class NoStreamError(VideoError):
 
 @dataclass(frozen=True)
 class Span:
-    """When a stream starts and ends, in seconds of its file's clock."""
+    """When a stream starts and ends, in seconds of its file's clock.
+
+    Args:
+        start: of its first packet.
+        end: of its last one.
+        others: how many more streams of the kind the file has.
+    """
 
     start: float
     end: float
+    others: int = 0
 
 
-def measure(path: Path, kind: str) -> Span:
-    """When the first stream of `kind` (``video`` or ``audio``) starts and ends; nothing is decoded.
+def measure(path: Path, kind: str, stream: int | None = None) -> Span:
+    """When a stream of `kind` (``video`` or ``audio``) starts and ends; nothing is decoded.
+
+    What is there of a file that was cut short counts.
+
+    Args:
+        path: the file.
+        kind: of the stream.
+        stream: its number among those of its kind, 1 is the first; the default one if `None`.
 
     Raises:
         NoStreamError: the file has no such stream.
@@ -50,22 +71,47 @@ def measure(path: Path, kind: str) -> Span:
     """
     start, end = float("inf"), float("-inf")
     with _opened(path) as container:
-        streams = getattr(container.streams, kind)
-        if not streams:
-            raise NoStreamError(f"{path} holds no {kind} stream.")
-        stream = streams[0]
-        for packet in container.demux(stream):
+        found = _stream(path, container, kind, stream)
+        times = Unwrapped()
+        for packet in _until_torn(container.demux(found)):
             if packet.pts is not None:
-                begin = float(packet.pts * packet.time_base)
+                shift = times.shift
+                if packet.dts is not None:
+                    times(float(packet.dts * packet.time_base))
+                    shift = times.shift
+                begin = float(packet.pts * packet.time_base) + shift
                 start = min(start, begin)
                 end = max(end, begin + float((packet.duration or 0) * packet.time_base))
-        if stream.start_time is not None:  # behind the first packets of a codec that needs a run-up, as AAC
-            start = float(stream.start_time * stream.time_base)
+        if found.start_time is not None:  # behind the first packets of a codec that needs a run-up, as AAC
+            start = float(found.start_time * found.time_base)
+        others = len(getattr(container.streams, kind)) - 1
+    if kind == "audio":
+        start = max(start, 0.0)  # what lies before is a codec's run-up, which players leave out
     if start > end:
         raise VideoError(f"{path}: its {kind} stream is empty.")
     if end - start > MAX_SECONDS:
         raise VideoError(f"{path} is longer than {MAX_SECONDS:g} s. Cut it into shorter videos.")
-    return Span(start, end)
+    return Span(start, end, others)
+
+
+def _stream(path: Path, container: InputContainer, kind: str, number: int | None = None) -> Stream:
+    streams = usable(container, kind)
+    every = getattr(container.streams, kind)
+    if number is not None and number > len(every):
+        raise SpeechError(f"{path} has no sound stream {number}; it has {len(every)}.")
+    if number is not None and every[number - 1] in streams:
+        return every[number - 1]
+    if not streams:
+        raise NoStreamError(f"{path} holds no {kind} stream.")
+    return streams[0]
+
+
+def _until_torn(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+    """Packets up to where the file is cut off, if it is."""
+    try:
+        yield from guarded(packets, lambda error: VideoError(str(error)))
+    except VideoError:
+        return
 
 
 def missing_seconds(path: Path, end: float) -> float:
@@ -79,13 +125,13 @@ def missing_seconds(path: Path, end: float) -> float:
         VideoError: the file cannot be read.
     """
     with _opened(path) as container:
-        if container.duration is None or not any(name in container.format.name for name in TRUE_LENGTHS):
+        if not container.duration or not any(name in container.format.name for name in TRUE_LENGTHS):
             return 0.0
-        missing = container.duration / av.time_base - end
+        missing = ((container.start_time or 0) + container.duration) / av.time_base - end
     return missing if missing > CUT_SECONDS else 0.0
 
 
-def frames_between(path: Path, start: float, frames: int) -> Iterator[np.ndarray]:
+def frames_between(path: Path, start: float, frames: int, notice: Notice | None = None) -> Iterator[np.ndarray]:
     """Pictures at 12.5 fps: for each moment ``start + i / 12.5`` the one that is on the screen then.
 
     So pictures are repeated or left out whatever the file's frame rate is, and if it changes. Before the file's first
@@ -95,6 +141,7 @@ def frames_between(path: Path, start: float, frames: int) -> Iterator[np.ndarray
         path: the video.
         start: of the first picture, in seconds of the file's clock.
         frames: how many pictures; fewer come out if the video ends before the moment of the last.
+        notice: hears of damaged and late pictures, which are left out; without it a damaged one is an error.
 
     Yields:
         uint8 RGB ``(H, W, 3)``, all of one size, upright as players show them.
@@ -103,7 +150,7 @@ def frames_between(path: Path, start: float, frames: int) -> Iterator[np.ndarray
         VideoError: the file is damaged, or its pictures change their size or are larger than 4096 pixels.
     """
     done, shown = 0, None
-    for seconds, picture in _pictures(path):
+    for seconds, picture in _pictures(path, notice):
         # What was shown until now is due for every moment before this picture.
         while shown is not None and done < frames and start + done / FPS < seconds - TOLERANCE_SECONDS:
             yield _rgb(path, shown)
@@ -118,13 +165,19 @@ def frames_between(path: Path, start: float, frames: int) -> Iterator[np.ndarray
         done += 1
 
 
-def speech_parts(path: Path, start: float, lengths: list[int]) -> Iterator[np.ndarray]:
+def speech_parts(
+    path: Path, start: float, lengths: list[int], *, stream: int | None = None, notice: Notice | None = None
+) -> Iterator[np.ndarray]:
     """Speech in parts that follow one another, decoded once, with one part in memory.
+
+    Gaps in it are silence, and channels are mixed, as :func:`dicetalk.audio.speech.load_speech` does.
 
     Args:
         path: a file with sound.
         start: seconds to skip; before the sound's begin (negative) there is silence.
         lengths: of the parts, in frames at 12.5 fps; the last parts are shorter, or empty, if the sound ends.
+        stream: number of the sound stream, as for ``load_speech``.
+        notice: hears, after the last part, of gaps, damage and unused streams.
 
     Yields:
         Mono at 16 kHz, float32 ``(n,)``.
@@ -132,57 +185,97 @@ def speech_parts(path: Path, start: float, lengths: list[int]) -> Iterator[np.nd
     Raises:
         SpeechError: the file is damaged or holds no sound, or its rate is not between 8 and 192 kHz.
     """
-    blocks = _resampled(path)
+    blocks = _resampled(path, stream, notice)
     held = np.zeros(max(0, round(-start * SAMPLE_RATE)), np.float32)
     to_skip = max(0, round(start * SAMPLE_RATE))
-    for frames in lengths:
-        wanted, parts, length = frames * SAMPLES_PER_FRAME, [held], len(held)
-        while length < wanted and (block := next(blocks, None)) is not None:
-            skipped = min(to_skip, len(block))
-            to_skip -= skipped
-            parts.append(block[skipped:])
-            length += len(block) - skipped
-        joined = np.concatenate(parts)
-        held = joined[wanted:]
-        yield joined[:wanted]
+    try:
+        for frames in lengths:
+            wanted, parts, length = frames * SAMPLES_PER_FRAME, [held], len(held)
+            while length < wanted and (block := next(blocks, None)) is not None:
+                skipped = min(to_skip, len(block))
+                to_skip -= skipped
+                parts.append(block[skipped:])
+                length += len(block) - skipped
+            joined = np.concatenate(parts)
+            held = joined[wanted:]
+            yield joined[:wanted]
+    finally:
+        blocks.close()  # now, for its notices
 
 
-def _resampled(path: Path) -> Iterator[np.ndarray]:
-    with file_source(path) as source:
+def _resampled(path: Path, number: int | None, notice: Notice | None) -> Iterator[np.ndarray]:
+    hooks = Hooks(notice=notice or (lambda _: None))
+    with file_source(path, stream=number, lead_in=False, hooks=hooks) as source:
         if not MIN_SAMPLE_RATE <= source.sample_rate <= MAX_SAMPLE_RATE:
             raise SpeechError(
                 f"{path} has {source.sample_rate:g} samples a second; expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}."
             )
-        stream = soxr.ResampleStream(source.sample_rate, SAMPLE_RATE, 1, dtype="float32")
-        for block in source.blocks:
-            mono = np.ascontiguousarray(block.mean(axis=1))
-            if not np.isfinite(mono).all():
-                raise SpeechError(f"{path} holds samples that are not finite (NaN or infinity). Repair it.")
-            yield stream.resample_chunk(mono)
-        yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        if source.channels > MAX_CHANNELS:
+            raise SpeechError(f"{path} has {source.channels} channels; expected at most {MAX_CHANNELS}.")
+        resampler = soxr.ResampleStream(source.sample_rate, SAMPLE_RATE, 1, dtype="float32")
+        downmix = Downmix(source.channels, int(source.sample_rate), source.layout)
+        try:
+            for block in source.blocks:
+                if not np.isfinite(block).all():
+                    raise SpeechError(f"{path} holds samples that are not finite (NaN or infinity). Repair it.")
+                yield resampler.resample_chunk(np.ascontiguousarray(downmix.mono(block)[:, 0]))
+            rest = downmix.mono(np.zeros((0, source.channels), np.float32), last=True)
+            yield resampler.resample_chunk(np.ascontiguousarray(rest[:, 0]), last=True)
+        finally:
+            for note in source.notes():
+                hooks.notice(note)
 
 
-def _pictures(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Decoded pictures and when they come, in order; one that comes late is dropped."""
+def _pictures(path: Path, notice: Notice | None) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Decoded pictures and when they come, in order; those that come late, or are damaged, are left out."""
     last = float("-inf")
+    late: list[str] = []
+    damaged: list[str] = []
+    whole = 0
+    times = Unwrapped()
     with _opened(path) as container:
-        if not container.streams.video:
-            raise VideoError(f"{path} holds no video stream.")
-        stream = container.streams.video[0]
+        stream = _stream(path, container, "video")
         if max(stream.width, stream.height) > MAX_SIDE:
             raise VideoError(f"{path} has {stream.width} x {stream.height} pixels, more than {MAX_SIDE} a side.")
-        for frame in container.decode(stream):
-            if frame.time is not None and frame.time > last:
-                last = frame.time
-                yield last, frame
+        try:
+            for packet in _until_torn(container.demux(stream)):
+                try:
+                    with translated(lambda error: _damaged(path, error)):
+                        decoded = packet.decode()
+                except VideoError:
+                    damaged.append(f"{max(last, 0.0):.2f} s")
+                    if notice is None or (len(damaged) >= MANY_DAMAGED and len(damaged) > whole / 3):
+                        raise
+                    continue
+                whole += len(decoded)
+                for frame in decoded:
+                    seconds = None if frame.time is None else times(frame.time)
+                    if seconds is not None and seconds > last:
+                        last = seconds
+                        yield last, frame
+                    else:
+                        late.append(f"{max(last, 0.0):.2f} s")
+        finally:
+            if notice is not None and late:
+                notice(f"{path}: {len(late)} pictures without a time of their own are left out ({listed(late)}).")
+            if notice is not None and damaged:
+                notice(f"{path}: {len(damaged)} packets of pictures are damaged and left out ({listed(damaged)}).")
+            if notice is not None and times.restarts:
+                moments = listed([f"{moment:.2f} s" for moment in times.restarts])
+                notice(f"{path}: the times of its pictures start again at {moments}; they go on there.")
+
+
+def _damaged(path: Path, error: Exception) -> VideoError:
+    return VideoError(f"{path} is damaged or no video ({str(error) or type(error).__name__}).")
 
 
 def _rgb(path: Path, frame: av.VideoFrame) -> np.ndarray:
     if max(frame.width, frame.height) > MAX_SIDE:
         raise VideoError(f"{path} has {frame.width} x {frame.height} pixels, more than {MAX_SIDE} a side.")
-    pixels = frame.to_ndarray(format="rgb24")
-    # Phones store what they see sideways, and beside it by how many degrees, counterclockwise, it is to be turned.
-    turns = round(frame.rotation / 90) % 4
+    with translated(lambda error: _damaged(path, error)):
+        pixels = frame.to_ndarray(format="rgb24")
+        # Phones store what they see sideways, and beside it by how many degrees, counterclockwise, it is to be turned.
+        turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
@@ -191,9 +284,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
     if not path.is_file():
         raise VideoError(f"{path}: there is no such file.")
     with ExitStack() as stack:
-        try:
+        with translated(lambda error: _damaged(path, error)):
             file = stack.enter_context(path.open("rb"))
             container = stack.enter_context(open_media(file))
-            yield container
-        except (OSError, av.error.FFmpegError) as error:
-            raise VideoError(f"{path} is damaged or no video ({error}).") from error
+        yield container

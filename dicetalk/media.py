@@ -1,12 +1,28 @@
-"""Opens media files with PyAV."""
+"""Media files through PyAV: opening, choosing streams, and one boundary for whatever FFmpeg and its wrapper raise."""
 
-from typing import BinaryIO
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO, TypeVar
 
 import av
 from av.container import InputContainer
+from av.stream import Stream
+
+from dicetalk.errors import Cancelled, DiceTalkError
+
+MAX_SIDE = 4096
+"""Pixels; larger pictures are refused before they are decoded."""
+
+RESTART_SECONDS = 1.0
+"""Time stamps that go back by more start again: two recordings in one file. Less is an overlap."""
+
+_DEFAULT, _COVER = 1, 0x400
+"""FFmpeg's flags of a stream: the one to play, and a cover picture (AV_DISPOSITION_*)."""
+
+_T = TypeVar("_T")
 
 
-def open_media(file: BinaryIO) -> InputContainer:
+def open_media(file: BinaryIO, ignore_length: bool = False) -> InputContainer:
     """Open a sound or video file.
 
     No protocol is allowed, so that a playlist in disguise reaches no other file and no host. Damaged texts in the
@@ -14,13 +30,96 @@ def open_media(file: BinaryIO) -> InputContainer:
 
     Args:
         file: opened for reading, in binary.
+        ignore_length: of a WAV whose header tells a wrong one: read to the end of the file.
 
     Raises:
-        av.error.FFmpegError: it is damaged or no media file.
+        av.error.FFmpegError: it is damaged or no media file. Damaged files raise others as well: use
+            :func:`translated`.
     """
     # Not as `options`, which go to every stream too: before PyAV 18 that crashes on FLV, whose streams show up late.
     options = {"protocol_whitelist": "none"}
+    if ignore_length:
+        options["ignore_length"] = "1"
     try:
         return av.open(file, metadata_errors="replace", container_options=options)
     except TypeError:  # PyAV 19 replaces them always, and has no argument for it
         return av.open(file, container_options=options)
+
+
+@contextmanager
+def translated(make_error: Callable[[Exception], DiceTalkError]) -> Iterator[None]:
+    """Turn whatever a reader raises over a damaged file into the library's own error.
+
+    Damaged containers make FFmpeg's wrapper stumble over its own structures (IndexError, AttributeError, ValueError,
+    ...), and which ones differs between releases; hence every Exception. Only calls of the reader belong inside.
+
+    Args:
+        make_error: the error to raise, from what was raised.
+    """
+    try:
+        yield
+    except (DiceTalkError, Cancelled):
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) and not isinstance(error, av.error.FFmpegError):
+            raise  # the machine's; FFmpeg's own says that a header asks for too much
+        raise make_error(error) from error
+
+
+def guarded(items: Iterator[_T], make_error: Callable[[Exception], DiceTalkError]) -> Iterator[_T]:
+    """`items`, with errors while they are made turned into the library's own; those of the consumer pass."""
+    while True:
+        with translated(make_error):
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+        yield item
+
+
+def usable(container: InputContainer, kind: str) -> list[Stream]:
+    """Streams of `kind` (``video`` or ``audio``) that can be decoded, the default first, then in order.
+
+    Cover pictures are no video.
+    """
+    streams: Sequence[Stream] = getattr(container.streams, kind)
+    known = [stream for stream in streams if stream.codec_context is not None and not _flags(stream) & _COVER]
+    if kind == "video":
+        for stream in known:
+            # Before it is decoded, or a header of a few bytes makes FFmpeg allocate gigabytes.
+            stream.codec_context.options = {"max_pixels": str(MAX_SIDE * MAX_SIDE)}
+    return sorted(known, key=lambda stream: not _flags(stream) & _DEFAULT)
+
+
+def _flags(stream: Stream) -> int:
+    disposition = getattr(stream, "disposition", 0)  # PyAV before 15 does not tell
+    return int(getattr(disposition, "value", disposition))
+
+
+class Unwrapped:
+    """Times of a stream that start again somewhere, made to go on.
+
+    Attributes:
+        restarts: where that was, in seconds of the unwrapped time.
+    """
+
+    def __init__(self) -> None:
+        self.shift = 0.0
+        self.end: float | None = None
+        self.restarts: list[float] = []
+
+    def __call__(self, time: float, duration: float = 0.0) -> float:
+        """The unwrapped `time` of what lasts for `duration`; both in seconds."""
+        time += self.shift
+        if self.end is not None and time < self.end - RESTART_SECONDS:
+            self.restarts.append(self.end)
+            self.shift += self.end - time
+            time = self.end
+        self.end = max(time + duration, self.end if self.end is not None else time)
+        return time
+
+
+def listed(moments: Sequence[str], most: int = 4) -> str:
+    """The first `most` of `moments` for a message, and how many more there are."""
+    rest = len(moments) - most
+    return ", ".join(moments[:most]) + (f" and {rest} more" if rest > 0 else "")

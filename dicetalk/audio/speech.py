@@ -11,6 +11,8 @@ import numpy as np
 import soxr
 
 from dicetalk.audio.decode import Source, array_source, file_source
+from dicetalk.audio.downmix import Downmix
+from dicetalk.audio.level import as_heard
 from dicetalk.errors import SpeechError
 from dicetalk.hooks import SILENT, Hooks
 
@@ -60,42 +62,52 @@ def load_speech(
     *,
     start: float = 0.0,
     duration: float | None = None,
+    stream: int | None = None,
     hooks: Hooks = SILENT,
 ) -> Speech:
     """Read speech from a file or an array.
 
     The sound is read in blocks: beside the result, memory holds a second or so, however long or finely sampled it is.
-    Channels are averaged for the network. For the video, one or two channels stay as they are; of more, the first is
-    left and the second right, and the others go to both. Volume is not changed.
+    It lies where its time stamps say: gaps are silence, and sound that begins after the video has silence before it.
+    Channels are mixed as :class:`dicetalk.audio.downmix.Downmix` does. For the network, a constant offset is removed
+    and very quiet speech made louder, see :mod:`dicetalk.audio.level`; ordinary recordings keep their volume, as does
+    the sound for the video.
 
     Args:
         source: a file that soundfile or PyAV opens, or ``(array, sample_rate)``. An array or CPU tensor is ``(n,)``,
             ``(n, channels)``, ``(channels, n)`` (of two axes the shorter is the channels) or ``(1, channels, n)``;
             floats in -1..1, int16, int32 or uint8; 8 to 192 kHz.
         start: seconds to skip.
-        duration: seconds to take at most; all that follows if none.
-        hooks: asked to stop between blocks; receives a notice if there is only silence.
+        duration: seconds to take at most; all that follows if `None`.
+        stream: which sound stream of a file, 1 is the first; by default the one that is marked so or the first that is
+            not silent.
+        hooks: asked to stop between blocks; receives a notice of everything that is missing, damaged or not used, and
+            if there is only silence.
 
     Raises:
-        SpeechError: the source is missing, damaged or holds no sound; the part is shorter than 0.1 s or longer than an
-            hour; the rate is out of range; a sample is NaN or far out of range.
+        SpeechError: the source is missing, unreadable or holds no such sound; the part is shorter than 0.1 s
+            or longer than an hour; the rate is out of range; a sample is NaN or far out of range.
         Cancelled: the caller asked to stop.
     """
     if not (math.isfinite(start) and start >= 0):
         raise SpeechError(f"The start is {start:g} s; expected 0 or more.")
     if duration is not None and not MIN_SECONDS <= duration <= MAX_SECONDS:
         raise SpeechError(f"The duration is {duration:g} s; expected {MIN_SECONDS:g} to {MAX_SECONDS:g}.")
-    with _opened(source) as opened:
+    with _opened(source, stream, hooks) as opened:
         _check(opened)
         speech = _convert(opened, start, duration, hooks)
+        for note in opened.notes():
+            hooks.notice(note)
     if max(speech.samples.max(), -speech.samples.min()) < SILENCE_LEVEL:
         hooks.notice(f"{opened.name} holds only silence: the mouth will stay closed.")
     return speech
 
 
-def _opened(source: str | Path | tuple[Any, float]) -> AbstractContextManager[Source]:
+def _opened(source: str | Path | tuple[Any, float], stream: int | None, hooks: Hooks) -> AbstractContextManager[Source]:
     if isinstance(source, (str, Path)):
-        return file_source(Path(source))
+        return file_source(Path(source), stream=stream, hooks=hooks)
+    if stream not in (None, 1):
+        raise SpeechError(f"There is no sound stream {stream}: an array holds one sound. Leave the stream out.")
     if not (isinstance(source, tuple) and len(source) == 2):
         raise SpeechError(f"Speech is a file or (array, sample_rate), not {type(source).__name__}.")
     return nullcontext(array_source(*source))
@@ -114,17 +126,35 @@ def _check(source: Source) -> None:
 def _convert(source: Source, start: float, duration: float | None, hooks: Hooks) -> Speech:
     rate = int(source.sample_rate)
     sound_rate = next((r for r in SOUND_SAMPLE_RATES if r >= rate), SOUND_SAMPLE_RATES[-1])
+    downmix = Downmix(source.channels, rate, source.layout)
     mono = _Track(1, rate, SAMPLE_RATE)
     stereo = _Track(min(source.channels, 2), rate, sound_rate)
     for block in _part(source, rate, start, duration, hooks):
-        mono.append(block.mean(axis=1, keepdims=True))
-        stereo.append(_at_most_stereo(block))
+        mono.append(downmix.mono(block))
+        stereo.append(downmix.sound(block))
+    mono.append(downmix.mono(np.zeros((0, source.channels), np.float32), last=True))
     if mono.taken < math.floor(MIN_SECONDS * rate):
         raise SpeechError(
             f"{source.name} has {mono.taken / rate:.3g} s of sound from {start:g} s on; "
             f"at least {MIN_SECONDS:g} s are needed."
         )
-    return Speech(mono.finish()[:, 0], stereo.finish().T, sound_rate)
+    samples, sound = mono.finish()[:, 0], stereo.finish().T
+    if downmix.mono_gain != 1:
+        samples = samples * np.float32(downmix.mono_gain)
+    if source.channels > 2:
+        sound = _within_full_scale(sound * np.float32(downmix.sound_gain), source.name, hooks)
+    return Speech(as_heard(samples, source.name, hooks.notice), sound, sound_rate)
+
+
+def _within_full_scale(sound: np.ndarray, name: str, hooks: Hooks) -> np.ndarray:
+    """A sum of channels, quieter if it would be clipped in the video."""
+    peak = float(np.abs(sound).max(initial=0.0))
+    if peak <= 1:
+        return sound
+    hooks.notice(
+        f"{name}: its channels together exceed full scale; the video's sound is {20 * math.log10(peak):.1f} dB quieter."
+    )
+    return sound / np.float32(peak)
 
 
 def _part(source: Source, rate: int, start: float, duration: float | None, hooks: Hooks) -> Iterator[np.ndarray]:
@@ -162,13 +192,6 @@ def _check_level(block: np.ndarray, name: str, position: int, rate: int) -> None
             f"{name} holds the value {value:g} at {(position + at) / rate:.3f} s. Sound lies in -1..1; "
             f"scale other floats to that, and mend NaN and infinite values."
         )
-
-
-def _at_most_stereo(block: np.ndarray) -> np.ndarray:
-    if block.shape[1] <= 2:
-        return block
-    rest = block[:, 2:].sum(axis=1, keepdims=True)
-    return (block[:, :2] + rest) / (block.shape[1] - 1)
 
 
 class _Track:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dicetalk.audio.decode import array_source
+from dicetalk.audio.decode import array_source, choose_stream
+from dicetalk.audio.level import as_heard
 from dicetalk.audio.speech import SAMPLES_PER_FRAME, load_speech
-from dicetalk.errors import PortraitError, VideoError
+from dicetalk.audio.timeline import NOTED_SECONDS
+from dicetalk.errors import SpeechError, VideoError
 from dicetalk.film import MAX_SECONDS, NoStreamError, Span, frames_between, measure, missing_seconds, speech_parts
-from dicetalk.hooks import Hooks
+from dicetalk.hooks import SILENT, Hooks
 from dicetalk.portrait.read import FORMATS, read_picture
 from dicetalk.settings import FPS
 
@@ -22,6 +24,9 @@ LEAST_SHOWN_SECONDS = 0.02
 
 SHOWN_SECONDS = 0.1
 """...this long, as browsers do."""
+
+LATE_SECONDS = 0.25
+"""Streams of one file rarely end together; less is a rest of the codec's last frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,42 +50,88 @@ class Reference:
     problems: tuple[str, ...] = ()
 
 
-def open_reference(path: Path | str) -> Reference:
+def open_reference(path: Path | str, *, stream: int | None = None, hooks: Hooks = SILENT) -> Reference:
     """A file: a video, with or without sound; a sound; a picture, also an animated one.
 
-    Frames of any video are told by their times, so a frame rate that changes does no harm. What is there of a video
-    that was cut short, or has one damaged stream, is used; the reference's `problems` tell of it.
+    Pictures and sound are placed by their time stamps, so a frame rate that changes does no harm, gaps in the sound are
+    silence, and sound that begins before or after the pictures keeps its place. What is there of a video that was cut
+    short, or has one damaged stream, is used; the reference's `problems` tell of it.
+
+    Args:
+        path: the file.
+        stream: which of its sound streams, 1 is the first; by default the one that is marked so or the first that is
+            not silent.
+        hooks: hears, while the reference is read, of what is damaged or missing inside it.
 
     Raises:
         VideoError: the file is missing, damaged, none of these, or longer than an hour.
+        SpeechError: it has no such sound stream.
         PortraitError: it is a picture that cannot be used.
     """
     path = Path(path)
     if not path.is_file():
         raise VideoError(f"{path}: there is no such file.")
+    if stream is not None and stream < 1:
+        raise SpeechError(f"The sound stream is {stream}; expected 1 for the first, or more.")
     kind = _picture_kind(path)
     if kind == "still":
         picture = read_picture(path)
         return Reference(str(path), 1, lambda: iter([picture]), None)
     if kind == "animated webp":
         return _animation(path)
-    seen, heard, problems = _spans(path)
+    told: list[str] = []
+    if stream is None:
+        stream, told = choose_stream(path, hooks)
+    seen, heard, problems = _spans(path, stream)
     main = seen or heard
     frames = max(round((main.end - main.start) * FPS), 1)
     lasting = heard if seen is not None and heard is not None and frames == 1 else main
+    notice = _once(hooks.notice)
     pictures = speech = None
     if seen is not None:
 
         def pictures() -> Iterator[np.ndarray]:
-            return frames_between(path, seen.start, frames)
+            return frames_between(path, seen.start, frames, notice)
 
     if heard is not None:
 
         def speech() -> np.ndarray:
             length = max(round((lasting.end - lasting.start) * FPS), 1)
-            return next(speech_parts(path, main.start - heard.start, [length]))
+            parts = speech_parts(path, main.start - heard.start, [length], stream=stream, notice=notice)
+            return as_heard(np.concatenate(list(parts)), str(path), notice)
 
-    return Reference(str(path), frames, pictures, speech, problems)
+    return Reference(str(path), frames, pictures, speech, (*problems, *told, *_unused(path, seen, heard, frames)))
+
+
+def _once(notice: Callable[[str], None]) -> Callable[[str], None]:
+    """`notice`, which hears each sentence once, however often the reference is read."""
+    told: set[str] = set()
+
+    def tell(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            notice(text)
+
+    return tell
+
+
+def _unused(path: Path, seen: Span | None, heard: Span | None, frames: int) -> list[str]:
+    """What of a file has no part in the reference."""
+    told = []
+    if seen is not None and seen.others:
+        told.append(f"{path} has {seen.others + 1} video streams: one is used, not the others.")
+    if seen is None or heard is None or frames == 1:
+        return told
+    early, late = seen.start - heard.start, heard.end - seen.end
+    if early > NOTED_SECONDS:
+        told.append(f"{path}: its sound begins {early:.2f} s before the pictures; that part is not used.")
+    elif -early > NOTED_SECONDS:
+        told.append(f"{path}: its sound begins {-early:.2f} s after the pictures; there is silence before it.")
+    if late > LATE_SECONDS:
+        told.append(f"{path}: its sound goes on for {late:.2f} s after the pictures; that part is not used.")
+    elif -late > LATE_SECONDS:
+        told.append(f"{path}: its sound ends {-late:.2f} s before the pictures.")
+    return told
 
 
 def reference_of(
@@ -126,13 +177,13 @@ def reference_of(
     return Reference(name, length, pictures, speech)
 
 
-def _spans(path: Path) -> tuple[Span | None, Span | None, tuple[str, ...]]:
+def _spans(path: Path, stream: int | None) -> tuple[Span | None, Span | None, tuple[str, ...]]:
     """When pictures and sound of a file start and end, and what is wrong with them."""
     spans: dict[str, Span] = {}
     errors: list[VideoError] = []
     for kind in ("video", "audio"):
         try:
-            spans[kind] = measure(path, kind)
+            spans[kind] = measure(path, kind, stream) if kind == "audio" and stream else measure(path, kind)
         except VideoError as error:
             errors.append(error)
     if not spans:
@@ -153,7 +204,7 @@ def _picture_kind(path: Path) -> str | None:
             return "animated webp" if picture.format == "WEBP" else None
     except Image.DecompressionBombError:
         return "still"  # too large; reading it says so
-    except (OSError, ValueError, SyntaxError):
+    except Exception:  # damaged pictures make Pillow's readers stumble in many ways; others may read them
         return None
 
 
@@ -188,5 +239,5 @@ def _shown(path: Path) -> Iterator[tuple[float, Image.Image]]:
                 seconds = animation.info.get("duration", 0) / 1000
                 until += seconds if seconds >= LEAST_SHOWN_SECONDS else SHOWN_SECONDS
                 yield until, animation
-    except (OSError, ValueError, EOFError, PortraitError) as error:
+    except Exception as error:
         raise VideoError(f"{path} is damaged or no animation ({error}).") from error

@@ -1,0 +1,63 @@
+"""Silence: before and after speech, and where in it nobody speaks."""
+
+import math
+
+import numpy as np
+import torch
+
+from dicetalk.audio.level import frame_levels
+from dicetalk.audio.speech import MAX_SECONDS, SAMPLE_RATE, SAMPLES_PER_FRAME, Speech
+from dicetalk.errors import SpeechError
+
+MAX_PAD_SECONDS = 60.0
+
+LEAST_DB = -120.0
+
+STEPS_PER_FRAME = 4
+"""Levels are taken four times a frame, of 20 ms each, so that a short sound counts."""
+
+
+def pad_speech(speech: Speech, start: float = 0.0, end: float = 0.0) -> Speech:
+    """Put silence before and after speech, for the network and for the viewer.
+
+    Args:
+        speech: as :func:`dicetalk.audio.speech.load_speech` made it.
+        start: seconds before it, 0 to 60.
+        end: seconds after it, 0 to 60.
+
+    Raises:
+        SpeechError: a length is out of range, or the whole is longer than an hour.
+    """
+    for name, seconds in (("start", start), ("end", end)):
+        if not (math.isfinite(seconds) and 0 <= seconds <= MAX_PAD_SECONDS):
+            raise SpeechError(f"The silence at the {name} is {seconds:g} s; expected 0 to {MAX_PAD_SECONDS:g}.")
+    if start == end == 0:
+        return speech
+    if speech.seconds + start + end > MAX_SECONDS:
+        raise SpeechError(
+            f"With {start + end:g} s of silence the speech is {speech.seconds + start + end:.1f} s long; an hour is "
+            "the most. Give a duration, or less silence."
+        )
+    samples = np.pad(speech.samples, [round(seconds * SAMPLE_RATE) for seconds in (start, end)])
+    widths = [round(seconds * speech.sound_sample_rate) for seconds in (start, end)]
+    return Speech(samples, np.pad(speech.sound, ((0, 0), widths)), speech.sound_sample_rate)
+
+
+def quiet_frames(samples: np.ndarray, below: float) -> torch.Tensor:
+    """The frames of video in which, and beside which, speech is fainter than a level: bool ``(frames,)``.
+
+    Frames beside a sound are left to the network, which opens and closes the mouth around it.
+
+    Args:
+        samples: mono at 16 kHz, float32 ``(n,)``.
+        below: level in dB of full scale, effective value over 20 ms; -120 to 0.
+
+    Raises:
+        SpeechError: the level is out of range.
+    """
+    if not LEAST_DB <= below <= 0:
+        raise SpeechError(f"The level of silence is {below:g} dB; expected {LEAST_DB:g} to 0.")
+    frames = len(samples) // SAMPLES_PER_FRAME
+    levels = frame_levels(samples[: frames * SAMPLES_PER_FRAME], SAMPLES_PER_FRAME // STEPS_PER_FRAME)
+    still = np.pad((levels < below).reshape(frames, STEPS_PER_FRAME).all(axis=1), 1, mode="edge")
+    return torch.from_numpy(still[:-2] & still[1:-1] & still[2:])

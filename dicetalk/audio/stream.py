@@ -1,0 +1,221 @@
+"""Decodes one sound stream of a container, packet by packet, and knows what of it is missing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+
+from dicetalk.audio.header import Promise, lacks_ogg_end
+from dicetalk.audio.timeline import NOTED_SECONDS, Timeline
+from dicetalk.errors import SpeechError
+from dicetalk.media import listed, translated, usable
+
+TRUE_LENGTHS = ("matroska", "mp4", "avi", "flac", "aiff", "au", "w64", "flv")
+"""Formats whose header tells their length; that of others is a guess from their size."""
+
+EXACT_LENGTHS = ("ogg", "mp4")
+"""Formats that tell, by an edit list or the last page, where in the last frame the sound ends."""
+
+FILL_SECONDS = 0.15
+"""The longest frame of a codec, rounded up."""
+
+CUT_SECONDS = 0.25
+"""Lengths in headers are rounded to a block of the codec, some times twice."""
+
+CUT_FILM_SECONDS = 1.0
+"""A film's length is that of its longest stream, and streams of one file differ a little."""
+
+
+class StreamReader:
+    """Decodes one stream of a container into its timeline.
+
+    Args:
+        path: for messages.
+        container: opened.
+        stream: of `container`.
+        promise: what the header of a WAV says.
+
+    Attributes:
+        rate: samples a second, known after :meth:`begin`.
+        layout: names of the channels, likewise.
+    """
+
+    def __init__(self, path: Path, container: InputContainer, stream: AudioStream, promise: Promise | None):
+        self.path, self.container, self.stream, self.promise = path, container, stream, promise
+        video = usable(container, "video")
+        self.video = video[0] if video else None
+        self.video_end: float | None = None
+        self.bad: list[float] = []
+        self.packets = container.demux([stream, self.video] if self.video else [stream])
+        self.ended = self.torn = self.odd_end = False
+        self.first: list[av.AudioFrame] = []
+        self.rate, self.layout = 0, ()
+        self.limit: int | None = None
+        self.handed = 0
+
+    def begin(self, lead_in: bool) -> bool:
+        """Decode up to the first sound; false if there is none."""
+        self.first = next(self._decoded(), [])
+        if not self.first:
+            return False
+        frame = self.first[0]
+        # The frame knows better than the header, which may give half the rate (HE-AAC).
+        self.rate, names = frame.sample_rate, tuple(channel.name for channel in frame.layout.channels)
+        self.layout = names
+        origin = max(_time(frame) or 0.0, 0.0)
+        if lead_in and self.video is not None and self.video.start_time is not None:
+            origin = max(min(origin, float(self.video.start_time * self.video.time_base)), 0.0)
+        self.timeline = Timeline(str(self.path), self.rate, len(names), origin)
+        if any(known in self.container.format.name for known in EXACT_LENGTHS) and (self.stream.duration or 0) > 0:
+            # Counted from the first sample, not from time 0: Vorbis's time stamps begin half a frame late.
+            lead = max((_time(frame) or 0.0) - origin, 0.0)
+            self.limit = round((lead + float(self.stream.duration * self.stream.time_base)) * self.rate)
+        return True
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Samples in order, silence among them."""
+        for block in self._untrimmed() if self.limit is None else self._trimmed(self.limit):
+            self.handed += len(block)
+            yield block
+
+    def _untrimmed(self) -> Iterator[np.ndarray]:
+        yield from self._placed(self.first)
+        self.first = []
+        for frames in self._decoded():
+            yield from self._placed(frames)
+
+    def _trimmed(self, limit: int) -> Iterator[np.ndarray]:
+        """Without what fills up the codec's last frame behind `limit`; a header that is off by more is not believed."""
+        done, behind, kept = 0, 0, []
+        for block in self._untrimmed():
+            inside = block[: max(limit - done, 0)]
+            done += len(inside)
+            if len(inside):
+                yield inside
+            if len(inside) == len(block):
+                continue
+            kept.append(block[len(inside) :])
+            behind += len(kept[-1])
+            if behind > FILL_SECONDS * self.rate:
+                yield from kept
+                kept, limit = [], 1 << 62
+
+    def notes(self) -> list[str]:
+        """What to tell the user about what has been read by now."""
+        told = self.timeline.notes()
+        if self.bad:
+            moments = listed([f"{moment:.2f} s" for moment in self.bad])
+            told.append(f"{self.path} is damaged at {moments}: what cannot be decoded is left out.")
+        if self.ended:
+            told += self._missing()
+        return told
+
+    def _placed(self, frames: list[av.AudioFrame]) -> Iterator[np.ndarray]:
+        for frame in frames:
+            if (frame.sample_rate, len(frame.layout.channels)) != (self.rate, len(self.layout)):
+                raise self._damaged("the sample rate or the channels change there")
+            with translated(lambda error: self._damaged(str(error))):
+                block = frame.to_ndarray()
+                block = block.T if frame.format.is_planar else block.reshape(-1, len(self.layout))
+                block = as_float(block)
+            yield from self.timeline.place(block, _time(frame))
+
+    def _decoded(self) -> Iterator[list[av.AudioFrame]]:
+        """Frames, packet by packet; packets that cannot be decoded are remembered."""
+        bad_since: float | None = None
+        while True:
+            try:
+                with translated(plain_error):
+                    packet = next(self.packets, None)
+            except SpeechError:
+                self.torn, packet = True, None
+            if packet is None:
+                self.ended, self.odd_end = True, bad_since is not None
+                return
+            if packet.stream is self.video:
+                if packet.pts is not None:
+                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    self.video_end = max(end, self.video_end if self.video_end is not None else end)
+                continue
+            try:
+                with translated(plain_error):
+                    frames = [frame for frame in packet.decode() if frame.samples]
+            except SpeechError:
+                if bad_since is None:
+                    bad_since = self.timeline.seconds if self.rate else 0.0
+                continue
+            if frames:
+                if bad_since is not None:
+                    self.bad.append(bad_since)
+                    bad_since = None
+                yield frames
+
+    def _missing(self) -> list[str]:
+        """What a header promises and is not there, or the other way round."""
+        read, slack = self.handed / self.rate, CUT_SECONDS
+        promised = self._promised()
+        if self.promise is not None:
+            if self.promise.seconds is None:
+                return [
+                    f"{self.path}: its header does not say how long it is; all that follows, {read:.2f} s, is read."
+                ]
+            promised, slack = self.promise.seconds, NOTED_SECONDS
+        elif self.video is not None and self.stream.duration is None:
+            slack = CUT_FILM_SECONDS
+        if promised is not None and promised <= 0 < read and self.promise is None:
+            promised = None
+        if promised is not None and promised - read > slack:
+            return [
+                f"{self.path} is cut short: its header promises {promised:.2f} s, and {read:.2f} s are there; "
+                f"{promised - read:.2f} s are missing."
+            ]
+        if promised is not None and read - promised > slack:
+            return [f"{self.path}: its header says {promised:.2f} s; all that is there, {read:.2f} s, is read."]
+        if self.torn or self.odd_end or lacks_ogg_end(self.path):
+            return [f"{self.path} ends in the middle, after {read:.2f} s: it may have been cut short."]
+        return []
+
+    def _promised(self) -> float | None:
+        """Length of the stream by the header, in seconds from the timeline's origin; `None` if that does not tell."""
+        name = self.container.format.name
+        stream, origin = self.stream, self.timeline.origin
+        by_index = name == "mp3" and stream.start_time  # the mark of a header that counts its frames
+        if not by_index and not any(known in name for known in TRUE_LENGTHS):
+            return None
+        if stream.duration is not None and stream.duration > 0:
+            return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin
+        if not self.container.duration or self.container.duration < 0:
+            return None
+        end = ((self.container.start_time or 0) + self.container.duration) / av.time_base
+        if self.video is not None and self.video_end is not None and self.video_end > end - CUT_FILM_SECONDS:
+            return None  # the pictures last as long as the file: nothing was cut, the sound just ends earlier
+        return end - origin
+
+    def _damaged(self, reason: str) -> SpeechError:
+        return SpeechError(
+            f"{self.path} is damaged after {self.timeline.seconds:.2f} s ({reason}). Repair it, or use the part before "
+            "it."
+        )
+
+
+def _time(frame: av.AudioFrame) -> float | None:
+    return None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+
+
+def plain_error(error: Exception) -> SpeechError:
+    """What to raise where the caller goes on without what could not be read."""
+    return SpeechError(str(error))
+
+
+def as_float(samples: np.ndarray) -> np.ndarray:
+    """Samples of any usual type as float32, full scale at 1."""
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32, copy=False)
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if samples.dtype in (np.int16, np.int32):
+        return (samples / (1 << (8 * samples.dtype.itemsize - 1))).astype(np.float32)
+    raise SpeechError(f"Sound of type {samples.dtype} is not supported; give floats in -1..1, int16, int32 or uint8.")
