@@ -166,6 +166,7 @@ def denoise(
     residency: Residency = CPU,
     hooks: Hooks = SILENT,
     guided: Callable[..., PredictV] = GuidedUNet,
+    noise: torch.Tensor | None = None,
 ) -> Latents:
     """Denoise a clip whose portrait and speech are encoded already.
 
@@ -178,13 +179,15 @@ def denoise(
         residency: where networks run.
         hooks: progress of `sample`.
         guided: as in :func:`generate_latents`.
+        noise: standard normal ``(frames with padding, latent channels, h, w)`` that the clip starts from, left as it
+            is; drawn from the seed if `None`.
 
     Raises:
         Cancelled: the caller asked to stop.
     """
     frames = features.frames
     total = frames + padding(settings.schedule, settings.window)
-    noise = _noise(model, portrait.mask.shape[-2:], total, settings)
+    x = _noise(model, portrait.mask.shape[-2:], total, settings).latents if noise is None else noise.clone()
     priors, prior_index = emotion.priors(frames, FPS)
     audio_tokens, emotion_tokens = model.config.audio.context_tokens, model.config.emotion.query.context_tokens
     token_rows = (1 + frames, audio_tokens), (1 + len(priors), emotion_tokens)
@@ -204,7 +207,7 @@ def denoise(
         network = guided(model.unet, conditioning, settings, device, model.dtype, hooks)
         levels = karras_sigmas(settings.steps, model.config.sampling.sigma_min, model.config.sampling.sigma_max)
         sigmas = levels[settings.steps - settings.steps_run :]
-        x = noise.latents.mul_(sigmas[0]).add_(conditioning.start_latents)
+        x.mul_(sigmas[0]).add_(conditioning.start_latents)
         schedule = window_schedule(settings.schedule, total, settings.window, settings.overlap, settings.shift)
         return Latents(sample_euler(network, x, sigmas, schedule, hooks), frames)
 

@@ -1,25 +1,38 @@
-"""The whole denoising loop on tiny networks against the released program."""
+"""The whole denoising loop on tiny networks against the released program.
 
-from dataclasses import dataclass
+Everything runs through :func:`dicetalk.pipeline.denoise`. The fixtures record tokens, not sound and priors, so the two
+networks that make tokens are stand-ins that look them up; what is looked up still has to be asked for by the right
+moment of the speech and by the right frame's prior.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 from golden_fixtures import Golden, GoldenFile
+from plain_sampling import PlainClip, PlainSettings, plain_latents
+from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from dicetalk.audio.features import SpeechFeatures
 from dicetalk.bench.plain import PlainGuidedUNet
-from dicetalk.conditioning import draw_noise, embed_portrait, encode_portrait, pad_tokens, pose_features
-from dicetalk.config import PoseGuiderConfig, UNetConfig
+from dicetalk.checkpoints.load import DiceModel
+from dicetalk.conditioning import draw_noise, embed_portrait, encode_portrait, pose_features
+from dicetalk.config import FULL, PoseGuiderConfig, UNetConfig
 from dicetalk.denoise.guided import Conditioning, GuidedUNet
 from dicetalk.denoise.pose_guider import PoseGuider
-from dicetalk.denoise.sampler import sample_euler
-from dicetalk.denoise.schedule import karras_sigmas, sigma_to_timestep
-from dicetalk.denoise.tokens import FrameTokens, StoredRows
+from dicetalk.denoise.sampler import PredictV
+from dicetalk.denoise.schedule import sigma_to_timestep
+from dicetalk.denoise.tokens import FrameTokens, TokenRows
 from dicetalk.denoise.unet import UNet
-from dicetalk.denoise.windows import padding, window_schedule
+from dicetalk.denoise.windows import padding
+from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior
+from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import NotEnoughMemoryError
-from dicetalk.hooks import Hooks
+from dicetalk.hooks import SILENT, Hooks
+from dicetalk.pipeline import EncodedPortrait, Latents, denoise
 from dicetalk.residency import CPU
 from dicetalk.settings import SamplerSettings
 from dicetalk.video.decode import decode_frames
@@ -66,35 +79,136 @@ def settings_of(case: dict, **changes) -> SamplerSettings:
         "expression_guidance": tuple(case["g2"]),
         "noise_strength": case.get("strength", 1.0),
         "portrait_noise": case.get("aug", 0.0),
+        "seed": case.get("gen", 0),
     }
     return SamplerSettings(**(values | changes))
 
 
-def frame_tokens(conditional: torch.Tensor, unconditional: torch.Tensor, frames: int, pad: int) -> FrameTokens:
-    """Rows as stored: one that serves all frames, or one a frame."""
-    rows = StoredRows(torch.cat([conditional, unconditional]))
-    index = [torch.arange(len(x)).expand(frames) for x in (conditional, unconditional)]
-    return pad_tokens(FrameTokens(rows, index[0], len(conditional) + index[1]), pad)
+class RecordedAudio(nn.Module):
+    """Looks up the recorded audio tokens of the frame whose states it is given; zeros are no speech."""
+
+    def __init__(self, speech: torch.Tensor, silence: torch.Tensor):
+        super().__init__()
+        self.rows = torch.cat([silence[:1], speech])
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        steps = windows[:, 4, 0, 0]  # the first one of the frame itself, see `numbered_speech`
+        frames = torch.where(steps > 0, (steps - 1) / 4 + 1, 0.0)
+        assert torch.equal(frames, frames.round()), "not the start of a frame"
+        return self.rows[frames.long()]
+
+
+class RecordedEmotions(nn.Module):
+    """Looks up the recorded emotion tokens by the number in a prior; the zero prior is no emotion."""
+
+    def __init__(self, emotions: torch.Tensor, nothing: torch.Tensor):
+        super().__init__()
+        self.rows = torch.cat([nothing[:1], emotions])
+
+    def bank_context(self, like: torch.Tensor) -> str:
+        return "the bank"
+
+    def tokens(self, priors: torch.Tensor, bank: str) -> torch.Tensor:
+        assert bank == "the bank"
+        assert (priors - priors.round()).abs().max() < 1e-3, "a moment between two frames"
+        return self.rows[priors[:, 0].round().long()]
+
+
+def numbered_speech(frames: int) -> SpeechFeatures:
+    """Features that are the number of their step, from 1, between the zeros before and after."""
+    states = torch.zeros(4 + 4 * frames + 6, 1, 1)
+    states[4:-6, 0, 0] = 1 + torch.arange(4 * frames)
+    return SpeechFeatures(states, frames, frames / 12.5)
+
+
+def numbered_emotions(rows: int) -> EmotionTrack:
+    """One prior a frame, which is its number, from 1."""
+    return EmotionTrack.curve([EmotionPrior(torch.full((PRIOR_DIM,), float(1 + row))) for row in range(rows)])
+
+
+@dataclass(frozen=True)
+class WithRest:
+    """Token rows, and further ones behind them."""
+
+    rows: TokenRows
+    rest: torch.Tensor
+
+    @property
+    def tokens(self) -> int:
+        return self.rows.tokens
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.rest)
+
+    def __call__(self, rows: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        own = self.rows(rows.clamp(max=len(self.rows) - 1), device, dtype)
+        return torch.where((rows < len(self.rows))[:, None, None], own, self.rest[(rows - len(self.rows)).clamp(min=0)])
+
+
+def own_unconditional(tokens: FrameTokens, recorded: torch.Tensor) -> FrameTokens:
+    """`tokens` whose unconditional rows are the recorded ones, one a frame; the padding has the first."""
+    assert not tokens.unconditional.any(), "the pipeline has one unconditional row, the first"
+    places = torch.zeros_like(tokens.unconditional)
+    places[: len(recorded)] = torch.arange(len(recorded))
+    return FrameTokens(WithRest(tokens.rows, recorded), tokens.conditional, len(tokens.rows) + places)
+
+
+Guided = Callable[..., PredictV]
+
+
+def run(
+    loop: GoldenFile, networks: Networks, name: str, settings: SamplerSettings, guided: Guided, hooks: Hooks = SILENT
+) -> Latents:
+    """Case `name` through the pipeline, `guided` being handed the recorded unconditional tokens."""
+    case, shared, inputs = loop.entry["cases"][name], loop.inputs("shared/"), loop.inputs(f"{name}/")
+    frames = case["N"]
+    image = shared["ref_image"][0]
+    noise = inputs.get("ref_noise", torch.zeros(1, *image.shape))
+    mask = inputs["face_mask"].float()[:, None]
+    if len(mask) > 1:
+        mask = torch.cat([mask, mask[-1:].expand(padding(settings.schedule, settings.window), -1, -1, -1)])
+    portrait = EncodedPortrait(
+        embed_portrait(networks.image_encoder, shared["clip_image"][0], CPU),
+        *encode_portrait(networks.vae, image, noise, settings.portrait_noise, CPU),
+        mask[:1],
+        pose_features(networks.pose_guider, mask, CPU),
+    )
+    model = DiceModel(
+        unet=networks.unet,
+        audio_projection=RecordedAudio(inputs["audio"], inputs["uncond_audio"]),
+        emotion_model=RecordedEmotions(inputs["emotion"], inputs["uncond_emotion"]),
+        **dict.fromkeys(("pose_guider", "vae", "image_encoder", "whisper", "flownet", "embedder", "expression_reader")),
+        priors={},
+        detector_path=None,
+        config=replace(FULL, unet=networks.unet.config),
+        dtype=torch.float32,
+    )
+
+    def with_recorded(unet: UNet, made: Conditioning, *arguments: object) -> PredictV:
+        for kind in ("audio", "emotion"):
+            recorded = inputs[f"uncond_{kind}"]
+            if len(recorded) > 1:
+                made = replace(made, **{kind: own_unconditional(getattr(made, kind), recorded)})
+        return guided(unet, made, *arguments)
+
+    track = numbered_emotions(len(inputs["emotion"]))
+    assert track.is_constant or len(inputs["emotion"]) == frames
+    start = inputs["latents"][0] if "gen" not in case else None  # else drawn by the pipeline
+    return denoise(
+        model, portrait, numbered_speech(frames), track, settings, guided=with_recorded, noise=start, hooks=hooks
+    )
 
 
 def condition(loop: GoldenFile, networks: Networks, name: str, settings: SamplerSettings) -> Conditioning:
-    case, shared, inputs = loop.entry["cases"][name], loop.inputs("shared/"), loop.inputs(f"{name}/")
-    frames, pad = case["N"], padding(settings.schedule, settings.window)
-    image = shared["ref_image"][0]
-    noise = inputs.get("ref_noise", torch.zeros(1, *image.shape))
-    image_latents, start_latents = encode_portrait(networks.vae, image, noise, settings.portrait_noise, CPU)
-    mask = inputs["face_mask"].float()[:, None]
-    if len(mask) > 1:
-        mask = torch.cat([mask, mask[-1:].expand(pad, -1, -1, -1)])
-    return Conditioning(
-        clip_token=embed_portrait(networks.image_encoder, shared["clip_image"][0], CPU),
-        image_latents=image_latents,
-        start_latents=start_latents,
-        audio=frame_tokens(inputs["audio"], inputs["uncond_audio"], frames, pad),
-        emotion=frame_tokens(inputs["emotion"], inputs["uncond_emotion"], frames, pad),
-        mask=mask[:1],
-        pose=pose_features(networks.pose_guider, mask, CPU),
-    )
+    """What the pipeline hands to the guided network."""
+    handed = []
+
+    def keep(unet: UNet, conditioning: Conditioning, *arguments: object) -> PredictV:
+        handed.append(conditioning)
+        return lambda x, sigma, frames, step: torch.zeros_like(x)
+
+    run(loop, networks, name, settings, keep)
+    return handed[0]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -109,7 +223,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def test_loop(loop: GoldenFile, networks: Networks, name: str) -> None:
     case, outputs = loop.entry["cases"][name], set(loop.output_names(f"{name}/"))
     settings = settings_of(case)
-    total = case["N"] + padding("reference", case["fpb"])
+    assert settings.steps_run == case["steps_run"]
     checked = set()
 
     def check(what: str, actual: torch.Tensor) -> None:
@@ -117,51 +231,52 @@ def test_loop(loop: GoldenFile, networks: Networks, name: str) -> None:
             loop.check(f"{name}/{what}", actual)
             checked.add(f"{name}/{what}")
 
-    sigmas = karras_sigmas(settings.steps)
-    check("sigmas", sigmas)
-    check("timesteps", sigma_to_timestep(sigmas[:-1]))
-    assert settings.steps_run == case["steps_run"]
-    sigmas = sigmas[settings.steps - settings.steps_run :]
+    calls, first, levels = [], {}, {}
+    before = torch.full(
+        (settings.steps_run, case["N"] + case["fpb"], *loop.inputs("a/")["latents"].shape[2:]), torch.nan
+    )
 
-    conditioning = condition(loop, networks, name, settings)
-    check("pose_features_frame0", conditioning.pose[0])
-    x = conditioning.start_latents + loop.inputs(f"{name}/")["latents"][0] * sigmas[0]
-    check("latents_before_step0", x[None])
+    def recorded(unet: UNet, conditioning: Conditioning, *arguments: object) -> PredictV:
+        network = GuidedUNet(unet, conditioning, *arguments)
+        check("pose_features_frame0", conditioning.pose[0])
 
-    calls, first = [], {}
-    network = GuidedUNet(networks.unet, conditioning, settings, torch.device("cpu"), torch.float32)
+        def predict(x: torch.Tensor, sigma: torch.Tensor, frames: list[int], step: int) -> torch.Tensor:
+            v = network(x, sigma, frames, step)
+            if not calls:
+                check("guided_step0_window0", v[None])
+            calls.append([step, sum(c[0] == step for c in calls), frames])
+            levels[step] = sigma
+            before[step][frames] = x * (sigma**2 + 1).sqrt()
+            return v
+
+        return predict
 
     def spy(module: torch.nn.Module, args: tuple) -> None:
         first.setdefault("sample", args[0])
         first.setdefault("ids", args[2])
 
-    def predict(x: torch.Tensor, sigma: torch.Tensor, frames: list[int], step: int) -> torch.Tensor:
-        v = network(x, sigma, frames, step)
-        if not calls:
-            check("guided_step0_window0", v[None])
-        calls.append([step, sum(c[0] == step for c in calls), frames])
-        return v
-
     hook = networks.unet.register_forward_pre_hook(spy)
-    schedule = window_schedule("reference", total, case["fpb"], case["overlap"], case["shift"])
-    latents = sample_euler(predict, x.clone(), sigmas, schedule)
+    made = run(loop, networks, name, settings, recorded)
     hook.remove()
-    check("latents", latents[None])
+    assert made.frames == case["N"]
+    check("latents", made.values[None])
+    check("latents_before_step0", before[0][None])
+    for step in range(settings.steps_run - 1):
+        check(f"latents_after_step{step}", before[step + 1][None])
     assert calls == case["windows"]
     if len(first["sample"]) > 1:  # a branch of weight zero is not computed; the fixture stores the first two rows
         check("unet_call0/sample", first["sample"][:2])
     assert first["ids"].tolist() == case["added_time_ids"][: len(first["ids"])]
 
-    for step in range(settings.steps_run - 1):
-        x = sample_euler(
-            lambda x, sigma, frames, _, step=step: network(x, sigma, frames, step),
-            x,
-            sigmas[step : step + 2],
-            lambda _, step=step: schedule(step),
-        )
-        check(f"latents_after_step{step}", x[None])
+    # The whole schedule is recorded; of it the last steps are run.
+    given = torch.stack([levels[step] for step in range(settings.steps_run)])
+    unused = settings.steps - settings.steps_run
+    recorded_sigmas = loop.tensors[f"out/{name}/sigmas"]
+    check("sigmas", torch.cat([recorded_sigmas[:unused], given, torch.zeros(1)]))
+    recorded_times = loop.tensors[f"out/{name}/timesteps"]
+    check("timesteps", torch.cat([recorded_times[:unused], sigma_to_timestep(given)]))
 
-    frames = torch.cat(list(decode_frames(networks.vae, latents, case["N"], chunk=case["chunk"], residency=CPU)))
+    frames = torch.cat(list(decode_frames(networks.vae, made.values, case["N"], chunk=case["chunk"], residency=CPU)))
     for what in outputs:
         if "frames_stride" in what:
             stride = int(what.rpartition("stride")[2])
@@ -172,6 +287,61 @@ def test_loop(loop: GoldenFile, networks: Networks, name: str) -> None:
             assert (picture - expected).abs().max() <= loop.entry["tolerance"][what]["atol"]
             checked.add(what)
     assert checked == outputs
+
+
+def changing(loop: GoldenFile) -> str:
+    """The recorded case with an emotion that changes over time, part of the noise range and guidance ramps."""
+    for name, case in loop.entry["cases"].items():
+        ramps = all(case[guidance][0] != case[guidance][1] for guidance in ("g1", "g2"))
+        if ramps and case.get("strength", 1.0) < 1 and len(loop.inputs(f"{name}/").get("emotion", ())) > 1:
+            return name
+    pytest.fail("no recorded case changes over time")
+
+
+@pytest.mark.parametrize("scales", [(1.0, 1.0), (0.35, 0.8)], ids=str)
+@torch.inference_mode()
+def test_adapter_scales(loop: GoldenFile, networks: Networks, scales: tuple[float, float]) -> None:
+    """No recorded case has other scales than 1, so the method written out stands for the released program.
+
+    With scales of 1 it is compared with the recorded latents itself.
+    """
+    name = changing(loop)
+    case, inputs = loop.entry["cases"][name], loop.inputs(f"{name}/")
+    settings = settings_of(case, audio_scale=scales[0], emotion_scale=scales[1])
+    given, total = condition(loop, networks, name, settings), case["N"] + case["fpb"]
+    noise = inputs["latents"][0]
+
+    def for_all(recorded: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+        """One row a frame, the first unconditional one in the padding."""
+        rows = recorded.expand(case["N"], -1, -1) if len(recorded) == 1 else recorded
+        return torch.cat([rows, rest[:1].expand(total - case["N"], -1, -1)])
+
+    clip = PlainClip(
+        noise,
+        given.clip_token[0],
+        given.image_latents,
+        given.start_latents,
+        given.mask,
+        given.pose.expand(total, -1, -1, -1),
+        *(for_all(inputs[key], inputs["uncond_audio"]) for key in ("audio", "uncond_audio")),
+        *(for_all(inputs[key], inputs["uncond_emotion"]) for key in ("emotion", "uncond_emotion")),
+    )
+    plain = PlainSettings(
+        case["steps"],
+        case["steps_run"],
+        lambda step: [frames for number, _, frames in case["windows"] if number == step],
+        tuple(case["g1"]),
+        tuple(case["g2"]),
+        *scales,
+    )
+    expected = plain_latents(networks.unet, clip, plain)
+    atol = loop.entry["tolerance"][f"{name}/latents"]["atol"]
+    made = run(loop, networks, name, settings, GuidedUNet)
+    assert (made.values - expected).abs().max() <= atol
+    if scales == (1.0, 1.0):
+        loop.check(f"{name}/latents", expected.float()[None])
+    else:
+        assert (made.values - loop.tensors[f"out/{name}/latents"][0]).abs().max() > 100 * atol
 
 
 def test_shared_encodings(loop: GoldenFile, networks: Networks) -> None:

@@ -1,0 +1,197 @@
+"""Sampling written out as the method states it, for tests to compare the library with.
+
+One guidance branch at a time, one frame at a time, softmax and sums as they stand in the equations: v-prediction and
+noise levels of Karras et al. 2022, eq. 14 of the paper for the adapters, three-way guidance, overlapping windows
+averaged. Of the library only the networks' layers are used: no projected rows, no masks kept, no batches, no schedules.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from dicetalk.denoise.attention import CrossAttention
+from dicetalk.denoise.unet import UNet
+
+Windows = Callable[[int], list[list[int]]]
+
+
+@dataclass(frozen=True)
+class PlainClip:
+    """What a clip is made from; N frames count the padding.
+
+    Args:
+        noise: standard normal ``(N, channels, h, w)``.
+        clip_token: image embedding of the portrait, ``(1, context_dim)``.
+        image_latents: the portrait as extra input channels, ``(channels, h, w)``.
+        start_latents: the portrait under the first noise, ``(channels, h, w)``.
+        mask: face mask, ``(1, 1, H, W)``.
+        pose: pose features, ``(N, pose_channels, h, w)``.
+        audio: tokens of each frame, ``(N, tokens, context_dim)``.
+        no_audio: tokens of each frame in the branches without speech.
+        emotion: as `audio`.
+        no_emotion: as `no_audio`.
+    """
+
+    noise: torch.Tensor
+    clip_token: torch.Tensor
+    image_latents: torch.Tensor
+    start_latents: torch.Tensor
+    mask: torch.Tensor
+    pose: torch.Tensor
+    audio: torch.Tensor
+    no_audio: torch.Tensor
+    emotion: torch.Tensor
+    no_emotion: torch.Tensor
+
+
+@dataclass(frozen=True)
+class PlainSettings:
+    """Numbers of one run; guidance scales are their values at the first and the last step that is run."""
+
+    steps: int
+    steps_run: int
+    windows: Windows
+    portrait_guidance: tuple[float, float] = (3.0, 3.0)
+    expression_guidance: tuple[float, float] = (6.0, 6.0)
+    audio_scale: float = 1.0
+    emotion_scale: float = 1.0
+    motion_bucket: float = 8.0
+    expression_bucket: float = 16.0
+    sigma_min: float = 0.002
+    sigma_max: float = 700.0
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What cross-attention sees of one window in one branch: tokens of each of its frames."""
+
+    clip_token: torch.Tensor
+    audio: torch.Tensor
+    emotion: torch.Tensor
+    mask: torch.Tensor
+    audio_scale: float
+    emotion_scale: float
+
+
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int) -> torch.Tensor:
+    """``softmax(q k^T / sqrt(d)) v`` of ``(n, channels)`` queries for each head."""
+    parts = []
+    for q, k, v in zip(query.chunk(heads, -1), key.chunk(heads, -1), value.chunk(heads, -1), strict=True):
+        weights = (q @ k.T / math.sqrt(q.shape[-1])).exp()
+        parts.append(weights / weights.sum(dim=-1, keepdim=True) @ v)
+    return torch.cat(parts, dim=-1)
+
+
+class PlainAttention(nn.Module):
+    """``z + CA(z, clip) + audio_scale * m CA(z, audio) + emotion_scale * m CA(z, emotion)`` (eq. 14)."""
+
+    def __init__(self, trained: CrossAttention):
+        super().__init__()
+        self.trained = trained
+
+    def spatial(self, hidden: torch.Tensor, size: tuple[int, int], given: Conditions) -> torch.Tensor:
+        """Each frame to its own tokens, the adapters inside the face mask only."""
+        mask = F.interpolate(given.mask, size=size, mode="bicubic").flatten()[:, None]
+        frames = zip(hidden, given.audio, given.emotion, strict=True)
+        return torch.stack([self._sum(pixels, given, audio, emotion, mask) for pixels, audio, emotion in frames])
+
+    def temporal(self, hidden: torch.Tensor, batch: int, given: Conditions) -> torch.Tensor:
+        """Each pixel to the mean of the window's tokens, everywhere."""
+        assert batch == 1
+        audio, emotion = given.audio.mean(dim=0), given.emotion.mean(dim=0)
+        return self._sum(hidden.flatten(0, 1), given, audio, emotion, 1.0).reshape(hidden.shape)
+
+    def _sum(
+        self, z: torch.Tensor, given: Conditions, audio: torch.Tensor, emotion: torch.Tensor, mask: torch.Tensor | float
+    ) -> torch.Tensor:
+        net, query = self.trained, self.trained.to_q(z)
+        total = attend(query, net.to_k(given.clip_token), net.to_v(given.clip_token), net.heads)
+        for i, (tokens, scale) in enumerate(((audio, given.audio_scale), (emotion, given.emotion_scale))):
+            key, value = net.processor.to_k_ip[i](tokens), net.processor.to_v_ip[i](tokens)
+            total = total + scale * mask * attend(query, key, value, net.heads)
+        return net.to_out[0](total)
+
+
+def plain_unet(unet: UNet) -> UNet:
+    """A copy of `unet` whose cross-attention is :class:`PlainAttention`."""
+    plain = copy.deepcopy(unet)
+    for module in list(plain.modules()):
+        if isinstance(getattr(module, "attn2", None), CrossAttention):
+            module.attn2 = PlainAttention(module.attn2)
+    return plain
+
+
+def noise_levels(settings: PlainSettings) -> list[float]:
+    """Karras et al. 2022, eq. 5, then zero; a strength below 1 leaves the *last* steps, which start lower."""
+    low, high = settings.sigma_min ** (1 / 7), settings.sigma_max ** (1 / 7)
+    last = max(settings.steps - 1, 1)
+    levels = [(high + i / last * (low - high)) ** 7 for i in range(settings.steps)]
+    return [*levels[len(levels) - settings.steps_run :], 0.0]
+
+
+@torch.no_grad()
+def plain_latents(unet: UNet, clip: PlainClip, settings: PlainSettings) -> torch.Tensor:
+    """Denoised latents ``(N, channels, h, w)``, padding included."""
+    network, sigmas = plain_unet(unet), noise_levels(settings)
+    x = clip.start_latents.double() + sigmas[0] * clip.noise.double()
+    for step, (sigma, after) in enumerate(pairwise(sigmas)):
+        way = step / (settings.steps_run - 1) if settings.steps_run > 1 else 0.0
+        p, e = (a + way * (b - a) for a, b in (settings.portrait_guidance, settings.expression_guidance))
+        v, times = torch.zeros_like(x), torch.zeros(len(x))
+        for frames in settings.windows(step):
+            scaled = (x[frames] / math.sqrt(sigma**2 + 1)).float()
+            branches = ((False, False), (True, False), (True, True))
+            v0, v1, v2 = (_predict(network, clip, settings, scaled, sigma, frames, *seen) for seen in branches)
+            for place, frame in enumerate(frames):
+                v[frame] += v0[place] + p * (v1[place] - v0[place]) + e * (v2[place] - v1[place])
+                times[frame] += 1
+        v /= times.double()[:, None, None, None]
+        denoised = x / (sigma**2 + 1) - sigma / math.sqrt(sigma**2 + 1) * v
+        x = x + (after - sigma) * (x - denoised) / sigma
+    return x
+
+
+def _predict(
+    network: UNet,
+    clip: PlainClip,
+    settings: PlainSettings,
+    scaled: torch.Tensor,
+    sigma: float,
+    frames: list[int],
+    portrait: bool,
+    expression: bool,
+) -> torch.Tensor:
+    """v ``(frames, channels, h, w)`` of one window, float64, seeing the portrait or speech and emotion or not."""
+    image = clip.image_latents if portrait else torch.zeros_like(clip.image_latents)
+    sample = torch.stack([torch.cat([frame, image]) for frame in scaled])
+    given = Conditions(
+        clip.clip_token if portrait else torch.zeros_like(clip.clip_token),
+        (clip.audio if expression else clip.no_audio)[frames],
+        (clip.emotion if expression else clip.no_emotion)[frames],
+        clip.mask,
+        settings.audio_scale,
+        settings.emotion_scale,
+    )
+    ids = torch.tensor([[12.5, settings.motion_bucket, settings.expression_bucket]])
+    timestep = torch.tensor(0.25 * math.log(sigma))
+    v, _ = network(sample[None], timestep, ids, given, clip.pose[frames])
+    return v[0].double()
+
+
+def ring(total: int, window: int, overlap: int, shift: int) -> Windows:
+    """The released windows: they tile a ring of `total` frames that turns by `shift` frames a step.
+
+    Every start is `window - overlap` frames after the one before, so long as it lies on the clip.
+    """
+
+    def windows(step: int) -> list[list[int]]:
+        turned = [(frame - step * shift % window) % total for frame in range(total + window)]
+        return [turned[first : first + window] for first in range(0, total, window - overlap)]
+
+    return windows
