@@ -15,8 +15,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from dicetalk.audio.features import SpeechFeatures
+from dicetalk.checkpoints.load import DiceModel
 from dicetalk.denoise.attention import CrossAttention
 from dicetalk.denoise.unet import UNet
+from dicetalk.pipeline import EncodedPortrait
 
 Windows = Callable[[int], list[list[int]]]
 
@@ -195,3 +198,41 @@ def ring(total: int, window: int, overlap: int, shift: int) -> Windows:
         return [turned[first : first + window] for first in range(0, total, window - overlap)]
 
     return windows
+
+
+@torch.no_grad()
+def plain_clip(
+    model: DiceModel, portrait: EncodedPortrait, features: SpeechFeatures, means: torch.Tensor, noise: torch.Tensor
+) -> PlainClip:
+    """A clip of `model`, each frame's tokens made alone; padding has neither speech nor emotion.
+
+    Args:
+        model: its token networks are used as they are.
+        portrait: encoded, of the clip.
+        features: of the speech; frame i hears the ten steps from 4i, the first four before it.
+        means: the emotion prior of each frame, ``(frames, prior_dim)``.
+        noise: standard normal, padding included.
+    """
+    total, frames = len(noise), len(means)
+
+    def hear(states: torch.Tensor) -> torch.Tensor:
+        return model.audio_projection(states[None])[0]
+
+    def feel(mean: torch.Tensor) -> torch.Tensor:
+        return model.emotion_model.tokens(mean[None])[0]
+
+    silence, nothing = hear(torch.zeros_like(features.states[:10])), feel(torch.zeros_like(means[0]))
+    speech = [hear(features.states[4 * frame :][:10]) for frame in range(frames)]
+    rest = total - frames
+    return PlainClip(
+        noise,
+        portrait.clip_token[0],
+        portrait.image_latents,
+        portrait.start_latents,
+        portrait.mask,
+        portrait.pose.expand(total, -1, -1, -1),
+        torch.stack(speech + [silence] * rest),
+        torch.stack([silence] * total),
+        torch.stack([feel(mean) for mean in means] + [nothing] * rest),
+        torch.stack([nothing] * total),
+    )

@@ -59,6 +59,17 @@ def test_tight_windows_overlap_by_what_is_asked_for(clip: tuple[int, int, int, i
     assert all(distance == window - overlap for distance in distances[2:-2])
 
 
+@given(clips)
+def test_no_tight_window_is_one_too_many(clip: tuple[int, int, int, int, int]) -> None:
+    """Without any of the windows between the outer two, its neighbours would overlap by less than is asked for."""
+    frames, window, overlap, shift, step = clip
+    overlap = min(overlap, window - 1)
+    starts = [w[0] for w in window_schedule("tight", frames, window, overlap, shift)(step)]
+    assert len(set(starts)) == len(starts)
+    for before, after in zip(starts, starts[2:], strict=False):
+        assert after - before > window - overlap
+
+
 def test_more_overlap_is_more_windows() -> None:
     counts = [len(window_schedule("tight", 100, 25, overlap, 7)(0)) for overlap in (0, 12, 13, 20, 24)]
     assert counts == sorted(set(counts)), counts
