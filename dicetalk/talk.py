@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from dicetalk.audio.silence import pad_speech, shut_in_silence
 from dicetalk.audio.speech import Speech, load_speech
 from dicetalk.audio.whisper import speech_features
 from dicetalk.checkpoints.load import DiceModel, load_model
@@ -122,6 +123,9 @@ class DiceTalk:
         decode_chunk: int = 10,
         colour_match: bool = False,
         feather: float = FEATHER,
+        pad_start: float = 0.0,
+        pad_end: float = 0.0,
+        silence_below: float | None = None,
         **settings: Any,
     ) -> TalkingClip:
         """Let the portrait speak with the emotion.
@@ -145,6 +149,9 @@ class DiceTalk:
             decode_chunk: frames decoded together; the released number is 10.
             colour_match: remove slow drift of the colours; always on with `paste_back`.
             feather: width of the soft edge of `paste_back`, as a part of the crop's side.
+            pad_start: seconds of silence before the speech.
+            pad_end: seconds of silence after it.
+            silence_below: level in dB of full scale under which frames get the tokens of no speech, for example -45.
             **settings: fields of :class:`dicetalk.settings.SamplerSettings`, for example ``steps=12, seed=1``; what
                 is left out is what the model was made for.
 
@@ -170,7 +177,7 @@ class DiceTalk:
                 mask_scale=mask_scale,
                 margin=margin,
             )
-        heard = self._speech(speech)
+        heard = shut_in_silence(pad_speech(self._speech(speech), pad_start, pad_end), silence_below)
         track = self.emotion(emotion, heard, intensity_from_voice=intensity_from_voice)
         if interpolate and self.model.flownet is None:
             self.hooks.notice(NO_INTERPOLATION)

@@ -4,6 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from dicetalk.audio.silence import pad_speech, shut_in_silence, with_quiet
 from dicetalk.audio.whisper import speech_features
 
 from .checks import CheckedNode
@@ -25,7 +26,7 @@ class AudioEncode(CheckedNode):
             search_aliases=["whisper", "speech", "lip sync"],
             inputs=[
                 ModelWire.Input("model", tooltip="From Load DICE Model."),
-                io.Audio.Input("audio", tooltip="The speech: any sample rate, mono or stereo, 0.1 s to an hour."),
+                io.Audio.Input("audio", tooltip="The speech: any rate, mono, stereo or surround, 0.1 s to an hour."),
                 io.Float.Input(
                     "start", default=0.0, min=0.0, max=86400.0, step=0.01, tooltip="Seconds of the sound to skip."
                 ),
@@ -37,6 +38,34 @@ class AudioEncode(CheckedNode):
                     step=0.01,
                     tooltip="Seconds to use; 0 takes all that follows the start.",
                 ),
+                io.Float.Input(
+                    "pad_start",
+                    default=0.0,
+                    min=0.0,
+                    max=60.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Seconds of silence before the speech. Times of emotions count from the video's beginning.",
+                ),
+                io.Float.Input(
+                    "pad_end",
+                    default=0.0,
+                    min=0.0,
+                    max=60.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Seconds of silence after the speech.",
+                ),
+                io.Float.Input(
+                    "silence_below",
+                    default=0.0,
+                    min=-120.0,
+                    max=0.0,
+                    step=1.0,
+                    advanced=True,
+                    tooltip="Keep the mouth shut, as far as the network does so without speech, where the sound is "
+                    "fainter than this level in dB, for example -45. 0 switches it off.",
+                ),
             ],
             outputs=[
                 SpeechWire.Output("speech", tooltip="What the network hears."),
@@ -47,8 +76,19 @@ class AudioEncode(CheckedNode):
         )
 
     @classmethod
-    def execute(cls, model: HostedModel, audio: dict[str, Any], start: float, duration: float) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: HostedModel,
+        audio: dict[str, Any],
+        start: float,
+        duration: float,
+        pad_start: float = 0.0,
+        pad_end: float = 0.0,
+        silence_below: float = 0.0,
+    ) -> io.NodeOutput:
         hooks = comfy_hooks({"speech": 1})
-        speech = to_speech(audio, start, duration, hooks)
+        speech = pad_speech(to_speech(audio, start, duration, hooks), pad_start, pad_end)
+        speech = shut_in_silence(speech, silence_below or None)
         features = speech_features(speech.samples, model.dice.whisper, residency=model.residency, hooks=hooks)
+        features = with_quiet(features, speech)
         return io.NodeOutput(EncodedSpeech(speech, features), to_audio(speech), features.frames, speech.seconds)

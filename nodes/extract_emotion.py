@@ -98,6 +98,15 @@ class ExtractEmotionPrior(CheckedNode):
                     advanced=True,
                     tooltip="Frames per second of images; a video knows its own.",
                 ),
+                io.Int.Input(
+                    "audio_stream",
+                    default=0,
+                    min=0,
+                    max=99,
+                    advanced=True,
+                    tooltip="Which sound stream of a video file that has several, 1 is the first; 0 takes the default "
+                    "one, or the first that is not silent.",
+                ),
             ],
             outputs=[
                 EmotionWire.Output("emotion", tooltip="For DICE Sampler, Emotion Bank Mix or Save Emotion."),
@@ -121,6 +130,7 @@ class ExtractEmotionPrior(CheckedNode):
         images: torch.Tensor | None = None,
         video: Any = None,
         audio: dict[str, Any] | None = None,
+        audio_stream: int = 0,
     ) -> io.NodeOutput:
         given = {"images": images, "video": video, "audio": audio}
         _check_connected([name for name, value in given.items() if value is not None])
@@ -134,7 +144,7 @@ class ExtractEmotionPrior(CheckedNode):
                 )
             if audio is not None:
                 hooks.notice("This model reads emotions from faces only: audio has no part in the extracted emotion.")
-        reference = _reference(images, video, audio, fps, hears, hooks)
+        reference = _reference(images, video, audio, fps, hears, audio_stream, hooks)
         extracted = extract_emotion(
             reference,
             _way(model, strength, window, hooks),
@@ -158,18 +168,28 @@ def _check_connected(connected: Collection[str]) -> None:
 
 
 def _reference(
-    images: torch.Tensor | None, video: Any, audio: dict[str, Any] | None, fps: float, hears: bool, hooks: Hooks
+    images: torch.Tensor | None,
+    video: Any,
+    audio: dict[str, Any] | None,
+    fps: float,
+    hears: bool,
+    audio_stream: int,
+    hooks: Hooks,
 ) -> Reference:
     """The pictures, and the sound if the model hears: `audio`, else the video's own."""
     sound = (to_speech(audio, 0.0, 0.0, hooks).samples, SAMPLE_RATE) if audio is not None and hears else None
     if video is not None:
         path = whole_file(video)
         if path is not None:
-            return _streamed(open_reference(path), sound, hears)
+            if audio_stream and (sound is not None or not hears):
+                hooks.notice("The video's own sound has no part in the emotion, so audio_stream has no influence.")
+            return _streamed(open_reference(path, stream=audio_stream or None, hooks=hooks), sound, hears)
         parts = decoded(video)
         images, fps = parts.images, float(parts.frame_rate)
         if sound is None and parts.audio is not None and hears:
             sound = to_speech(parts.audio, 0.0, 0.0, hooks).samples, SAMPLE_RATE
+    if audio_stream:
+        hooks.notice("audio_stream has no influence: only a whole video file has streams to choose from.")
     return reference_of(None if images is None else _bytes(to_frames(images)), fps, sound)
 
 

@@ -1,10 +1,12 @@
 """Silence: before and after speech, and where in it nobody speaks."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 
+from dicetalk.audio.features import SpeechFeatures
 from dicetalk.audio.level import frame_levels
 from dicetalk.audio.speech import MAX_SECONDS, SAMPLE_RATE, SAMPLES_PER_FRAME, Speech
 from dicetalk.errors import SpeechError
@@ -40,7 +42,23 @@ def pad_speech(speech: Speech, start: float = 0.0, end: float = 0.0) -> Speech:
         )
     samples = np.pad(speech.samples, [round(seconds * SAMPLE_RATE) for seconds in (start, end)])
     widths = [round(seconds * speech.sound_sample_rate) for seconds in (start, end)]
-    return Speech(samples, np.pad(speech.sound, ((0, 0), widths)), speech.sound_sample_rate)
+    return replace(speech, samples=samples, sound=np.pad(speech.sound, ((0, 0), widths)))
+
+
+def shut_in_silence(speech: Speech, below: float | None) -> Speech:
+    """`speech` whose quiet frames get the tokens of no speech, so that the mouth stays shut as far as these keep it.
+
+    Args:
+        speech: as :func:`dicetalk.audio.speech.load_speech` made it.
+        below: level in dB of full scale, -120 to 0; `None` changes nothing.
+
+    Raises:
+        SpeechError: the level is out of range.
+    """
+    if below is None:
+        return speech
+    _check_level(below)
+    return replace(speech, silence_below=below)
 
 
 def quiet_frames(samples: np.ndarray, below: float) -> torch.Tensor:
@@ -55,9 +73,20 @@ def quiet_frames(samples: np.ndarray, below: float) -> torch.Tensor:
     Raises:
         SpeechError: the level is out of range.
     """
-    if not LEAST_DB <= below <= 0:
-        raise SpeechError(f"The level of silence is {below:g} dB; expected {LEAST_DB:g} to 0.")
+    _check_level(below)
     frames = len(samples) // SAMPLES_PER_FRAME
     levels = frame_levels(samples[: frames * SAMPLES_PER_FRAME], SAMPLES_PER_FRAME // STEPS_PER_FRAME)
     still = np.pad((levels < below).reshape(frames, STEPS_PER_FRAME).all(axis=1), 1, mode="edge")
     return torch.from_numpy(still[:-2] & still[1:-1] & still[2:])
+
+
+def with_quiet(features: SpeechFeatures, speech: Speech) -> SpeechFeatures:
+    """`features` of `speech`, with its quiet frames marked if it asks for that."""
+    if speech.silence_below is None:
+        return features
+    return replace(features, quiet=quiet_frames(speech.samples, speech.silence_below))
+
+
+def _check_level(below: float) -> None:
+    if not LEAST_DB <= below <= 0:
+        raise SpeechError(f"The level of silence is {below:g} dB; expected {LEAST_DB:g} to 0.")

@@ -40,11 +40,14 @@ class Speech:
         samples: what the network hears: float32 ``(n,)``, mono at 16 kHz, full scale at 1 (louder is kept).
         sound: what the viewer hears: float32 ``(channels, m)``, one or two channels, the same start and length.
         sound_sample_rate: samples a second of `sound`, one of :data:`SOUND_SAMPLE_RATES`.
+        silence_below: level of `samples`, in dB of full scale, under which a frame gets the tokens of no speech;
+            `None` leaves all frames to the network. See :func:`dicetalk.audio.silence.quiet_frames`.
     """
 
     samples: np.ndarray
     sound: np.ndarray
     sound_sample_rate: int
+    silence_below: float | None = None
 
     @property
     def seconds(self) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dicetalk.cli.emotion_extract import add_extract
 from dicetalk.cli.models_option import add_models_option
+from dicetalk.cli.speech_options import add_audio_stream
 
 _EMOTION_HELP = (
     "happy:0.5+sad:0.3, 'a little annoyed', '[happy] Good morning! [sad] It rains.', or a file: .safetensors, .npy, "
@@ -38,9 +39,10 @@ def add_show(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("emotions", nargs="+", metavar="EMOTION", help=_EMOTION_HELP)
     parser.add_argument("--audio", type=Path, help="speech to draw below tracks, and to spread tagged texts over")
+    add_audio_stream(parser)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the pictures")
     add_models_option(parser)
-    parser.set_defaults(command=("emotion_show", "show"))
+    parser.set_defaults(command=("emotion_show", "show"), default_of=parser.get_default)
 
 
 def add_mix(commands: argparse._SubParsersAction) -> None:
@@ -76,6 +78,7 @@ def add_mix(commands: argparse._SubParsersAction) -> None:
         "--drift", type=float, metavar="SECONDS", help="let the sample change slowly, with this time constant"
     )
     parser.add_argument("--audio", type=Path, help="speech for --intensity-from-voice and for tagged texts")
+    add_audio_stream(parser)
     add_intensity_from_voice(parser)
     parser.add_argument("--intensity", type=_ends, metavar="N", help="factor; one number, or FIRST:LAST over --seconds")
     parser.add_argument("--smooth", type=float, metavar="SECONDS", help="blur over time, standard deviation")
@@ -97,6 +100,7 @@ def add_voice(commands: argparse._SubParsersAction) -> None:
         "how the speaker speaks otherwise. Or, with --classifier, hear which emotion it is.",
     )
     parser.add_argument("audio", type=Path, help="speech: any sound or video file")
+    add_audio_stream(parser)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--emotion", help=f"the emotion that gets the voice's intensity: {_EMOTION_HELP}")
     which.add_argument(
@@ -136,8 +140,9 @@ def add_text(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("text", help="the text, or a file: .srt, .vtt or .txt")
     parser.add_argument("--audio", type=Path, help="speech that says the text; subtitles need none")
+    add_audio_stream(parser)
     _add_result(parser)
-    parser.set_defaults(command=("emotion_make", "make_text"))
+    parser.set_defaults(command=("emotion_make", "make_text"), default_of=parser.get_default)
 
 
 def add_intensity_from_voice(parser: argparse._ActionsContainer) -> None:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from dicetalk.cli.models_option import add_models_option
+from dicetalk.cli.speech_options import add_audio_stream
 from dicetalk.settings import EMBEDDED_SECONDS
 
 SMOOTHING_SECONDS = 0.2
@@ -32,6 +33,7 @@ def add_extract(commands: argparse._SubParsersAction) -> None:
         metavar="SECONDS",
         help=f"blur of a track over time (default: {SMOOTHING_SECONDS:g})",
     )
+    add_audio_stream(parser)
     add_models_option(parser)
     parser.add_argument(
         "--by",

@@ -39,10 +39,12 @@ def make_mix(options: argparse.Namespace) -> int:
         refuse_idle(options, ["path"], "without --blend", "add that")
     if options.sample is None:
         refuse_idle(options, ["seed", "drift"], "without --sample", "add that")
+    if options.audio is None:
+        refuse_idle(options, ["audio_stream"], "without --audio", "add that")
     check_out(options)
     with Bars(options.quiet) as bars:
         priors = read_presets(found_folder(options.models, bars.hooks))
-        listen, hear = hearing(options.audio, bars.hooks)
+        listen, hear = hearing(options.audio, bars.hooks, options.audio_stream)
 
         def length() -> float | None:
             if options.seconds is None and options.audio is not None:
@@ -65,7 +67,7 @@ def make_voice(options: argparse.Namespace) -> int:
     check_out(options)
     with Bars(options.quiet) as bars:
         priors = read_presets(found_folder(options.models, bars.hooks))
-        _, hear = hearing(options.audio, bars.hooks)
+        _, hear = hearing(options.audio, bars.hooks, options.audio_stream)
         make = _heard if options.classifier else _as_strong
         track = make(options, priors, hear, bars.hooks)
     save_track(options, track, priors)
@@ -74,10 +76,12 @@ def make_voice(options: argparse.Namespace) -> int:
 
 def make_text(options: argparse.Namespace) -> int:
     """Turn the text of `options` into a track and save it."""
+    if options.audio is None:
+        refuse_idle(options, ["audio_stream"], "without --audio", "add that")
     check_out(options)
     with Bars(options.quiet) as bars:
         priors = read_presets(found_folder(options.models, bars.hooks))
-        _, hear = hearing(options.audio, bars.hooks)
+        _, hear = hearing(options.audio, bars.hooks, options.audio_stream)
         if names_file(options.text, TEXT_SUFFIXES):
             track = given_file(Path(options.text), priors, hear, bars.hooks)
         else:
@@ -140,7 +144,7 @@ def _as_strong(options: argparse.Namespace, priors: dict[str, EmotionPrior], hea
 def _heard(options: argparse.Namespace, priors: dict[str, EmotionPrior], hear: Hear, hooks: Hooks) -> EmotionTrack:
     """The emotions that the classifier of `options` hears."""
     classifier = load_voice_classifier(options.classifier)
-    samples = load_speech(options.audio, hooks=hooks).samples
+    samples = load_speech(options.audio, stream=options.audio_stream, hooks=hooks).samples
     residency = DeviceResidency(choose_device(options.device))
     scores = voice_scores(samples, classifier, residency=residency, hooks=hooks)
     return blended_track(blend(scores, priors, options.strength), options.smoothing, options.audio.stem)

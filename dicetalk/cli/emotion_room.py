@@ -56,14 +56,14 @@ def read_emotion_model(folder: Path) -> EmotionModel | None:
     return None
 
 
-def hearing(path: Path | None, hooks: Hooks) -> tuple[Callable[[], Speech], Hear]:
+def hearing(path: Path | None, hooks: Hooks, stream: int | None = None) -> tuple[Callable[[], Speech], Hear]:
     """What loads the speech at `path`, and what measures it; each works once, when it is first asked."""
 
     @cache
     def listen() -> Speech:
         if path is None:
             raise SettingError("The emotion follows the speech: give it with --audio.")
-        return load_speech(path, hooks=hooks)
+        return load_speech(path, stream=stream, hooks=hooks)
 
     return listen, cache(lambda: measure_voice(listen().samples, hooks))
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dicetalk.audio.speech import SAMPLE_RATE
 from dicetalk.cli.emotion_room import hearing, read_emotion_model, read_presets
+from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import found_folder
 from dicetalk.emotion.compare import FEELINGS, bank_attention, compare, entropy_bits, preset_weights
@@ -21,7 +22,6 @@ from dicetalk.emotion.show import plot_bank_attention, plot_priors, plot_track
 from dicetalk.emotion.show.bank import MAX_ROWS
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.files import explained
-from dicetalk.hooks import SILENT
 
 TOP_PROTOTYPES = 3
 MAX_MOMENTS = 25
@@ -33,10 +33,12 @@ TABLE_NAME, PICTURE_NAME, FILE_NAME = 40, 24, 60
 
 def show(options: argparse.Namespace) -> int:
     """Print and draw the emotions of `options` among the eight presets."""
+    if options.audio is None:
+        refuse_idle(options, ["audio_stream"], "without --audio", "add that")
     with Bars(quiet=True) as bars:  # for its notices
         folder = found_folder(options.models, bars.hooks)
         priors = read_presets(folder)
-        listen, hear = hearing(options.audio, SILENT)
+        listen, hear = hearing(options.audio, bars.hooks, options.audio_stream)
         tracks = {
             name: given_emotion(text, priors, hear, bars.hooks)
             for name, text in zip(_names(options.emotions), options.emotions, strict=True)

@@ -31,7 +31,8 @@ from dicetalk.residency import DeviceResidency
 
 def extract(options: argparse.Namespace) -> int:
     """Take the emotion that `options` describe, and save it."""
-    with Bars(quiet=True) as bars:  # for its notices
+    with Bars(quiet=True) as bars:
+        notices = bars.hooks
         folder = found_folder(options.models, bars.hooks)
     priors = read_presets(folder)
     has_embedder = EMBEDDER in find_files(folder).paths
@@ -41,7 +42,7 @@ def extract(options: argparse.Namespace) -> int:
     _check_options(options, by_embedder)
     check_out(options)
     residency = DeviceResidency(choose_device(options.device))
-    reference = open_reference(options.clip)
+    reference = open_reference(options.clip, stream=options.audio_stream, hooks=notices)
     with Bars(options.quiet) as bars, _way(options, folder, priors, reference, residency, by_embedder) as way:
         found = extract_emotion(
             reference,

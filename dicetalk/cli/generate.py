@@ -8,6 +8,7 @@ from functools import cache
 
 import torch
 
+from dicetalk.audio.silence import pad_speech, shut_in_silence
 from dicetalk.audio.speech import Speech, load_speech
 from dicetalk.checkpoints.load import DiceModel, load_model
 from dicetalk.cli.idle import refuse_idle
@@ -42,7 +43,15 @@ def generate(options: argparse.Namespace) -> int:
     device = choose_device(options.device)
     residency = DeviceResidency(device)
     with Bars(options.quiet) as bars:
-        speech = load_speech(options.audio, start=options.start, duration=options.duration, hooks=bars.hooks)
+        speech = load_speech(
+            options.audio,
+            start=options.start,
+            duration=options.duration,
+            stream=options.audio_stream,
+            hooks=bars.hooks,
+        )
+        speech = pad_speech(speech, options.pad_start, options.pad_end)
+        speech = shut_in_silence(speech, options.silence_below)
         folder = found_folder(options.models, bars.hooks)
         model = load_model(folder, svd=options.svd, dtype=choose_dtype(options.dtype, device))
         settings = sampler_settings(options, model.config)

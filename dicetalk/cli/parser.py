@@ -7,6 +7,7 @@ from dicetalk.bench.sizes import SIZES
 from dicetalk.cli.emotion import add_emotion, add_intensity_from_voice
 from dicetalk.cli.models_option import MODELS, add_models_option
 from dicetalk.cli.sampler_options import add_sampler_options
+from dicetalk.cli.speech_options import add_speech_options
 
 DTYPES = ("fp16", "bf16", "fp32")
 
@@ -98,10 +99,7 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
     )
     portrait.add_argument("--mask-scale", type=float, default=1.1, help="face box to mask (default: 1.1)")
 
-    speech = parser.add_argument_group("speech")
-    speech.add_argument("--start", type=float, default=0.0, help="seconds into the sound (default: 0)")
-    speech.add_argument("--duration", type=float, help="seconds to use (default: to the end)")
-
+    add_speech_options(parser)
     add_sampler_options(parser)
 
     video = parser.add_argument_group("video")

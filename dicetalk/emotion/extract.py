@@ -127,7 +127,7 @@ def extract_emotion(
             that the embedder was trained on.
         CheckpointError: the recogniser cannot be run.
     """
-    reference = clip if isinstance(clip, Reference) else open_reference(clip)
+    reference = clip if isinstance(clip, Reference) else open_reference(clip, hooks=hooks)
     detector = detector or CenterFace()
     name = Path(reference.name).stem
     for problem in reference.problems:

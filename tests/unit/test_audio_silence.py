@@ -1,0 +1,69 @@
+"""Silence around speech and inside it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dicetalk.audio.features import SpeechFeatures
+from dicetalk.audio.silence import pad_speech, quiet_frames, shut_in_silence, with_quiet
+from dicetalk.audio.speech import load_speech
+from dicetalk.errors import SpeechError
+from dicetalk.talk import DiceTalk
+
+
+def speech(seconds: float = 2.0):
+    noise = np.random.default_rng(0).normal(0, 0.1, (round(seconds * 44_100), 2)).astype(np.float32)
+    return load_speech((noise, 44_100))
+
+
+def test_silence_around_speech_is_as_long_for_the_network_as_for_the_viewer() -> None:
+    plain = speech()
+    padded = pad_speech(plain, 0.5, 1.25)
+    assert len(padded.samples) == len(plain.samples) + 8_000 + 20_000
+    assert padded.sound.shape == (2, plain.sound.shape[1] + 22_050 + 55_125)
+    assert not padded.samples[:8_000].any() and not padded.samples[-20_000:].any()
+    assert np.array_equal(padded.samples[8_000:-20_000], plain.samples)
+    assert np.array_equal(padded.sound[:, 22_050:-55_125], plain.sound)
+    assert pad_speech(plain) is plain
+    for start, end in ((-1, 0), (0, 61), (float("nan"), 0)):
+        with pytest.raises(SpeechError, match="expected 0 to 60"):
+            pad_speech(plain, start, end)
+    hour = load_speech((np.zeros(8_000 * 3590, np.int16), 8_000))
+    with pytest.raises(SpeechError, match="an hour is the most"):
+        pad_speech(hour, 0, 20)
+
+
+def test_quiet_frames_are_those_with_nothing_beside_them() -> None:
+    samples = np.zeros(20 * 1280, np.float32)
+    samples[5 * 1280 : 5 * 1280 + 400] = 0.1
+    samples[12 * 1280 :] = np.random.default_rng(0).normal(0, 10 ** (-50 / 20), 8 * 1280)
+    assert torch.nonzero(~quiet_frames(samples, -45.0)).flatten().tolist() == [4, 5, 6]
+    assert torch.nonzero(~quiet_frames(samples, -60.0)).flatten().tolist() == [4, 5, 6, *range(11, 20)]
+    with pytest.raises(SpeechError, match="expected -120 to 0"):
+        quiet_frames(samples, 3.0)
+    with pytest.raises(SpeechError, match="expected -120 to 0"):
+        shut_in_silence(speech(), -200.0)
+
+
+def test_quiet_frames_get_the_row_of_no_speech() -> None:
+    padded = pad_speech(speech(), 0.8, 0.0)
+    features = SpeechFeatures(torch.zeros(4 + 2 * 70 + 6, 2, 3), padded.frames, padded.seconds)
+    assert with_quiet(features, padded) is features
+    assert features.rows.tolist() == list(range(1, 1 + padded.frames))
+    rows = with_quiet(features, shut_in_silence(padded, -60.0)).rows
+    assert rows[:9].tolist() == [0] * 9 and rows[9:].tolist() == list(range(10, 1 + padded.frames))
+
+
+def test_the_threshold_changes_the_clip_only_when_asked(tmp_path: Path) -> None:
+    talk = DiceTalk.load("tiny", device="cpu")
+    picture = np.asarray(np.random.default_rng(0).integers(0, 255, (128, 128, 3)), np.uint8)
+    options = {"whole_picture": True, "interpolate": False, "steps": 2, "pad_start": 0.5}
+    latents = [
+        talk.generate(picture, (speech(0.5).sound, 44_100), silence_below=below, **options).latents.values
+        for below in (None, None, -119.0, -45.0)
+    ]
+    off, again, digital, quiet = latents
+    assert torch.equal(off, again)
+    assert not torch.equal(off, digital) and torch.equal(digital, quiet)
