@@ -85,7 +85,7 @@ def make_text(options: argparse.Namespace) -> int:
         if names_file(options.text, TEXT_SUFFIXES):
             track = given_file(Path(options.text), priors, hear, bars.hooks)
         else:
-            track = tagged_track(options.text, hear(), priors)
+            track = tagged_track(options.text, hear(), priors, bars.hooks)
     save_track(options, track, priors)
     return 0
 

@@ -110,9 +110,9 @@ def _portrait(options: argparse.Namespace, model: DiceModel, residency: Residenc
 def _emotion(options: argparse.Namespace, model: DiceModel, speech: Speech, hooks: Hooks) -> EmotionTrack:
     hear = cache(lambda: measure_voice(speech.samples, hooks))
     if options.emotion_track:
-        track = given_file(options.emotion_track, model.priors, hear, hooks)
+        track = given_file(options.emotion_track, model.priors, hear, hooks, speech.seconds)
     else:
-        track = given_emotion(options.emotion, model.priors, hear, hooks)
+        track = given_emotion(options.emotion, model.priors, hear, hooks, speech.seconds)
     if options.intensity_from_voice:
         intensity = voice_intensity(hear(), direction=options.intensity_from_voice)
         track = scale(track, intensity, model.priors[NEUTRAL])

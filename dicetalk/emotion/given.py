@@ -1,5 +1,6 @@
 """An emotion however it is given: by name, in words, as a tagged text or as a file."""
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,13 +10,14 @@ from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.saved import import_npy, load_emotion
 from dicetalk.emotion.space import space_of
 from dicetalk.emotion.text.subtitles import parse_subtitles, read_text
-from dicetalk.emotion.text.tagged import read_weights
-from dicetalk.emotion.text.track import subtitle_track, tagged_track
-from dicetalk.emotion.track import EmotionTrack
+from dicetalk.emotion.text.tagged import has_tag, read_weights
+from dicetalk.emotion.text.track import listed, subtitle_track, tagged_track
+from dicetalk.emotion.track import MODEL_FPS, EmotionTrack
 from dicetalk.emotion.track_file import read_track
 from dicetalk.emotion.voice.features import VoiceFeatures
 from dicetalk.errors import EmotionError
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.paths import checked_path
 
 Hear = Callable[[], VoiceFeatures]
 """Measures the speech that the emotion belongs to, when it is asked."""
@@ -26,29 +28,42 @@ FILE_SUFFIXES = (".safetensors", ".npy", ".json", *TEXT_SUFFIXES)
 
 def names_file(text: str, suffixes: tuple[str, ...] = FILE_SUFFIXES) -> bool:
     """Whether `text` is the path of a file with one of `suffixes`, not a tagged text that happens to end so."""
-    return text.lower().endswith(suffixes) and ("[" not in text or os.path.isfile(text))
+    return text.lower().endswith(suffixes) and (not has_tag(text) or os.path.isfile(text))
 
 
-def given_emotion(text: str, priors: Mapping[str, EmotionPrior], hear: Hear, hooks: Hooks = SILENT) -> EmotionTrack:
+def given_emotion(
+    text: str,
+    priors: Mapping[str, EmotionPrior],
+    hear: Hear,
+    hooks: Hooks = SILENT,
+    seconds: float = math.inf,
+) -> EmotionTrack:
     """``happy:0.5+sad:0.3``, ``a little annoyed``, ``[happy] Hello! [sad] …``, or the path of a file.
 
     Args:
         text: what was given.
         priors: the eight presets by name.
         hear: called only for a tagged text, which is spread over the speech.
-        hooks: hears of brackets in subtitles that are no emotion.
+        hooks: hears of what is not used of a text or subtitles, with its place.
+        seconds: how long the speech is, if it is known: nothing after its end is used.
 
     Raises:
         EmotionError: it is none of these, or a file that cannot be read.
     """
     if names_file(text):
-        return given_file(Path(text), priors, hear, hooks)
-    if "[" in text:
-        return tagged_track(text, hear(), priors)
+        return given_file(Path(text), priors, hear, hooks, seconds)
+    if has_tag(text):
+        return tagged_track(text, hear(), priors, hooks)
     return EmotionTrack.constant(mix(read_weights(text), priors))
 
 
-def given_file(path: Path, priors: Mapping[str, EmotionPrior], hear: Hear, hooks: Hooks = SILENT) -> EmotionTrack:
+def given_file(
+    path: Path,
+    priors: Mapping[str, EmotionPrior],
+    hear: Hear,
+    hooks: Hooks = SILENT,
+    seconds: float = math.inf,
+) -> EmotionTrack:
     """A saved emotion or track, a JSON track, subtitles with tags, or a tagged text, by the end of the file's name.
 
     Args:
@@ -56,23 +71,40 @@ def given_file(path: Path, priors: Mapping[str, EmotionPrior], hear: Hear, hooks
         priors: the eight presets by name; a saved emotion must be of the same space.
         hear: called only for ``.txt``.
         hooks: as for :func:`given_emotion`.
+        seconds: likewise.
 
     Raises:
         EmotionError: the file cannot be read, or belongs to another model.
     """
+    path = checked_path(path, EmotionError)
     match path.suffix.lower():
         case ".safetensors":
-            return load_emotion(path, space_of(priors)).track
+            return told_of_end(load_emotion(path, space_of(priors)).track, seconds, hooks)
         case ".npy":
-            return import_npy(path, space_of(priors)).track
+            return told_of_end(import_npy(path, space_of(priors)).track, seconds, hooks)
         case ".json":
-            return read_track(path, priors)
+            return told_of_end(read_track(path, priors), seconds, hooks)
         case ".srt" | ".vtt" | ".txt" as suffix:
             try:
-                text = read_text(path)
+                text = read_text(path, hooks)
                 if suffix == ".txt":
-                    return tagged_track(text, hear(), priors)
-                return subtitle_track(parse_subtitles(text), priors, hooks)
+                    return tagged_track(text, hear(), priors, hooks)
+                left: list[str] = []
+                cues = parse_subtitles(text, left.append)
+                if left:
+                    hooks.notice(f"{path}: not used is {listed(left)}.")
+                return subtitle_track(cues, priors, hooks, seconds)
             except EmotionError as error:
                 raise EmotionError(f"{path}: {error}") from error
     raise EmotionError(f"{path}: an emotion is read from {', '.join(FILE_SUFFIXES)}.")
+
+
+def told_of_end(track: EmotionTrack, seconds: float, hooks: Hooks) -> EmotionTrack:
+    """`track`, with a notice if it goes on more than a frame after the speech has ended."""
+    if track.end > seconds + 1 / MODEL_FPS:
+        late = sum(keyframe.seconds > seconds for keyframe in track.keyframes)
+        hooks.notice(
+            f"The emotion track goes on to {track.end:.2f} s, the speech to {seconds:.2f} s: "
+            f"{late} of its {len(track.keyframes)} keyframes are not used."
+        )
+    return track

@@ -7,6 +7,7 @@ it. Scaling the raw vector instead would leave the region that the network knows
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -82,22 +83,68 @@ def mix(weights: Mapping[str, float], priors: Mapping[str, EmotionPrior], intens
         EmotionError: a name is unknown or occurs twice under two spellings, or a weight or the intensity is out of
             range.
     """
-    check_weight(intensity, "The intensity")
+    return mix_all([(weights, intensity)], priors)[0]
+
+
+def mix_all(
+    mixtures: Sequence[tuple[Mapping[str, float], float]], priors: Mapping[str, EmotionPrior]
+) -> list[EmotionPrior]:
+    """Many mixtures at once, as :func:`mix` makes each: the arithmetic is done once, and equal ones are one prior.
+
+    Args:
+        mixtures: weights and intensity of each.
+        priors: priors by name; ``neutral`` must be among them.
+
+    Raises:
+        EmotionError: as :func:`mix`.
+    """
+    rows: dict[tuple, int] = {}
+    distinct: list[tuple[dict[str, float], str]] = []  # shares by the priors' own names, and the mixture's name
+    index = []
+    for weights, intensity in mixtures:
+        key = (intensity, *weights.items())
+        if key not in rows:
+            rows[key] = len(distinct)
+            distinct.append((check_mixture(weights, priors, intensity), _label(weights, intensity)))
+        index.append(rows[key])
     neutral = find_prior(NEUTRAL, priors)
-    mu = neutral.mu.clone()
-    shares: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
+    names = list(dict.fromkeys(name for shares, _ in distinct for name in shares))
+    if any((priors[name].sigma is None) != (neutral.sigma is None) for name in names) and len(distinct) > 1:
+        # Then the spread is known for some mixtures only.
+        made = [mix_all([(shares, 1.0)], priors)[0] for shares, _ in distinct]
+        return [replace(made[row], name=distinct[row][1]) for row in index]
+    columns = {name: torch.tensor([[shares.get(name, 0.0)] for shares, _ in distinct]) for name in names}
+    mu = neutral.mu.repeat(len(distinct), 1)
+    for name in names:
+        mu += columns[name] * (priors[name].mu - neutral.mu)
+    sigma = shared_sigma([(columns[name], priors[name].sigma) for name in names], tuple(mu.shape), neutral)
+    sigmas = [None] * len(mu) if sigma is None else sigma
+    made = [EmotionPrior(m, s, label) for m, s, (_, label) in zip(mu, sigmas, distinct, strict=True)]
+    return [made[row] for row in index]
+
+
+def check_mixture(
+    weights: Mapping[str, float], priors: Mapping[str, EmotionPrior], intensity: float = 1.0
+) -> dict[str, float]:
+    """Shares, intensity times weight, by the names that `priors` have.
+
+    Raises:
+        EmotionError: as :func:`mix`.
+    """
+    check_weight(intensity, "The intensity")
+    shares: dict[str, float] = {}
     for name, weight in weights.items():
         check_weight(weight, f"The weight of emotion {name!r}")
         prior = find_prior(name, priors)
-        share = intensity * weight
-        mu += share * (prior.mu - neutral.mu)
-        known = preset_name(name) or name
+        known = next(key for key, value in priors.items() if value is prior)
         if known in shares:
             raise EmotionError(f"Emotion {name!r} is {known!r}, which has a weight already. Give each emotion one.")
-        shares[known] = (torch.tensor([[share]]), None if prior.sigma is None else prior.sigma[None])
-    sigma = shared_sigma(list(shares.values()), (1, len(mu)), neutral)
-    label = "+".join(f"{name}:{intensity * weight:g}" for name, weight in weights.items()) or NEUTRAL
-    return EmotionPrior(mu, None if sigma is None else sigma[0], label)
+        shares[known] = intensity * weight
+    return shares
+
+
+def _label(weights: Mapping[str, float], intensity: float) -> str:
+    return "+".join(f"{name}:{intensity * weight:g}" for name, weight in weights.items()) or NEUTRAL
 
 
 def shared_sigma(

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dicetalk.emotion.mix import mix, parse_emotion
+from dicetalk.emotion.mix import check_mixture, mix_all, parse_emotion
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.track import MODEL_FPS, EmotionTrack, Keyframe
 from dicetalk.errors import EmotionError
+from dicetalk.paths import read_limited
 
 MAX_FILE_BYTES = 8 << 20
 MAX_ENTRIES = 100_000
@@ -38,14 +39,7 @@ def read_track(path: Path | str, priors: Mapping[str, EmotionPrior]) -> EmotionT
     Raises:
         EmotionError: the file cannot be read, is larger than 8 MB, or is not such a track; the message names the entry.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise EmotionError(f"{path}: the emotion track cannot be read ({error.strerror}).") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise EmotionError(f"{path}: the emotion track is larger than {MAX_FILE_BYTES >> 20} MB.")
+    content = read_limited(path, MAX_FILE_BYTES, EmotionError, "the emotion track")
     try:
         return track_from_json(content, priors)
     except EmotionError as error:
@@ -89,19 +83,42 @@ def parse_track(value: Any, priors: Mapping[str, EmotionPrior]) -> EmotionTrack:
     entries = value[kind]
     if not isinstance(entries, list) or not 0 < len(entries) <= MAX_ENTRIES:
         raise EmotionError(f"{kind!r}: expected a list of 1 to {MAX_ENTRIES} entries, got {_short(entries)}.")
-    make = _keyframe if kind == "keyframes" else _value
-    made = []
+    read = _keyframe if kind == "keyframes" else _value
+    found: list[_Entry] = []
+    known: dict[str, _Entry] = {}  # an emotion in words is read once, however often it stands there
     for i, entry in enumerate(entries):
         try:
-            made.append(make(entry, priors))
+            if not isinstance(entry, str):
+                found.append(read(entry, priors))
+                continue
+            if entry not in known:
+                known[entry] = read(entry, priors)
+            found.append(known[entry])
         except EmotionError as error:
             raise EmotionError(f"{kind}[{i}]: {error}") from error
+    made = mix_all([(entry.weights, entry.intensity) for entry in found], priors)
     if kind == "values":
         return EmotionTrack.curve(made, _number(value.get("fps", MODEL_FPS), "'fps'"))
-    return EmotionTrack(tuple(made))
+    keyframes = []
+    for i, (entry, prior) in enumerate(zip(found, made, strict=True)):
+        try:
+            keyframes.append(Keyframe(entry.seconds, prior, entry.easing))
+        except EmotionError as error:
+            raise EmotionError(f"{kind}[{i}]: {error}") from error
+    return EmotionTrack(tuple(keyframes))
 
 
-def _keyframe(entry: Any, priors: Mapping[str, EmotionPrior]) -> Keyframe:
+@dataclass(frozen=True)
+class _Entry:
+    """What an entry of a track says."""
+
+    weights: Mapping[str, float]
+    intensity: float = 1.0
+    seconds: float = 0.0
+    easing: str = "linear"
+
+
+def _keyframe(entry: Any, priors: Mapping[str, EmotionPrior]) -> _Entry:
     if not isinstance(entry, dict):
         raise EmotionError(f"expected a table with 'time' and 'emotion', got {_short(entry)}.")
     _known(entry, {"time", "emotion", "weights", "intensity", "easing"}, "A keyframe")
@@ -114,17 +131,16 @@ def _keyframe(entry: Any, priors: Mapping[str, EmotionPrior]) -> Keyframe:
     easing = entry.get("easing", "linear")
     if not isinstance(easing, str):
         raise EmotionError(f"'easing': expected a name, got {_short(easing)}.")
-    emotion = entry["emotion"] if "emotion" in entry else entry["weights"]
-    prior = _mixed(emotion, priors, _number(entry.get("intensity", 1.0), "'intensity'"))
-    return Keyframe(_number(entry["time"], "'time'"), prior, easing)
+    weights = _weights(entry["emotion"] if "emotion" in entry else entry["weights"])
+    intensity = _number(entry.get("intensity", 1.0), "'intensity'")
+    check_mixture(weights, priors, intensity)
+    return _Entry(weights, intensity, _number(entry["time"], "'time'"), easing)
 
 
-def _value(entry: Any, priors: Mapping[str, EmotionPrior]) -> EmotionPrior:
-    return _mixed(entry, priors, 1.0)
-
-
-def _mixed(emotion: Any, priors: Mapping[str, EmotionPrior], intensity: float) -> EmotionPrior:
-    return mix(_weights(emotion), priors, intensity)
+def _value(entry: Any, priors: Mapping[str, EmotionPrior]) -> _Entry:
+    weights = _weights(entry)
+    check_mixture(weights, priors)
+    return _Entry(weights)
 
 
 def _weights(emotion: Any) -> dict[str, float]:

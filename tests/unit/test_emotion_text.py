@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,20 @@ from emotion_tracks import PRIORS, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dicetalk.emotion import mix as mix_module
 from dicetalk.emotion.compare import FEELINGS, preset_weights
 from dicetalk.emotion.given import given_emotion, given_file
 from dicetalk.emotion.prior import ALIASES, PRESET_NAMES
 from dicetalk.emotion.saved import SavedEmotion, save_emotion
 from dicetalk.emotion.space import space_of
+from dicetalk.emotion.text import track as text_track
+from dicetalk.emotion.text.encoding import decode_text
+from dicetalk.emotion.text.languages import LANGUAGES
 from dicetalk.emotion.text.subtitles import Cue, parse_subtitles, read_text
 from dicetalk.emotion.text.tagged import TaggedText, parse_tagged, read_weights
 from dicetalk.emotion.text.track import FADE_SECONDS, fade_track, spread, subtitle_track, tagged_track
-from dicetalk.emotion.text.words import DEGREES, WORDS, describe_emotion
+from dicetalk.emotion.text.words import DEGREES, WORDS, describe_emotion, known_preset
+from dicetalk.emotion.track_file import parse_track
 from dicetalk.emotion.voice.features import VoiceFeatures
 from dicetalk.errors import EmotionError
 from dicetalk.hooks import Hooks
@@ -67,6 +73,77 @@ def never() -> VoiceFeatures:
 )
 def test_plain_words(phrase: str, weights: dict[str, float]) -> None:
     assert describe_emotion(phrase) == pytest.approx(weights)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "weights"),
+    [
+        ("fröhlich", {"happy": 1}),
+        ("froehlich", {"happy": 1}),
+        ("FRÖHLICHE", {"happy": 1}),
+        ("sehr traurig", {"sad": 1.3}),
+        ("ein bisschen wütend", {"angry": 0.5}),
+        ("traurig 0,8", {"sad": 0.8}),
+        ("überrascht und ängstlich", {"surprised": 0.5**0.5, "fear": 0.5**0.5}),
+        ("angeekelt", {"disgusted": 1}),
+        ("verächtlich", {"contempt": 1}),
+        ("heureuse", {"happy": 1}),
+        ("très triste", {"sad": 1.3}),
+        ("un peu fâchée", {"angry": 0.5}),
+        ("en colère", {"angry": 1}),
+        ("surprises", {"surprised": 1}),
+        ("peur", {"fear": 1}),
+        ("degoute", {"disgusted": 1}),
+        ("méprisant", {"contempt": 1}),
+        ("feliz", {"happy": 1}),
+        ("muy tristes", {"sad": 1.3}),
+        ("un poco enojada", {"angry": 0.5}),
+        ("sorprendida", {"surprised": 1}),
+        ("miedo", {"fear": 1}),
+        ("asqueado", {"disgusted": 1}),
+        ("desprecio", {"contempt": 1}),
+        ("开心", {"happy": 1}),
+        ("開心８０％", {"happy": 0.8}),
+        ("有点伤心", {"sad": 0.5}),
+        ("非常憤怒", {"angry": 1.3}),
+        ("惊讶", {"surprised": 1}),
+        ("害怕极了", {"fear": 1.6}),
+        ("厌恶", {"disgusted": 1}),
+        ("輕蔑", {"contempt": 1}),
+        ("又开心又伤心", {"happy": 0.5**0.5, "sad": 0.5**0.5}),
+        ("不开心", {"sad": 0.6}),
+        ("嬉しい", {"happy": 1}),
+        ("とても悲しい", {"sad": 1.3}),
+        ("少し怒っている", {"angry": 0.5}),
+        ("驚き、怖い", {"surprised": 0.5**0.5, "fear": 0.5**0.5}),
+        ("嬉しいけど悲しい", {"happy": 0.5**0.5, "sad": 0.5**0.5}),
+        ("嫌悪", {"disgusted": 1}),
+        ("軽蔑", {"contempt": 1}),
+        ("無表情", {}),
+        ("ｈａｐｐｙ　０．８", {"happy": 0.8}),
+    ],
+)
+def test_words_of_other_languages(phrase: str, weights: dict[str, float]) -> None:
+    assert describe_emotion(phrase) == pytest.approx(weights)
+
+
+@pytest.mark.parametrize("phrase", ["nicht traurig", "pas triste", "no feliz", "不悲伤", "旅行", "音楽", "悲しくない"])
+def test_what_is_denied_or_unknown_in_other_languages_is_no_emotion(phrase: str) -> None:
+    with pytest.raises(EmotionError, match="unknown"):
+        describe_emotion(phrase)
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_every_language_has_all_eight_and_degrees(code: str) -> None:
+    language = LANGUAGES[code]
+    for name in PRESET_NAMES:
+        for listed in language.words[name].split():
+            word = listed.replace("_", " ")
+            assert known_preset(word) == name, (word, known_preset(word))
+            for degrees in language.degrees.values():
+                for degree in degrees.split():
+                    said = f"{degree.replace('_', ' ')}{' ' * language.spaced}{word}"
+                    assert set(describe_emotion(said)) == ({name} - {"neutral"}), said
 
 
 def test_the_table_is_sound() -> None:
@@ -255,8 +332,6 @@ def test_emotions_of_subtitles_start_with_their_words_and_hold() -> None:
 def test_subtitle_order_and_errors() -> None:
     swapped = "00:00:02,000 --> 00:00:03,000\nb\n\n00:00:00,000 --> 00:00:01,000\na"
     assert [cue.text for cue in parse_subtitles(swapped)] == ["a", "b"]
-    with pytest.raises(EmotionError, match="ends at 1 s, before"):
-        parse_subtitles("00:00:02,000 --> 00:00:01,000\na")
     with pytest.raises(EmotionError, match="0 subtitles"):
         parse_subtitles("Hello")
     with pytest.raises(EmotionError, match="No subtitle has an emotion"):
@@ -289,6 +364,235 @@ def test_brackets_that_are_no_emotion_are_left_alone_in_subtitles() -> None:
     assert "[music] of subtitle 1 (at 0 s), [MAN:] of subtitle 2 (at 1 s)" in notice and notice.endswith("2 more.")
     subtitle_track([Cue(0, 1, "[sad] a")], PRIORS, Hooks(notice=told.append))
     assert len(told) == 1
+
+
+NOBLANK = "1\n00:00:00,500 --> 00:00:01,500\n[happy] Good morning!\n2\n00:00:02,000 --> 00:00:03,000\n[sad 0.8] Rain.\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NOBLANK,
+        NOBLANK.replace("\n2\n", "\n \n2\n"),
+        NOBLANK.replace("\n2\n", "\n\n\n2\n"),
+        NOBLANK.replace("1\n00", "00", 1).replace("\n2\n", "\n"),
+        NOBLANK.replace("\n", "\r"),
+        "\ufeff" + NOBLANK.replace(",", "."),
+        NOBLANK.replace("00:00:0", "00:0"),
+        NOBLANK.replace("00:00:0", "0:00:0").replace("-->", "->"),
+        NOBLANK.replace(",500", ":500").replace(" --> ", "-->"),
+        NOBLANK.replace(",000", ""),
+        NOBLANK.replace("-->", "--&gt;").replace(":", "："),
+        NOBLANK.replace("1,500", "1,500 X1:100 X2:200 Y1:1 Y2:2").replace("[happy]", "{\\an8}<b>[happy]</b>"),
+        NOBLANK.replace("[happy]", "&#91;happy&#93;&nbsp;"),
+        "WEBVTT\nKind: captions\nLanguage: en\n\nNOTE by\n[angry] me\n\nREGION\nid:a\n\n" + NOBLANK.replace(",", "."),
+        "WEBVTT\n" + NOBLANK.replace(",", "."),
+    ],
+)
+def test_subtitles_as_people_make_them(text: str) -> None:
+    cues = parse_subtitles(text)
+    assert [(cue.start, cue.end, cue.text.replace("\xa0", "")) for cue in cues] == [
+        (0.5, 1.5, "[happy] Good morning!"),
+        (2.0, 3.0, "[sad 0.8] Rain."),
+    ]
+
+
+def test_text_below_a_blank_line() -> None:
+    """Players of SRT show it; those of WebVTT do not, and then a tag in it is named."""
+    srt = "1\n00:00:00,000 --> 00:00:01,000\nOne\n\n[sad] two\n\n2\n00:00:02,000 --> 00:00:03,000\nb"
+    assert [cue.text for cue in parse_subtitles(srt)] == ["One [sad] two", "b"]
+    left: list[str] = []
+    assert [cue.text for cue in parse_subtitles("WEBVTT\n\n" + srt, left.append)] == ["One", "b"]
+    (told,) = left
+    assert "line 6" in told
+
+
+ROLLING = """WEBVTT
+Kind: captions
+
+00:00:00.000 --> 00:00:02.000 align:start position:0%
+{space}
+[happy]<00:00:00.500><c> good</c><00:00:01.000><c> morning</c>
+
+00:00:02.000 --> 00:00:02.010 align:start position:0%
+[happy] good morning
+{space}
+
+00:00:02.010 --> 00:00:04.000 align:start position:0%
+[happy] good morning
+it<00:00:02.500><c> [sad] rains</c><00:00:03.000><c> again</c>
+
+00:00:04.000 --> 00:00:04.010 align:start position:0%
+it [sad] rains again
+{space}
+""".replace("{space}", " ")
+
+
+def test_rolling_captions_say_each_word_once_at_its_own_time() -> None:
+    cues = parse_subtitles(ROLLING)
+    assert [cue.text for cue in cues] == ["[happy] good morning", "", "it [sad] rains again", ""]
+    track = subtitle_track(cues, PRIORS)
+    middle = [(a.seconds + b.seconds) / 2 for a, b in zip(track.keyframes[1::2], track.keyframes[2::2], strict=True)]
+    assert middle == pytest.approx([0.5, 2.5])
+
+
+def test_captions_that_grow_say_each_word_once() -> None:
+    growing = [(0, "[happy] good"), (1, "[happy] good morning"), (2, "[happy] good morning [sad] rain")]
+    text = "\n\n".join(f"00:00:0{i},000 --> 00:00:0{i + 1},000\n{said}" for i, said in growing)
+    assert [cue.text for cue in parse_subtitles(text)] == ["[happy] good", "morning", "[sad] rain"]
+
+
+def test_what_somebody_says_twice_is_said_twice() -> None:
+    said = ["Yes.", "No.", "No.", "Never.", "Well.", "Maybe."]
+    text = "\n\n".join(f"00:00:0{i},000 --> 00:00:0{i + 1},000\n{word}" for i, word in enumerate(said))
+    assert [cue.text for cue in parse_subtitles(text)] == said
+
+
+def test_times_that_cannot_be_are_named() -> None:
+    left: list[str] = []
+    text = (
+        "1\n-00:00:01,000 --> 00:00:00,500\n[happy] a\n\n"
+        "2\n00:00:02,000 --> 00:00:01,000\n[sad] bb [angry] bb\n\n"
+        "3\n00:00:0x,000 --> 00:00:03,000\n[fear] c\n\n"
+        "4\n00:00:04,000 --> 00:00:05,000\n[neutral] d\n"
+    )
+    cues = parse_subtitles(text, left.append)
+    assert cues == [Cue(0, 0.5, "[happy] a"), Cue(2, 4, "[sad] bb [angry] bb"), Cue(4, 5, "[neutral] d")]
+    assert len(left) == 3 and all(
+        line in told for line, told in zip(("line 10", "line 2", "line 6"), left, strict=True)
+    )
+    shown = subtitle_track(cues, PRIORS).at([0.5, 2.5, 3.5, 4.9]).mu
+    for row, name in zip(shown, ("happy", "sad", "angry", "neutral"), strict=True):
+        assert torch.allclose(row, PRIORS[name].mu, atol=1e-4), name
+
+
+# Encodings
+
+SAID = "1\n00:00:00,500 --> 00:00:02,000\n[{}] {}\n\n2\n00:00:02,500 --> 00:00:04,000\n[{}] {}\n"
+CHINESE = SAID.format("开心", "早上好，今天天气真好！", "悲伤 0.8", "又下雨了。")
+JAPANESE = SAID.format("嬉しい", "おはようございます！", "悲しい 0.8", "また雨が降っています。")
+GERMAN = SAID.format("fröhlich", "Schönen guten Morgen!", "traurig 0.8", "Es regnet schon wieder, für Stunden.")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "assumed"),
+    [
+        (CHINESE, "utf-8", None),
+        (CHINESE, "utf-8-sig", None),
+        (CHINESE, "utf-16", None),
+        (CHINESE, "utf-32", None),
+        (CHINESE, "utf-16-le", "UTF-16, little-endian"),
+        (CHINESE, "utf-16-be", "UTF-16, big-endian"),
+        (CHINESE, "gbk", "GBK"),
+        (JAPANESE, "shift_jis", "Shift-JIS"),
+        (JAPANESE, "euc_jp", "EUC-JP"),
+        (SAID.format("開心", "早安，今天天氣真好！", "悲傷 0.8", "又下雨了。"), "big5", "Big5"),
+        (GERMAN, "cp1252", "Windows-1252"),
+    ],
+)
+def test_any_usual_encoding(tmp_path: Path, text: str, encoding: str, assumed: str | None) -> None:
+    (tmp_path / "a.srt").write_bytes(text.encode(encoding))
+    told: list[str] = []
+    track = given_file(tmp_path / "a.srt", PRIORS, never, Hooks(notice=told.append))
+    assert [keyframe.prior.name for keyframe in track.keyframes[2::2]] == ["happy:1", "sad:0.8"]
+    assert read_text(tmp_path / "a.srt", Hooks(notice=lambda _: None)) == text
+    assert (assumed is None) == (not told) and all(assumed in notice for notice in told)
+
+
+def test_short_texts_are_told_by_their_tags(tmp_path: Path) -> None:
+    for text, encoding in (
+        ("【开心】早上好！【悲伤】下雨了。", "gbk"),
+        ("[嬉しい]やあ[悲しい]雨", "shift_jis"),
+        ("[fröhlich] Hi", "cp1252"),
+    ):
+        assert decode_text(text.encode(encoding))[0] == text
+
+
+def test_texts_that_are_none_or_damaged() -> None:
+    for content in (b"\0" * 99, b"\xff\xfe" + b"\0\xd8" * 99):
+        with pytest.raises(EmotionError, match="UTF-"):
+            decode_text(content)
+    damaged = bytearray(CHINESE.encode())
+    damaged[60] = 0xFF
+    text, told = decode_text(bytes(damaged))
+    assert "[悲伤 0.8]" in text and "line 3" in told
+    assert decode_text(CHINESE.encode("utf-16")[:-1])[1] is not None
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=80), st.sampled_from([b"", b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf", b"\xff\xfe\0\0"]))
+def test_any_bytes_are_a_text_or_refused(content: bytes, mark: bytes) -> None:
+    with contextlib.suppress(EmotionError):
+        assert isinstance(decode_text(mark + content)[0], str)
+
+
+# What is not used
+
+
+def test_brackets_of_other_keyboards() -> None:
+    text = "【happy】早上好！［sad ０．８］下雨了。〔angry〕〖neutral〗"
+    assert [part.weights for part in parse_tagged(text)] == [{"happy": 1}, {"sad": 0.8}, {"angry": 1}, {}]
+    spoken = lambda: voice((4, True), (1, False))  # noqa: E731
+    assert not given_emotion("【开心】早上好！", PRIORS, spoken).keyframes[0].prior.mu.equal(PRIORS["neutral"].mu)
+    assert read_weights("开心：0.5＋sad:0.3") == {"happy": 0.5, "sad": 0.3}
+    assert [part.length for part in parse_tagged("「happy」と言った [sad] x")][-1] == 1, "these are quotation marks"
+
+
+def test_tags_that_are_never_seen_are_named(tmp_path: Path) -> None:
+    told: list[str] = []
+    hooks = Hooks(notice=told.append)
+    tagged_track("[happy]\n[sad] aaaa\n[angry] aaaa [fear]", voice((4, True)), PRIORS, hooks)
+    (notice,) = told
+    assert "[happy] in line 1" in notice and "[fear] in line 3" in notice and "sad" not in notice
+    told.clear()
+    (tmp_path / "a.srt").write_text(
+        "[fear] before\n1\n00:00:00,000 --> 00:00:01,000\n[happy] [sad] a\n\n"
+        "2\n00:00:09,000 --> 00:00:10,000\n[angry] b"
+    )
+    given_file(tmp_path / "a.srt", PRIORS, never, hooks, seconds=5.0)
+    assert "line 1," in told[0] and "[happy] of subtitle 1 (line 3" in told[1]
+    assert "[angry] of subtitle 2 (line 7, at 9 s), after the end of the speech at 5.00 s" in told[1]
+    told.clear()
+    (tmp_path / "a.json").write_text('{"keyframes": [{"time": 0, "emotion": "sad"}, {"time": 9, "emotion": "happy"}]}')
+    given_file(tmp_path / "a.json", PRIORS, never, hooks, seconds=5.0)
+    assert "goes on to 9.00 s" in told[0] and "1 of its 2 keyframes" in told[0]
+
+
+def test_a_text_that_would_come_out_neutral_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("(happy) Good morning!")
+    with pytest.raises(EmotionError, match=r"a\.txt: The text has no tag"):
+        given_file(tmp_path / "a.txt", PRIORS, lambda: voice((1, True)))
+    (tmp_path / "a.srt").write_text("00:00:09,000 --> 00:00:10,000\n[angry] b")
+    with pytest.raises(EmotionError, match=r"a\.srt: .*at 9 s, after the end of the speech, which is 5\.00 s"):
+        given_file(tmp_path / "a.srt", PRIORS, never, seconds=5.0)
+    assert given_emotion("[neutral] Hello", PRIORS, lambda: voice((1, True))), "neutral that was asked for is none"
+
+
+def test_an_unknown_tag_of_a_text_is_named_with_its_line() -> None:
+    with pytest.raises(EmotionError, match=r"The tag \[hungry\] in line 3"):
+        parse_tagged("[happy] a\n\n[hungry] b")
+
+
+def test_long_texts_are_read_in_steps_that_grow_with_their_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are looked for once, equal emotions are mixed once, and a description has a limit."""
+    counts = dict.fromkeys(("pauses", "mixed"), 0)
+
+    def counted(name: str, function: Callable) -> Callable:
+        def call(*arguments: object) -> object:
+            counts[name] += 1
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(text_track, "_pauses", counted("pauses", text_track._pauses))
+    monkeypatch.setattr(mix_module, "EmotionPrior", counted("mixed", mix_module.EmotionPrior))
+    tagged_track("[sad] aa [happy] aa " * 2000, voice(*((1.0, True), (0.2, False)) * 200), PRIORS)
+    assert counts == {"pauses": 1, "mixed": 2}
+    parse_track({"values": ["sad", "happy:0.5"] * 5000}, PRIORS)
+    assert counts["mixed"] == 4
+    for phrase in ("very " * 20_000 + "sad", "sad and " * 20_000 + "sad", "sad" + " " * 90_000 + "x"):
+        with pytest.raises(EmotionError, match="at most 500"):
+            describe_emotion(phrase)
 
 
 @settings(max_examples=100, deadline=None)
@@ -348,7 +652,7 @@ def test_a_file_may_have_a_bracket_in_its_name(tmp_path: Path) -> None:
 def test_files_that_are_no_emotion(tmp_path: Path) -> None:
     with pytest.raises(EmotionError, match=r"a\.mp3: .*\.safetensors"):
         given_file(tmp_path / "a.mp3", PRIORS, never)
-    (tmp_path / "a.srt").write_bytes(b"\xff\xfe")
+    (tmp_path / "a.srt").write_bytes(b"\0\0\0\0")
     with pytest.raises(EmotionError, match=r"a\.srt: .*UTF-8"):
         given_file(tmp_path / "a.srt", PRIORS, never)
     (tmp_path / "big.txt").write_bytes(b" " * (5 << 20))

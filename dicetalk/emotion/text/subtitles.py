@@ -1,75 +1,213 @@
-"""SRT and WebVTT: texts with times. What decorates them is left out."""
+"""SRT and WebVTT: texts with times, read as players read them.
+
+A line of two times begins a subtitle wherever it stands; blank lines, indices and hours may be missing. What decorates
+the text is left out. Words with times of their own keep them, and a line that stays on the screen while the next one
+rolls in counts once.
+"""
 
 import html
 import re
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from dicetalk.emotion.text.encoding import decode_text
+from dicetalk.emotion.text.rolling import Line, join_lines, without_rolled
+from dicetalk.emotion.text.tagged import has_tag
 from dicetalk.errors import EmotionError
+from dicetalk.hooks import SILENT, Hooks
+from dicetalk.paths import read_limited
 
 MAX_FILE_BYTES = 4 << 20
 MAX_CUES = 20_000
+UNKNOWN_END_SECONDS = 2.0
+"""How long the last subtitle is shown if its end is no later than its start."""
 
-_TIME = r"(?:(\d{1,3}):)?(\d{1,2}):(\d{2})[.,](\d{3})"
-_ARROW = re.compile(rf"^\s*{_TIME}\s+-->\s+{_TIME}(?:\s.*)?$")
-_MARKUP = re.compile(r"</?[a-zA-Z0-9][^<>]*>|\{\\[^{}]*\}")
-_BLANK = re.compile(r"\n[ \t]*\n")
+_SEPARATOR = r"[ \t]?:[ \t]?"
+_TIME = (
+    rf"(-?)(?:(\d{{1,4}}){_SEPARATOR})?(-?\d{{1,4}}){_SEPARATOR}(-?\d{{1,2}})(?:[ \t]?[.,;:][ \t]?(-?\d{{1,9}}))?(?!\d)"
+)
+_START, _END = re.compile(rf"\s{{0,40}}{_TIME}"), re.compile(_TIME)
+_ARROW = re.compile(r"\s{0,9}(?:(?:-{1,3}|[–—])>|→)\s{0,9}")
+_STAMP = re.compile(r"<(?:\d{1,4}:)?\d{1,2}:\d{2}[.,]\d{1,9}>")
+_RUBY = re.compile(r"<rt\b[^<>]{0,99}>[^<>]*(?:</rt>)?", re.IGNORECASE)
+_MARKUP = re.compile(r"</?[a-zA-Z0-9][^<>]*>|\{\\[^{}]*\}|\{[a-zA-Z]:[^{}]{0,99}\}")
+_LIKE_TIMES = re.compile(r"\s{0,9}-?\d[^\[\]]{0,40}-->")
+_APART = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
+"""First words of WebVTT's blocks that are no subtitles."""
 
 
 @dataclass(frozen=True)
 class Cue:
-    """A text, and from when to when it is said, in seconds."""
+    """A text, and from when to when it is said, in seconds.
+
+    Args:
+        start: in seconds.
+        end: likewise.
+        text: without markup.
+        stamps: places in `text`, in characters, and when the words there start, in order.
+        line: of the file, from 1, in which its times stand.
+    """
 
     start: float
     end: float
     text: str
+    stamps: tuple[tuple[int, float], ...] = field(default=(), compare=False)
+    line: int = field(default=0, compare=False)
 
 
-def read_text(path: Path) -> str:
-    """A text file in UTF-8, of up to 4 MB.
+@dataclass
+class _Block:
+    """What stands under a line of times; `start` is `None` if it has no times that can be read."""
+
+    number: int
+    times: str
+    start: float | None
+    end: float
+    lines: list[str] = field(default_factory=list)
+
+
+def read_text(path: Path, hooks: Hooks = SILENT) -> str:
+    """A text file of up to 4 MB, in any usual encoding; a notice tells what was assumed of it.
 
     Raises:
         EmotionError: it cannot be read, or is not such a file; the message does not name it.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise EmotionError(f"the file cannot be read ({error.strerror}).") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise EmotionError(f"the text is larger than {MAX_FILE_BYTES >> 20} MB.")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise EmotionError(f"the text is not UTF-8 (byte {error.start}). Save it as UTF-8.") from error
+    content = read_limited(path, MAX_FILE_BYTES, EmotionError, "the text", named=False)
+    text, assumed = decode_text(content)
+    if assumed:
+        hooks.notice(f"{path}: {assumed}")
+    return text
 
 
-def parse_subtitles(text: str) -> list[Cue]:
+def parse_subtitles(text: str, leave: Callable[[str], None] | None = None) -> list[Cue]:
     """The cues of SRT or WebVTT, in order of time; notes, styles, positions and markup are left out.
 
+    Args:
+        text: the file's.
+        leave: hears of what cannot be used as it stands, one phrase each with its line.
+
     Raises:
-        EmotionError: there is none, there are more than 20 000, or one ends before it starts.
+        EmotionError: there is none, or there are more than 20 000.
     """
+    leave = leave or (lambda _: None)
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff").split("\n")
+    blocks = [block for block in _blocks(lines, leave) if block.start is not None]
+    if not 0 < len(blocks) <= MAX_CUES:
+        raise EmotionError(f"there are {len(blocks)} subtitles; expected 1 to {MAX_CUES}, in SRT or WebVTT.")
+    blocks.sort(key=lambda block: (block.start, block.end))
+    starts = [block.start for block in blocks]
     cues = []
-    for block in _BLANK.split(text.replace("\r\n", "\n").replace("\r", "\n")):
-        lines = block.strip("\n").split("\n")
-        # A number or a name may stand before the times.
-        for i, line in enumerate(lines[:2]):
-            if match := _ARROW.match(line):
-                cues.append(_cue(match, lines[i + 1 :]))
-                break
-    if not 0 < len(cues) <= MAX_CUES:
-        raise EmotionError(f"there are {len(cues)} subtitles; expected 1 to {MAX_CUES}, in SRT or WebVTT.")
-    return sorted(cues, key=lambda cue: (cue.start, cue.end))
+    for i, (block, said) in enumerate(zip(blocks, without_rolled([_lines(block) for block in blocks]), strict=True)):
+        start, end = block.start, block.end
+        if end < start:
+            later = next((other for other in starts[i + 1 : i + 9] if other > start), start + UNKNOWN_END_SECONDS)
+            leave(f"the end of the subtitle in line {block.number}, {end:g} s, before its start at {start:g} s")
+            end = later
+        if start < 0:
+            leave(f"the time before 0 s of the subtitle in line {block.number}, which starts at {start:g} s")
+        joined, stamps = join_lines(said)
+        start, end = max(start, 0.0), max(end, 0.0)
+        cues.append(Cue(start, end, joined, _in_order(stamps, start, end), block.number))
+    return cues
 
 
-def _cue(match: re.Match[str], lines: list[str]) -> Cue:
-    start, end = _seconds(match.groups()[:4]), _seconds(match.groups()[4:])
-    if end < start:
-        raise EmotionError(f"a subtitle ends at {end:g} s, before its start at {start:g} s.")
-    return Cue(start, end, html.unescape(_MARKUP.sub("", " ".join(lines))).strip())
+def _blocks(lines: Sequence[str], leave: Callable[[str], None]) -> list[_Block]:
+    """The subtitles of a file in its order, with the lines of their text."""
+    web = lines[0].lstrip().startswith("WEBVTT")
+    found: list[_Block] = []
+    apart = web  # the header is a block of its own
+    stray: int | None = None
+    for number, line in enumerate(lines, start=1):
+        times = _times(line)
+        if times is not None or (not apart and _LIKE_TIMES.match(line)):
+            if found and not apart:
+                _drop_index(found[-1].lines, web)
+            start, end = times or (None, 0.0)
+            if times is None:
+                leave(f"the subtitle in line {number}, whose times cannot be read ({line.strip()[:40]!r})")
+            found.append(_Block(number, line, start, end))
+            apart = False
+        elif not line:
+            # Only an empty line ends a subtitle of WebVTT; one of a space is part of it.
+            apart = False
+            if found:
+                found[-1].lines.append("")
+        elif apart:
+            continue
+        elif _APART.match(line) and (not found or found[-1].lines[-1:] == [""]):
+            apart = True
+        elif found:
+            found[-1].lines.append(line)
+        elif stray is None and has_tag(line):
+            stray = number
+    if stray is not None:
+        leave(f"the text in line {stray}, which stands before the first times")
+    if web:
+        for block in found:
+            _end_at_blank(block, leave)
+    return found
 
 
-def _seconds(parts: tuple[str | None, ...]) -> float:
-    hours, minutes, seconds, milliseconds = (int(part or 0) for part in parts)
-    return 3600 * hours + 60 * minutes + seconds + milliseconds / 1000
+def _drop_index(lines: list[str], web: bool) -> None:
+    """Remove the number, or WebVTT's name, of the next subtitle from the end of this one's `lines`."""
+    if not lines or not lines[-1].strip():
+        return
+    # A line of a space may part two subtitles, or be the first of one.
+    apart = lines[-2:-1] == [""] or (len(lines) > 2 and not lines[-2].strip() and any(map(str.strip, lines[:-2])))
+    if lines[-1].strip().isdecimal() or (web and apart):
+        del lines[-1]
+
+
+def _end_at_blank(block: _Block, leave: Callable[[str], None]) -> None:
+    """Keep what WebVTT shows: the lines up to an empty one."""
+    if "" in block.lines:
+        end = block.lines.index("")
+        if any(map(has_tag, block.lines[end:])):
+            leave(f"the text after the empty line {block.number + 1 + end}, which no times stand before")
+        del block.lines[end:]
+
+
+def _times(line: str) -> tuple[float, float] | None:
+    """Start and end in seconds of a line of times; `None` if it is none. Positions may follow."""
+    line = unicodedata.normalize("NFKC", html.unescape(line[:1000]))
+    start = _START.match(line)
+    arrow = _ARROW.match(line, start.end()) if start else None
+    end = _END.match(line, arrow.end()) if arrow else None
+    return (_seconds(start.groups()), _seconds(end.groups())) if start and end else None
+
+
+def _seconds(parts: Sequence[str | None]) -> float:
+    sign, *numbers, fraction = parts
+    hours, minutes, seconds = (abs(int(number or 0)) for number in numbers)
+    digits = (fraction or "0").lstrip("-")
+    # As players do: up to three digits count milliseconds, whose zeros some programs leave out.
+    part = int(digits) / 1000 if len(digits) <= 3 else int(digits) / 10 ** len(digits)
+    negative = sign or any((number or "").startswith("-") for number in (*numbers, fraction))
+    return (3600 * hours + 60 * minutes + seconds + part) * (-1 if negative else 1)
+
+
+def _lines(block: _Block) -> list[Line]:
+    lines = []
+    for line in block.lines:
+        pieces, times = _STAMP.split(line), _STAMP.findall(line)
+        text, stamps = "", []
+        for i, piece in enumerate(pieces):
+            text += html.unescape(_MARKUP.sub("", _RUBY.sub("", piece)))
+            if i < len(times):
+                match = _END.match(times[i][1:-1])
+                if match is not None:
+                    stamps.append((len(text), _seconds(match.groups())))
+        if text.strip():
+            lines.append(Line(text, tuple(stamps)))
+    return lines
+
+
+def _in_order(stamps: Sequence[tuple[int, float]], start: float, end: float) -> tuple[tuple[int, float], ...]:
+    """Those of `stamps` that lie in the subtitle and after the one before."""
+    kept: list[tuple[int, float]] = []
+    for place, seconds in stamps:
+        if (kept[-1][1] if kept else start) <= seconds <= end:
+            kept.append((place, seconds))
+    return tuple(kept)

@@ -2,14 +2,20 @@
 
 A word stands for weights of presets; what stands before it multiplies them, and so does a number after it. Several
 words share the face: each of n has its weights divided by the square root of n. No weight exceeds 2. A stop at the
-end does not count. Nothing is guessed: an unknown word is an error that lists what is known.
+end does not count. Case, accents and full width do not matter. Nothing is guessed: an unknown word is an error that
+lists what is known.
+
+The words of other languages are in :mod:`dicetalk.emotion.text.languages`: ``sehr traurig``, ``un peu fâchée``,
+``muy feliz``, ``有点生气``, ``とても嬉しい``.
 """
 
 import math
 import re
+import unicodedata
 
 from dicetalk.emotion.mix import MAX_WEIGHT, check_weight, preset_name
 from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.emotion.text.languages import LANGUAGES
 from dicetalk.errors import EmotionError
 
 DEGREES = {
@@ -125,20 +131,80 @@ WORDS: dict[str, dict[str, float]] = {
 }
 """Words beside the eight presets and their :data:`~dicetalk.emotion.prior.ALIASES`."""
 
-_LONGEST_DEGREE = max(len(degree.split()) for degree in (*DEGREES, *DEGREES_AFTER))
-_JOINTS = re.compile(r"\s*(?:,|;|\band\b|\bbut\b)\s*")
-_NUMBER = re.compile(r"(?:\d{1,6}(?:\.\d{0,6})?|\.\d{1,6})(\s*%)?")
+MAX_PHRASE = 500
+"""Characters of a description; the longest tags that people write have about 60."""
+
+_NUMBER = re.compile(r"(?:\d{1,6}(?:\.\d{0,6})?|\.\d{1,6})\s*%?")
+_ACCENTS = re.compile("[\u0300-\u036f]")
+"""Combining marks of Latin script; those of kana, which change the sound, are others."""
+
+
+def plain(text: str) -> str:
+    """`text` without what makes no difference: case, full width, accents, invisible characters, runs of spaces."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = _ACCENTS.sub("", unicodedata.normalize("NFD", text))
+    text = "".join(c for c in unicodedata.normalize("NFC", text) if unicodedata.category(c) != "Cf")
+    return " ".join(text.split())
+
+
+def _listed(words: str) -> list[str]:
+    return [word.replace("_", " ") for word in words.split()]
+
+
+def _of_other_languages() -> tuple[dict[str, dict[str, float]], dict[str, float], dict[str, float]]:
+    """Words, degrees before and degrees after of :data:`LANGUAGES`, as they are once they are :func:`plain`."""
+    words: dict[str, dict[str, float]] = {}
+    before: dict[str, float] = {}
+    after: dict[str, float] = {}
+    for language in LANGUAGES.values():
+        for meaning, listed in language.words.items():
+            name, _, number = meaning.partition(" ")
+            of_one = WORDS.get(name, {} if name == "neutral" else {name: 1.0})
+            weights = {preset: weight * float(number or 1) for preset, weight in of_one.items()}
+            for word in _listed(listed):
+                words |= {plain(form): weights for form in language.forms(word) if plain(form) not in words}
+        for table, listed_degrees in ((before, language.degrees), (after, language.degrees_after)):
+            for factor, degrees in listed_degrees.items():
+                table |= {plain(degree): factor for degree in _listed(degrees)}
+    return words, before, after
+
+
+_OTHER_WORDS, _OTHER_DEGREES, _OTHER_DEGREES_AFTER = _of_other_languages()
+_ALL_WORDS = _OTHER_WORDS | WORDS
+_ALL_DEGREES = _OTHER_DEGREES | DEGREES
+_ALL_DEGREES_AFTER = _OTHER_DEGREES_AFTER | DEGREES_AFTER
+_LONGEST_DEGREE = max(len(degree.split()) for degree in (*_ALL_DEGREES, *_ALL_DEGREES_AFTER))
+
+
+def _separators() -> tuple[re.Pattern[str], re.Pattern[str], frozenset[str], frozenset[str]]:
+    """Joints between words, the units of languages without spaces, and which of those are joints or particles."""
+    latin = ["and", "but"] + [w for one in LANGUAGES.values() if one.spaced for w in _listed(one.joints)]
+    joints = re.compile(rf" ?(?:[,;、]|\b(?:{'|'.join(latin)})\b) ?")
+    dense = [one for one in LANGUAGES.values() if not one.spaced]
+    between = {plain(w) for one in dense for w in _listed(one.joints)}
+    particles = {plain(w) for one in dense for w in _listed(one.particles)}
+    units = between | particles
+    for table in (_OTHER_WORDS, _OTHER_DEGREES, _OTHER_DEGREES_AFTER):
+        units |= {word for word in table if not word.isascii()}
+    longest_first = sorted(units, key=len, reverse=True)
+    return joints, re.compile("|".join(map(re.escape, longest_first))), frozenset(between), frozenset(particles)
+
+
+_JOINTS, _UNITS, _DENSE_JOINTS, _PARTICLES = _separators()
 
 
 def describe_emotion(phrase: str) -> dict[str, float]:
     """Read plain words as weights of the presets, by name; neutral has none.
 
     Raises:
-        EmotionError: a word is unknown, or a number is outside 0 to 2.
+        EmotionError: the phrase is longer than 500 characters, a word is unknown, or a number is outside 0 to 2.
     """
-    parts = [part for part in _JOINTS.split(phrase.strip().rstrip(".!?…,; ").lower()) if part]
+    if len(phrase) > MAX_PHRASE:
+        raise EmotionError(f"Emotion {_short(phrase)} has {len(phrase)} characters; expected at most {MAX_PHRASE}.")
+    text = re.sub(r"(?<=\d),(?=\d)", ".", plain(phrase))  # 0,8 in most of Europe
+    parts = [part for part in _JOINTS.split(_with_spaces(text.rstrip(".!?,;。、 "))) if part]
     if not parts:
-        raise EmotionError(f"Emotion {phrase!r} has no word. Write for example happy, or a little annoyed.")
+        raise EmotionError(f"Emotion {_short(phrase)} has no word. Write for example happy, or a little annoyed.")
     weights: dict[str, float] = {}
     for part in parts:
         for name, weight in _part(part, phrase).items():
@@ -146,30 +212,57 @@ def describe_emotion(phrase: str) -> dict[str, float]:
     return {name: min(weight, MAX_WEIGHT) for name, weight in weights.items()}
 
 
+def known_preset(name: str) -> str | None:
+    """The preset that `name` means, in any of the languages; none if it means something else or a mixture."""
+    word = plain(name)
+    preset = preset_name(word)
+    if preset is None and word in _OTHER_WORDS:
+        weights = _OTHER_WORDS[word]
+        preset = next((name for name in PRESET_NAMES if weights == {name: 1.0}), None if weights else "neutral")
+    return preset
+
+
+def _with_spaces(text: str) -> str:
+    """Spaces between the words of languages that have none, and commas for their joints; what is unknown stays whole.
+
+    The longest word wins: とても is "very", and the と in it no "and".
+    """
+
+    def unit(match: re.Match[str]) -> str:
+        if match[0] in _DENSE_JOINTS:
+            return " , "
+        return " " if match[0] in _PARTICLES else f" {match[0]} "
+
+    runs = (_UNITS.sub(unit, word) if not word.isascii() and word not in _ALL_WORDS else word for word in text.split())
+    return " ".join(" ".join(runs).split())
+
+
 def _part(part: str, phrase: str) -> dict[str, float]:
     """Weights of one word with what stands before and after it."""
     tokens = part.split()
     factor = 1.0
-    number = _NUMBER.fullmatch(tokens[-1])
-    if number and len(tokens) > 1:
-        factor = float(tokens.pop().rstrip("%")) / (100 if number[1] else 1)
-        check_weight(factor, f"Emotion {phrase!r}: the number")
-    while degree := _degree(tokens, DEGREES, first=True):
-        factor *= DEGREES[degree]
+    if tokens[-1] == "%" and len(tokens) > 1:
+        tokens[-2:] = ["".join(tokens[-2:])]
+    if _NUMBER.fullmatch(tokens[-1]) and len(tokens) > 1:
+        number = tokens.pop()
+        factor = float(number.rstrip("%")) / (100 if number.endswith("%") else 1)
+        check_weight(factor, f"Emotion {_short(phrase)}: the number")
+    while degree := _degree(tokens, _ALL_DEGREES, first=True):
+        factor *= _ALL_DEGREES[degree]
         del tokens[: len(degree.split())]
-    if degree := _degree(tokens, DEGREES_AFTER, first=False):
-        factor *= DEGREES_AFTER[degree]
+    if degree := _degree(tokens, _ALL_DEGREES_AFTER, first=False):
+        factor *= _ALL_DEGREES_AFTER[degree]
         del tokens[-len(degree.split()) :]
     word = " ".join(tokens)
     preset = preset_name(word)
     if preset:
         return {} if preset == "neutral" else {preset: factor}
-    if word not in WORDS:
+    if word not in _ALL_WORDS:
         raise EmotionError(
             f"Emotion {_short(word)} is unknown. Known: {', '.join(PRESET_NAMES)}; with words as 'a little' or 'very' "
-            f"before, and: {', '.join(WORDS)}."
+            f"before, and: {', '.join(WORDS)}; and the usual ones in German, French, Spanish, Chinese and Japanese."
         )
-    return {name: factor * weight for name, weight in WORDS[word].items()}
+    return {name: factor * weight for name, weight in _ALL_WORDS[word].items()}
 
 
 def _degree(tokens: list[str], degrees: dict[str, float], first: bool) -> str | None:

@@ -1,0 +1,60 @@
+"""Paths that users give: one boundary between what a system says of them and the library's own errors."""
+
+import os
+from pathlib import Path
+
+from dicetalk.errors import DiceTalkError, SettingError
+
+MAX_SHOWN = 120
+
+
+def shown_path(path: Path | str) -> str:
+    """The path as a message shows it: without what is no text, and not longer than a line."""
+    text = os.fspath(path).encode(errors="backslashreplace").decode()
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN // 2]}…{text[-MAX_SHOWN // 2 :]}"
+
+
+def checked_path(path: Path | str, error: type[DiceTalkError] = SettingError) -> Path:
+    """`path`, if the system could have a file of that name; there may be none.
+
+    Raises:
+        DiceTalkError: an `error`: the path is too long, holds a zero byte, leads round in a circle or must not be seen.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as cause:
+        raise error(f"{shown_path(path)} cannot be used as a path ({reason_of(cause)}).") from cause
+    return Path(path)
+
+
+def read_limited(path: Path | str, limit: int, error: type[DiceTalkError], what: str, named: bool = True) -> bytes:
+    """The content of a file of up to `limit` bytes; of a larger one nothing more is read.
+
+    Args:
+        path: the file.
+        limit: in bytes.
+        error: class of what is raised.
+        what: the file is, for messages, as "the emotion track".
+        named: begin messages with the path.
+
+    Raises:
+        DiceTalkError: an `error`: the file cannot be read or is larger.
+    """
+    name = f"{shown_path(path)}: " if named else ""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+    except (OSError, ValueError) as cause:
+        raise error(f"{name}{what} cannot be read ({reason_of(cause)}).") from cause
+    if len(content) > limit:
+        size = f"{limit >> 20} MB" if limit >= 1 << 20 else f"{limit} bytes"
+        raise error(f"{name}{what} is larger than {size}.")
+    return content
+
+
+def reason_of(cause: Exception) -> str:
+    """What the system says is wrong, in a few words."""
+    return getattr(cause, "strerror", None) or str(cause)
