@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dicetalk.checkpoints.doctor import FileReport, inspect_model
+from dicetalk.checkpoints.tiny import TINY
 from dicetalk.config import FULL, ModelConfig
 from dicetalk.errors import CheckpointError
 from dicetalk.hooks import SILENT, Hooks
@@ -57,12 +58,14 @@ def download_model(
         config: sizes of the networks, to tell what is damaged.
 
     Raises:
-        CheckpointError: something could not be fetched (all of it is named; the rest has been fetched), or there is no
-            space.
+        CheckpointError: `folder` is ``tiny``, something could not be fetched (all of it is named; the rest has been
+            fetched), or there is no space.
         Cancelled: the caller asked to stop; the next call goes on from there.
     """
     from huggingface_hub import HfFileSystem
 
+    if str(folder) == TINY:
+        raise CheckpointError(f"{TINY} is the bundled model, of which nothing is fetched. Name a folder, as `models`.")
     folder = Path(folder)
     hub = HfFileSystem(token=token)
     wanted = [report for report in inspect_model(folder, config=config).files if report.state != "found"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from dicetalk.checkpoints.tiny import model_folder
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import CheckpointError
 
@@ -135,25 +136,25 @@ def find_files(folder: Path | str, svd: Path | str | None = None, shared: Sequen
 
     Args:
         folder: the model folder, or one file in it that says which networks are meant: a converted file, or the
-            released ``unet.pth``.
+            released ``unet.pth``; ``tiny`` is the bundled model.
         svd: SVD-XT elsewhere: a diffusers folder, a single-file checkpoint, or a folder that holds one of these.
             `folder` is then not searched for it.
         shared: folders that are searched after `folder` for what several programs use: all but the networks of
             DICE-Talk and the embedder.
 
     Raises:
-        CheckpointError: `svd` is given and does not exist.
+        CheckpointError: `svd` is given and does not exist, or this copy of the package has no bundled model.
     """
     if svd is not None and not Path(svd).exists():
         raise CheckpointError(
             f"{svd}: there is no such file or folder to take SVD-XT from. Give a diffusers folder or a single-file "
             "checkpoint, or leave it out, to look for it in the model folder."
         )
-    chosen = Path(folder)
+    chosen = model_folder(folder)
     folder = chosen.parent if chosen.is_file() else chosen
     paths = {}
     for file in (PACKED, *MODEL_FILES, *OWN_FILES):
-        folders = [folder] if file in (PACKED, *DICE_FILES, *OWN_FILES) else [folder, *map(Path, shared)]
+        folders = [folder] if file in (PACKED, *DICE_FILES, *OWN_FILES) else [folder, *map(model_folder, shared)]
         hits = (
             hit
             for place in folders

@@ -87,7 +87,7 @@ def load_model(
     by one, so that nothing is held twice.
 
     Args:
-        folder: the model folder, or its converted file or ``unet.pth``; see
+        folder: the model folder, or its converted file or ``unet.pth``, or ``tiny``, the bundled model; see
             :func:`dicetalk.checkpoints.files.find_files` for where files may lie in it.
         svd: SVD-XT elsewhere: a diffusers folder or ``svd_xt*.safetensors``.
         dtype: of the weights.

@@ -5,7 +5,7 @@ from pathlib import Path
 from dicetalk.errors import CheckpointError
 
 TINY = "tiny"
-"""Name of the bundled model, wherever a model is named."""
+"""The name of the bundled model wherever a model folder is asked for; a folder of that name needs its full path."""
 
 PACKED_NAME = "dicetalk.safetensors"
 """The four DICE-Talk networks of a small model."""
@@ -25,3 +25,12 @@ def tiny_folder() -> Path:
             "choose its folder as the model."
         )
     return folder
+
+
+def model_folder(model: Path | str) -> Path:
+    """Path of a model that is named by its folder or file, or as :data:`TINY`.
+
+    Raises:
+        CheckpointError: it is :data:`TINY`, and this copy of the package came without the bundled model.
+    """
+    return tiny_folder() if str(model) == TINY else Path(model)

@@ -11,32 +11,39 @@ from dicetalk.audio.speech import MAX_SECONDS, MIN_SECONDS
 from dicetalk.bench.random_model import random_model
 from dicetalk.bench.run import Setting, compare
 from dicetalk.bench.sizes import SIZES, Size
+from dicetalk.checkpoints.load import DiceModel, load_model
+from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.sampler_options import parse_setting
+from dicetalk.cli.tiny import recommended
 from dicetalk.device import choose_device, choose_dtype
 from dicetalk.errors import SettingError
 from dicetalk.files import check_file_target, explained
+
+MODEL_SECONDS = 2.0
+"""Of speech, where a model is measured and no length is asked for."""
 
 
 def bench(options: argparse.Namespace) -> int:
     """Measure and print."""
     if options.repeats < 1:
         raise SettingError(f"--repeats {options.repeats}: give 1 or more.")
-    size = _size(options)
+    _check_clip(options)
+    _sides(options, Setting())  # what is wrong is reported before anything is read
     if options.json:
         check_file_target(options.json)
     device = choose_device(options.device)
-    dtype = choose_dtype(options.dtype, device)
-    base = _setting(Setting(), options.base)
-    against = _setting(base, options.against) if options.against else None
-    results = compare(random_model(size, dtype), size, base, against, device, options.repeats)
+    model, size, start = _measured(options, choose_dtype(options.dtype, device))
+    base, against = _sides(options, start)
+    results = compare(model, size, base, against, device, options.repeats)
     results["machine"] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "threads": torch.get_num_threads(),
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": str(model.dtype).removeprefix("torch."),
         "torch": torch.__version__,
     }
     results["what"] = {
-        "size": options.size,
+        "size": None if options.models else options.size,
+        "models": str(options.models) if options.models else None,
         "seconds": size.seconds,
         "short_side": size.short_side,
         "set": options.base,
@@ -49,22 +56,42 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _size(options: argparse.Namespace) -> Size:
-    """What is measured.
+def _check_clip(options: argparse.Namespace) -> None:
+    """Check the options that make the clip.
 
     Raises:
-        SettingError: the clip or the picture is out of range.
+        SettingError: the clip or the picture is out of range, or an option has no effect.
     """
-    size = SIZES[options.size]
-    if options.seconds is not None:
-        if not MIN_SECONDS <= options.seconds <= MAX_SECONDS:
-            raise SettingError(f"--seconds {options.seconds:g}: give {MIN_SECONDS:g} to {MAX_SECONDS:g}.")
-        size = replace(size, seconds=options.seconds)
-    if options.short_side is not None:
-        if options.short_side < 64 or options.short_side % 64:
-            raise SettingError(f"--short-side {options.short_side}: give a multiple of 64.")
-        size = replace(size, short_side=options.short_side)
-    return size
+    if options.seconds is not None and not MIN_SECONDS <= options.seconds <= MAX_SECONDS:
+        raise SettingError(f"--seconds {options.seconds:g}: give {MIN_SECONDS:g} to {MAX_SECONDS:g}.")
+    if options.short_side is not None and (options.short_side < 64 or options.short_side % 64):
+        raise SettingError(f"--short-side {options.short_side}: give a multiple of 64.")
+    if options.models is None:
+        refuse_idle(options, ["svd"], "on random weights", "give --models")
+
+
+def _measured(options: argparse.Namespace, dtype: torch.dtype) -> tuple[DiceModel, Size, Setting]:
+    """The model, the clip's size, and the settings that the model is used with.
+
+    Raises:
+        CheckpointError: as :func:`dicetalk.checkpoints.load.load_model`.
+    """
+    given = {"seconds": options.seconds, "short_side": options.short_side}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.models is None:
+        size = replace(SIZES[options.size], **given)
+        return random_model(size, dtype), size, Setting()
+    model = load_model(options.models, svd=options.svd, dtype=dtype)
+    sampler, short_side = recommended(model)
+    heads = model.whisper.config.encoder_attention_heads
+    size = replace(Size(model.config, short_side, MODEL_SECONDS, heads), **given)
+    return model, size, Setting(sampler)
+
+
+def _sides(options: argparse.Namespace, start: Setting) -> tuple[Setting, Setting | None]:
+    """The settings that are compared, both by the changes to `start` that are asked for."""
+    base = _setting(start, options.base)
+    return base, _setting(base, options.against) if options.against else None
 
 
 def _setting(start: Setting, pairs: list[str]) -> Setting:

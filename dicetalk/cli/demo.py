@@ -9,8 +9,9 @@ import torch
 
 from dicetalk.audio.speech import SAMPLE_RATE, Speech, load_speech
 from dicetalk.checkpoints.load import load_model
+from dicetalk.checkpoints.tiny import TINY
 from dicetalk.cli.progress import Bars
-from dicetalk.cli.tiny import TINY, model_folder, recommended
+from dicetalk.cli.tiny import recommended
 from dicetalk.device import choose_device, choose_dtype
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
@@ -35,7 +36,7 @@ COLUMNS, SIDE = 3, 192
 def demo(options: argparse.Namespace) -> int:
     """Make a video of each emotion with the bundled model, portrait and speech, and one picture of them all."""
     device = choose_device(options.device)
-    model = load_model(model_folder(TINY), dtype=choose_dtype(options.dtype, device))
+    model = load_model(TINY, dtype=choose_dtype(options.dtype, device))
     settings, short_side = recommended(model)
     picture, speech = bundled()
     portrait = prepare_portrait(picture, short_side=short_side, clip_size=model.config.image_encoder.image_size)

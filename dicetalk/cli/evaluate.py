@@ -7,7 +7,7 @@ from functools import partial
 
 from dicetalk.checkpoints.load import load_model
 from dicetalk.cli.progress import Bars
-from dicetalk.cli.tiny import model_folder, recommended
+from dicetalk.cli.tiny import recommended
 from dicetalk.device import choose_device, choose_dtype
 from dicetalk.errors import SettingError
 from dicetalk.evaluate.ablations import AblationRow, ablation_row, format_ablations, load_ablation
@@ -45,7 +45,7 @@ def evaluate_model(options: argparse.Namespace) -> int:
         raise SettingError(f"--clips {clips}: give 1 or more.")
     device = choose_device(options.device)
     residency = DeviceResidency(device)
-    folder = model_folder(options.model)
+    folder = options.model
     model = load_model(folder, dtype=choose_dtype(options.dtype, device))
     others = {str(path): load_ablation(path, model, folder) for path in options.against}
     embeds = model.embedder is not None

@@ -119,7 +119,8 @@ def _add_models(commands: argparse._SubParsersAction) -> None:
         description="Check the weights in a folder. "
         "Exit status 0 if everything needed is there and whole, 1 otherwise.",
     )
-    _add_folder(doctor)
+    doctor.add_argument("folder", type=Path, help="folder of the weights, or tiny, the bundled model")
+    doctor.add_argument("--svd", type=Path, help="SVD-XT elsewhere: a diffusers folder or svd_xt*.safetensors")
     doctor.set_defaults(command=("models", "doctor"))
 
     download = commands.add_parser(
@@ -143,20 +144,22 @@ def _add_models(commands: argparse._SubParsersAction) -> None:
     convert.set_defaults(command=("models", "convert"))
 
 
-def _add_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="folder of the weights")
-    parser.add_argument("--svd", type=Path, help="SVD-XT elsewhere: a diffusers folder or svd_xt*.safetensors")
-
-
 def _add_bench(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "bench",
         help="time every stage, or two settings side by side",
-        description="Time every stage and its peak memory with random weights. --set and --against take any sampler "
-        "setting (steps, window, schedule, ...), decode_chunk, and savings=on|off (off computes what the exact savings "
-        "save).",
+        description="Time every stage and its peak memory, with random weights of a named size or with a model. --set "
+        "and --against take any sampler setting (steps, window, schedule, ...), decode_chunk, and savings=on|off (off "
+        "computes what the exact savings save).",
     )
-    parser.add_argument("--size", choices=list(SIZES), default="small", help="model and clip (default: small)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--size", choices=list(SIZES), default="small", help="model with random weights, and clip (default: small)"
+    )
+    what.add_argument(
+        "--models", type=Path, help="instead: folder of the weights, or tiny, the bundled model, with its own settings"
+    )
+    parser.add_argument("--svd", type=Path, help="of --models: SVD-XT elsewhere")
     parser.add_argument(
         "--set", dest="base", action="append", default=[], metavar="NAME=VALUE", help="setting of the run"
     )
@@ -168,11 +171,11 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
         help="run a second setting in turn with the first and print the ratio of times",
     )
     parser.add_argument("--repeats", type=int, default=3, help="runs that count (default: 3)")
-    parser.add_argument("--seconds", type=float, help="of speech (default: the size's own)")
-    parser.add_argument("--short-side", type=int, help="of the picture (default: the size's own)")
+    parser.add_argument("--seconds", type=float, help="of speech (default: the size's own, 2 with --models)")
+    parser.add_argument("--short-side", type=int, help="of the picture (default: the size's or the model's own)")
     parser.add_argument("--json", type=Path, help="file for the results")
     _add_device_options(parser.add_argument_group("model"))
-    parser.set_defaults(command=("bench", "bench"))
+    parser.set_defaults(command=("bench", "bench"), default_of=parser.get_default)
 
 
 def _add_training(commands: argparse._SubParsersAction) -> None:
@@ -191,7 +194,12 @@ def _add_training(commands: argparse._SubParsersAction) -> None:
         help="layout of the data set: mead, ravdess, cremad, csv (a table of videos with their labels), procedural "
         "(drawn faces, of which DATASET names the split, train or test), or auto, by what is there (default: auto)",
     )
-    prepare.add_argument("--models", type=Path, default=MODELS, help="folder with whisper-tiny (default: models)")
+    prepare.add_argument(
+        "--models",
+        type=Path,
+        default=MODELS,
+        help="folder with whisper-tiny, or tiny, the bundled model, for its small speech encoder (default: models)",
+    )
     prepare.add_argument(
         "--size", type=int, default=512, help="side of the frames, a multiple of 64 up to 1024 (default: 512)"
     )

@@ -3,24 +3,15 @@
 from pathlib import Path
 
 from dicetalk.checkpoints.load import DiceModel
-from dicetalk.checkpoints.tiny import TINY, tiny_folder
+from dicetalk.checkpoints.tiny import model_folder, tiny_folder
 from dicetalk.cli.models_option import MODELS
 from dicetalk.hooks import Hooks
 from dicetalk.settings import SamplerSettings
 
 
-def model_folder(model: Path | str) -> Path:
-    """The folder of a model that is named on the command line: of the bundled one if it is called ``tiny``.
-
-    Raises:
-        CheckpointError: this copy of the package came without the bundled model.
-    """
-    return tiny_folder() if str(model) == TINY else Path(model)
-
-
 def found_folder(model: Path | None, hooks: Hooks) -> Path:
-    """As :func:`model_folder`; without a name :data:`MODELS`, or with a notice the bundled model if that is not
-    there or empty.
+    """As :func:`dicetalk.checkpoints.tiny.model_folder`; without a name :data:`MODELS`, or with a notice the bundled
+    model if that is not there or empty.
 
     Raises:
         CheckpointError: likewise.

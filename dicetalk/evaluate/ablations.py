@@ -64,7 +64,7 @@ def format_ablations(rows: Sequence[AblationRow]) -> str:
     return format_cells([[field.name for field in fields(AblationRow)], *numbers])
 
 
-def load_ablation(path: Path, model: DiceModel, folder: Path) -> DiceModel:
+def load_ablation(path: Path, model: DiceModel, folder: Path | str) -> DiceModel:
     """Another training of the same networks.
 
     Args:

@@ -321,7 +321,8 @@ def test_without_weights_it_says_what_is_used_or_what_to_install(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     told: list[str] = []
     hooks = Hooks(notice=told.append)
-    monkeypatch.setattr("dicetalk.cli.tiny.tiny_folder", lambda: Path("bundled"))
+    for module in ("dicetalk.cli.tiny", "dicetalk.checkpoints.tiny"):
+        monkeypatch.setattr(f"{module}.tiny_folder", lambda: Path("bundled"))
     assert found_folder(None, hooks) == Path("bundled") and "dicetalk download" in told[0]
     assert found_folder(Path("tiny"), hooks) == Path("bundled")
     assert found_folder(Path("elsewhere"), hooks) == Path("elsewhere") and len(told) == 1

@@ -164,7 +164,7 @@ def test_a_model_that_reaches_every_bar_gives_exit_status_zero(
 def test_demo_writes_eight_videos_and_a_picture(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("dicetalk.cli.tiny.tiny_folder", lambda: models)
+    monkeypatch.setattr("dicetalk.checkpoints.tiny.tiny_folder", lambda: models)
     assert main(["demo", "--out", str(tmp_path / "demo"), *ON_CPU]) == 0
     written = capsys.readouterr().out.split()
     assert sorted(Path(path).name for path in written) == sorted(p.name for p in (tmp_path / "demo").iterdir())
