@@ -1,6 +1,8 @@
 """Classifiers of faces as scores of the eight emotions: descriptions, both engines, real and drawn faces."""
 
+import contextlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from torch import nn
 
 from dicetalk.emotion.extract import Recognition, extract_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
+from dicetalk.emotion.recognise import network
 from dicetalk.emotion.recognise.blend import blend, blended_prior, blended_track
 from dicetalk.emotion.recognise.description import (
     KNOWN,
@@ -24,6 +27,7 @@ from dicetalk.emotion.recognise.description import (
     read_description,
 )
 from dicetalk.emotion.recognise.network import opencv_network
+from dicetalk.emotion.recognise.onnx_file import check_onnx
 from dicetalk.emotion.recognise.recogniser import Recogniser, load_recogniser, to_input
 from dicetalk.emotion.reference import reference_of
 from dicetalk.errors import CheckpointError, EmotionError
@@ -175,9 +179,9 @@ def written(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "opencv"])
 def test_both_engines_compute_what_torch_does(engine: str, written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if engine == "opencv":
-        monkeypatch.setitem(sys.modules, "onnxruntime", None)
     loaded = load_recogniser(written)
+    if engine == "opencv":
+        monkeypatch.setattr(loaded, "network", opencv_network(written.read_bytes(), written))
     crops = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
     with torch.no_grad():
         inputs = np.concatenate([to_input(crop, loaded.description) for crop in crops])
@@ -185,10 +189,7 @@ def test_both_engines_compute_what_torch_does(engine: str, written: Path, monkey
     assert loaded(crops)[:, [HAPPY, SAD]] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "opencv"])
-def test_files_that_cannot_be_run(engine: str, written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if engine == "opencv":
-        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+def test_files_that_cannot_be_run(written: Path) -> None:
     with pytest.raises(CheckpointError, match=r"none\.onnx: there is no such file"):
         load_recogniser(written.with_name("none.onnx"))
     written.with_suffix(".json").write_text(json.dumps({**TABLE, "size": 32}))
@@ -289,6 +290,80 @@ def test_a_film_of_a_real_face_that_is_lost_for_a_while(astronaut: np.ndarray) -
     (span,) = found.lost
     assert span.start == pytest.approx(12 / 12.5, abs=0.17) and span.end == pytest.approx(28 / 12.5, abs=0.17)
     assert len(told) == 1 and "no face was seen" in told[0]
+
+
+# Files of strangers
+
+BUNDLED = Path(sys.modules["dicetalk"].__file__).parent / "assets/face_expression"
+
+
+def test_opencv_never_sees_a_file_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One changed byte makes its reader divide by zero, which ends the process."""
+    for suffix in (".onnx", ".json"):
+        (tmp_path / f"mine{suffix}").write_bytes((BUNDLED / f"face_expression{suffix}").read_bytes())
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(network, "opencv_network", lambda *_: pytest.fail("OpenCV was given the file"))
+    with pytest.raises(CheckpointError, match=r'pip install "dicetalk\[recognise\]"'):
+        load_recogniser(tmp_path / "mine.onnx")
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert load_recogniser()(np.zeros((1, 112, 112, 3), np.uint8)).shape == (1, 8), "the bundled one needs nothing"
+
+
+def test_damaged_recognisers_never_end_the_process(tmp_path: Path) -> None:
+    """In a process of its own, of which only the exit status shows a crash."""
+    (tmp_path / "m.json").write_bytes((BUNDLED / "face_expression.json").read_bytes())
+    program = """
+import sys, random, pathlib
+from dicetalk.emotion.recognise.recogniser import load_recogniser
+from dicetalk.errors import DiceTalkError
+import numpy as np
+whole, target, rng = pathlib.Path(sys.argv[1]).read_bytes(), pathlib.Path(sys.argv[2]), random.Random(7)
+for _ in range(60):
+    content = bytearray(whole)
+    for _ in range(rng.randint(1, 3)):
+        # Names, attributes and shapes stand between the weights; half of the changes go to the start and the end.
+        place = rng.choice([rng.randrange(len(content)), rng.randrange(600), len(content) - 1 - rng.randrange(4000)])
+        content[place] = rng.choice([0, 255, rng.randrange(256)])
+    target.write_bytes(content)
+    try:
+        load_recogniser(target)(np.zeros((1, 112, 112, 3), np.uint8))
+    except DiceTalkError:
+        pass
+print("whole")
+"""
+    arguments = [sys.executable, "-c", program, str(BUNDLED / "face_expression.onnx"), str(tmp_path / "m.onnx")]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == "whole", done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "weights.bin", "C:\\secret.bin"])
+def test_weights_in_another_file_are_refused(tmp_path: Path, location: str) -> None:
+    onnx = pytest.importorskip("onnx")
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2))
+    model = onnx.load(write_onnx(layers, tmp_path / "m.onnx", (3, 16, 16)))
+    (tmp_path / "m.json").write_text(json.dumps(TABLE))
+    assert load_recogniser(tmp_path / "m.onnx")
+    for place in ("initializer", "attribute"):
+        changed = onnx.ModelProto.FromString(model.SerializeToString())
+        tensor = changed.graph.initializer[0]
+        if place == "attribute":
+            constant = onnx.helper.make_node("Constant", [], ["c"], value=tensor)
+            changed.graph.node.insert(0, constant)
+            tensor = changed.graph.node[0].attribute[0].t
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+        (tmp_path / "m.onnx").write_bytes(changed.SerializeToString())
+        with pytest.raises(CheckpointError, match="weights lie in another file"):
+            load_recogniser(tmp_path / "m.onnx")
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_an_onnx_file_or_refused(content: bytes) -> None:
+    for start in (b"", b"\x08\x08", b"\x3a\x10\x0a\x08"):
+        with contextlib.suppress(ValueError):
+            check_onnx(start + content)
 
 
 # Drawn faces, with a small network that is trained here

@@ -20,6 +20,7 @@ from typing import Any
 from dicetalk.emotion.face_crop import FaceCrop
 from dicetalk.emotion.prior import ALIASES, PRESET_NAMES
 from dicetalk.errors import EmotionError
+from dicetalk.paths import read_limited
 
 COLOURS = ("rgb", "bgr", "grey")
 LAYOUTS = ("nchw", "nhwc")
@@ -110,14 +111,9 @@ def read_description(path: Path) -> RecogniserDescription:
     Raises:
         EmotionError: the file cannot be read or is no such table; the message names the entry.
     """
+    content = read_limited(path, MAX_FILE_BYTES, EmotionError, "the description")
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise ValueError(f"larger than {MAX_FILE_BYTES} bytes")
         return parse_description(json.loads(content))
-    except OSError as error:
-        raise EmotionError(f"{path}: the description cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
         raise EmotionError(f"{path} is no JSON: {error}.") from error
     except EmotionError as error:

@@ -1,4 +1,4 @@
-"""Runs an ONNX file on the CPU: with onnxruntime where it is installed, otherwise with OpenCV, which knows less."""
+"""Runs an ONNX file on the CPU: with onnxruntime where it is installed, otherwise, for the bundled one, with OpenCV."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dicetalk.emotion.recognise.onnx_file import check_onnx
 from dicetalk.errors import CheckpointError
+from dicetalk.paths import read_limited
 
 MAX_FILE_BYTES = 1 << 30
 
@@ -14,27 +16,39 @@ Network = Callable[[np.ndarray], np.ndarray]
 """One input, float32 ``(1, ...)``, to the first output, float32 ``(1, ...)``."""
 
 
-def open_network(path: Path) -> Network:
+def open_network(path: Path, trusted: bool = False) -> Network:
     """Load an ONNX file whose weights lie in it; nothing beside it is opened.
 
+    A damaged file can end the process inside OpenCV, which divides by what it reads there. So OpenCV runs only what
+    comes with this package.
+
+    Args:
+        path: the file.
+        trusted: it comes with this package, so OpenCV may run it where onnxruntime is not installed.
+
     Raises:
-        CheckpointError: the file is missing, larger than 1 GB, damaged, or needs what cannot be run here.
+        CheckpointError: the file is missing, larger than 1 GB, damaged, has its weights elsewhere, or needs what cannot
+            be run here; or onnxruntime is not installed.
     """
+    content = read_limited(path, MAX_FILE_BYTES, CheckpointError, "the recogniser")
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise CheckpointError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MB; a recogniser of faces is not.")
-        content = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}).") from error
+        check_onnx(content)
+    except ValueError as error:
+        raise _unusable(path, str(error)) from error
     try:
         import onnxruntime
-    except ImportError:
-        return opencv_network(content, path)
+    except ImportError as error:
+        if trusted:
+            return opencv_network(content, path)
+        raise CheckpointError(
+            f"{path}: recognisers of your own are run by onnxruntime, which is not installed: "
+            'pip install "dicetalk[recognise]", or pip install onnxruntime.'
+        ) from error
     return onnxruntime_network(content, path, onnxruntime)
 
 
 def opencv_network(content: bytes, path: Path) -> Network:
-    """The network of an ONNX file's bytes, run by OpenCV.
+    """The network of the bytes of an ONNX file that can be trusted, run by OpenCV; others may end the process.
 
     Raises:
         CheckpointError: OpenCV cannot read it.

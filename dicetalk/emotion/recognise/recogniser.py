@@ -10,6 +10,7 @@ from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.recognise.description import RecogniserDescription, find_description
 from dicetalk.emotion.recognise.network import Network, open_network
 from dicetalk.errors import CheckpointError
+from dicetalk.paths import checked_path
 
 BUNDLED = "assets/face_expression/face_expression.onnx"
 
@@ -83,8 +84,8 @@ def load_recogniser(path: Path | str | None = None) -> Recogniser:
     """
     if path is None:
         with as_file(files("dicetalk").joinpath(BUNDLED)) as bundled:
-            return load_recogniser(bundled)
-    path = Path(path)
+            return Recogniser(open_network(bundled, trusted=True), find_description(bundled), str(bundled))
+    path = checked_path(path, CheckpointError)
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file. Give the ONNX file of a recogniser of faces.")
     description = find_description(path)
