@@ -1,4 +1,4 @@
-"""The picture and the speech that the quickstart workflow names."""
+"""The pictures, sounds and the reference clip that the templates name."""
 
 import logging
 import shutil
@@ -10,20 +10,28 @@ import dicetalk
 
 _log = logging.getLogger("dicetalk")
 
-DEMO = Path(dicetalk.__file__).parent / "assets" / "demo"
-EXAMPLES = {"portrait.png": "dicetalk_portrait.png", "speech.ogg": "dicetalk_speech.ogg"}
+_DRAWN = Path(dicetalk.__file__).parent / "assets" / "demo"
+_REAL = Path(__file__).parents[1] / "examples"
+EXAMPLES = {
+    "dicetalk_portrait.png": _DRAWN / "portrait.png",
+    "dicetalk_speech.ogg": _DRAWN / "speech.ogg",
+    "dicetalk_portrait.jpg": _REAL / "portrait.jpg",
+    "dicetalk_speech.wav": _REAL / "speech.wav",
+    "dicetalk_reference.mp4": _REAL / "reference.mp4",
+}
+"""File by the name under which it is offered: drawn ones for the bundled model, real ones for the released weights."""
 
 
 def offer_examples() -> None:
-    """Put them into ComfyUI's input folder, where Load Image and Load Audio find them; existing files stay.
+    """Copy them into ComfyUI's input folder, where the Load nodes find them; existing files stay.
 
     A folder that cannot be written costs the examples alone: the pack is loaded without them.
     """
     folder = Path(folder_paths.get_input_directory())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, offered in EXAMPLES.items():
+        for offered, source in EXAMPLES.items():
             if not (folder / offered).exists():
-                shutil.copyfile(DEMO / name, folder / offered)
+                shutil.copyfile(source, folder / offered)
     except OSError as error:
-        _log.warning("%s: the quickstart's picture and speech cannot be put there (%s).", folder, error.strerror)
+        _log.warning("%s: the templates' pictures, sounds and clip cannot be put there (%s).", folder, error.strerror)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -115,11 +116,13 @@ def test_missing_files_are_named(nodes: dict[str, Any], models_folder: Path) -> 
         nodes["DICETalk_LoadModel"].execute("alone/unet.pth", "auto", "fp32")
 
 
-def test_the_quickstarts_picture_and_speech_are_offered(extension: Any, room: Any) -> None:
+def test_what_the_templates_name_is_offered(extension: Any, room: Any) -> None:
     import folder_paths
 
     folder = Path(folder_paths.get_input_directory())
-    assert {"dicetalk_portrait.png", "dicetalk_speech.ogg"} <= {path.name for path in folder.iterdir()}
+    templates = (Path(__file__).parents[2] / "example_workflows").glob("*.json")
+    named = {name for template in templates for name in re.findall(r'"(dicetalk_\w+\.\w+)"', template.read_text())}
+    assert len(named) == 5 and named <= {path.name for path in folder.iterdir()}
     (folder / "dicetalk_portrait.png").write_bytes(b"mine")
     room("examples").offer_examples()
     assert (folder / "dicetalk_portrait.png").read_bytes() == b"mine"
@@ -135,7 +138,7 @@ def test_an_input_folder_that_cannot_be_written_costs_the_examples_alone(
     with caplog.at_level(logging.WARNING, "dicetalk"):
         room("examples").offer_examples()
     (told,) = caplog.messages
-    assert "quickstart" in told and str(tmp_path) in told
+    assert "templates" in told and str(tmp_path) in told
 
 
 def test_an_unknown_emotion_file(nodes: dict[str, Any], model: Any) -> None:

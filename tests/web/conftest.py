@@ -21,7 +21,13 @@ PAD, TIMELINE = "DICETalk_EmotionBankMix", "DICETalk_EmotionTimeline"
 
 
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server_base(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """Base directory of the server that is started here, or `None` if another is used."""
+    return None if os.environ.get("COMFYUI_URL") else tmp_path_factory.mktemp("comfyui")
+
+
+@pytest.fixture(scope="session")
+def server_url(server_base: Path | None) -> Iterator[str]:
     """Address of a ComfyUI with the pack, small random models, the example picture and the example speech."""
     if url := os.environ.get("COMFYUI_URL"):
         yield url.rstrip("/")
@@ -32,7 +38,7 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     comfyui = find_comfyui()
     if comfyui is None:
         pytest.skip("No ComfyUI: set COMFYUI_PATH, or put one with its own .venv beside the project as comfyui.")
-    base = tmp_path_factory.mktemp("comfyui")
+    base = server_base
     write_small_model(base / "models" / "dice_talk")
     (base / "input").mkdir()
     for name in ("portrait.jpg", "speech.wav"):
