@@ -16,9 +16,9 @@ from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import EmotionError, PortraitError, SpeechError
 from dicetalk.hooks import Hooks
 from dicetalk.pipeline import EncodedPortrait, encode_portrait
+from dicetalk.portrait.detector import choose_detector
 from dicetalk.portrait.faces import FaceDetector
 from dicetalk.portrait.prepare import Portrait
-from dicetalk.portrait.yoloface import YoloFace
 from dicetalk.settings import SamplerSettings
 
 from .residency import ComfyResidency
@@ -56,10 +56,9 @@ class HostedModel:
     )
 
     @cached_property
-    def detector(self) -> FaceDetector | None:
-        """The released face detector if its file is there; none means the one that comes with the library."""
-        path = self.dice.detector_path
-        return YoloFace(path, self.residency) if path else None
+    def detector(self) -> FaceDetector:
+        """The released face detector if its file is there and can be used, else the one that comes with the library."""
+        return choose_detector(self.dice.detector_path, self.residency)
 
     @cached_property
     def space(self) -> str:

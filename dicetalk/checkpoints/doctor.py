@@ -1,6 +1,7 @@
 """Checks every file of a model by its names and shapes, without reading the weights themselves.
 
-Values are not looked at here (seconds instead of minutes on a slow disk); loading and converting refuse NaN.
+Values are not looked at here (seconds instead of minutes on a slow disk); loading and converting refuse NaN. The face
+detector is the exception: whether a TorchScript program can be used shows only when it is loaded.
 """
 
 from collections.abc import Callable
@@ -10,14 +11,15 @@ from pathlib import Path
 from dicetalk.checkpoints import files
 from dicetalk.checkpoints.files import FoundFiles, ModelFile, find_files
 from dicetalk.checkpoints.parts import Part, dice_parts, other_parts
-from dicetalk.checkpoints.read import DamagedFileError, check_start, check_zip
+from dicetalk.checkpoints.read import DamagedFileError, check_start
 from dicetalk.checkpoints.strict import check_names_and_shapes
 from dicetalk.checkpoints.whisper import read_whisper_sizes
 from dicetalk.config import FULL, ModelConfig
 from dicetalk.emotion.embedder_file import load_embedder
 from dicetalk.emotion.expression_reader import load_expression_reader
 from dicetalk.emotion.prior import load_prior
-from dicetalk.errors import EmotionError
+from dicetalk.errors import CheckpointError, EmotionError
+from dicetalk.portrait.torchscript import RefusedProgramError, load_torchscript
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,14 @@ class FileReport:
         path: where it was found, or none.
         damage: what is wrong with it, or none.
         bytes: its size.
+        unused: why it is not used although it is whole, or none.
     """
 
     file: ModelFile
     path: Path | None = None
     damage: str | None = None
     bytes: int = 0
+    unused: str | None = None
 
     @property
     def state(self) -> str:
@@ -71,12 +75,12 @@ def inspect_model(folder: Path | str, svd: Path | str | None = None, config: Mod
         config: sizes of the networks; a converted file brings its own.
     """
     found = find_files(folder, svd)
-    damage = _damage(found, config)
+    damage, unused = _judge(found, config)
     reports = []
     for file in found.wanted:
         path = found.paths.get(file)
         size = path.stat().st_size if path else 0
-        reports.append(FileReport(file, path, damage.get(file), size))
+        reports.append(FileReport(file, path, damage.get(file), size, unused.get(file)))
     return ModelReport(found.folder, tuple(reports))
 
 
@@ -104,7 +108,8 @@ def _rows(report: FileReport, folder: Path) -> list[str]:
     if path.is_relative_to(folder):
         path = path.relative_to(folder)
     row = f"  {state:<8} {size:>9}  {path}"
-    return [row, f"  {'':<8} {'':>9}  {report.damage}"] if report.damage else [row]
+    remark = report.damage or report.unused
+    return [row, f"  {'':<8} {'':>9}  {remark}"] if remark else [row]
 
 
 def _fine(report: FileReport) -> bool:
@@ -119,9 +124,10 @@ def _size(size: float) -> str:
     return f"{size:.3g} GB"
 
 
-def _damage(found: FoundFiles, config: ModelConfig) -> dict[ModelFile, str]:
-    """Reasons by file, of the damaged ones."""
+def _judge(found: FoundFiles, config: ModelConfig) -> tuple[dict[ModelFile, str], dict[ModelFile, str]]:
+    """Reasons by file: of the damaged ones, and of those that are whole but not used."""
     damage: dict[ModelFile, str] = {}
+    unused: dict[ModelFile, str] = {}
     paths = found.paths
 
     def note(file: ModelFile, check: Callable[[], object]) -> None:
@@ -149,8 +155,15 @@ def _damage(found: FoundFiles, config: ModelConfig) -> dict[ModelFile, str]:
         if own_path := paths.get(own):
             note(own, lambda load=load, own_path=own_path: load(own_path))
     if detector := paths.get(files.DETECTOR):
-        note(files.DETECTOR, lambda: (check_start(detector), check_zip(detector)))
-    return damage
+        try:
+            check_start(detector)
+            load_torchscript(detector)
+        except RefusedProgramError as error:
+            reason = str(error).removeprefix(str(detector)).lstrip(": ")
+            unused[files.DETECTOR] = f"is not used, CenterFace finds faces instead: {reason}"
+        except CheckpointError as error:
+            damage[files.DETECTOR] = str(error).removeprefix(f"{detector} ")
+    return damage, unused
 
 
 def _check_part(part: Part) -> None:

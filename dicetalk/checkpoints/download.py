@@ -1,19 +1,19 @@
-"""Fetches what a model folder lacks from the Hugging Face hub.
+"""Fetches what a model folder lacks from the repositories that publish it.
 
-The hub's own ``hf_hub_download`` keeps nothing of a broken download in its newer versions (2.x delete the partial
-file), and 3 GB are a lot to begin again. So the hub's file system is read in ranges: a download goes on where it
-stopped, says how far it is, and can be cancelled.
+A download goes on where it stopped, says how far it is, can be cancelled, and is compared with the published checksum
+before it takes its place.
 """
 
-import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dicetalk.checkpoints.doctor import FileReport, inspect_model
+from dicetalk.checkpoints.remote import Remote, RemoteFile, explain, open_repository
+from dicetalk.checkpoints.sources import Repository
 from dicetalk.checkpoints.tiny import TINY
 from dicetalk.config import FULL, ModelConfig
 from dicetalk.errors import CheckpointError
@@ -25,25 +25,33 @@ PARTIAL = ".part"
 
 
 @dataclass(frozen=True)
-class _Remote:
-    """A file on the hub.
+class _Item:
+    """A file to fetch.
 
     Args:
         report: of the local file that it replaces or adds.
-        path: on the hub's file system.
-        bytes: its size.
-        sha256: of its content, where the hub knows it.
+        source: repository that publishes it.
+        remote: connection to that repository.
+        file: what is published.
+        target: where it goes.
     """
 
     report: FileReport
-    path: str
-    bytes: int
-    sha256: str | None
+    source: Repository
+    remote: Remote
+    file: RemoteFile
+    target: Path
 
     @property
-    def version(self) -> str:
-        """Goes into the partial file's name, so that two versions are never joined."""
-        return (self.sha256 or str(self.bytes))[:12]
+    def partial(self) -> Path:
+        """Where it grows; the name tells the version, so that two versions are never joined."""
+        version = (self.file.checksum or str(self.file.bytes))[:12]
+        return self.target.with_name(f".{self.target.name}.{version}{PARTIAL}")
+
+    @property
+    def done(self) -> int:
+        """Bytes that are there."""
+        return self.partial.stat().st_size if self.partial.exists() else 0
 
 
 def download_model(
@@ -53,7 +61,7 @@ def download_model(
 
     Args:
         folder: the model folder; made if it is not there.
-        hooks: progress of `download` in megabytes.
+        hooks: progress of `download` in megabytes; a notice for each repository says its licence and revision.
         token: Hugging Face token, for repositories that ask to accept a licence.
         config: sizes of the networks, to tell what is damaged.
 
@@ -62,136 +70,111 @@ def download_model(
             fetched), or there is no space.
         Cancelled: the caller asked to stop; the next call goes on from there.
     """
-    from huggingface_hub import HfFileSystem
-
     if str(folder) == TINY:
         raise CheckpointError(f"{TINY} is the bundled model, of which nothing is fetched. Name a folder, as `models`.")
     folder = Path(folder)
-    hub = HfFileSystem(token=token)
     wanted = [report for report in inspect_model(folder, config=config).files if report.state != "found"]
-    problems, remotes = [], []
-    for repo in dict.fromkeys(report.file.repo for report in wanted):
-        reports = [report for report in wanted if report.file.repo == repo]
-        if repo is None:
+    problems: list[str] = []
+    items: list[_Item] = []
+    for source in dict.fromkeys(report.file.source for report in wanted):
+        reports = [report for report in wanted if report.file.source is source]
+        if source is None:
             problems += [f"{report.path} is damaged; delete it, or make it again." for report in reports if report.path]
             continue
         try:
-            listed = hub.find(repo, detail=True, refresh=True)
-        except Exception as error:  # the hub lets its HTTP library's errors through, and that library has changed
-            problems.append(_explain(repo, error))
+            remote = open_repository(source, token)
+        except Exception as error:
+            problems.append(explain(source, error))
             continue
-        absent: dict[str, list[str]] = {}
-        for report in reports:
-            remote = _find_remote(report, listed)
-            if remote is not None:
-                remotes.append(remote)
-            elif report.path is not None or not report.file.optional:
-                absent.setdefault(report.file.origin, []).append(report.file.name)
-        problems += [f"{', '.join(names)}: not in {repo}; get it from {origin}." for origin, names in absent.items()]
-    _check_space(folder, remotes)
-    problems += _fetch_all(hub, folder, remotes, hooks)
+        found = [(report, remote.find(report.file)) for report in reports]
+        absent = [r.file.name for r, file in found if file is None and (r.path is not None or not r.file.optional)]
+        if absent:
+            problems.append(f"{', '.join(absent)}: not in {source.page} at {remote.revision}.")
+        chosen = [_Item(r, source, remote, file, folder / r.file.name) for r, file in found if file is not None]
+        if chosen:
+            size = _size(sum(item.file.bytes for item in chosen))
+            hooks.notice(f"{source.name} at {remote.revision}, {size}, licence: {source.licence} ({source.page}).")
+        items += chosen
+    _check_space(folder, items)
+    problems += _fetch_all(folder, items, hooks)
     if problems:
         raise CheckpointError("\n".join(["Not everything could be fetched:", *(f"  {line}" for line in problems)]))
 
 
-def _find_remote(report: FileReport, listed: dict[str, dict[str, Any]]) -> _Remote | None:
-    """The listed file of the same name, in the folder that the release has it in if there are several."""
-    name = Path(report.file.name).name
-    hits = [path for path in listed if path.rpartition("/")[2] == name]
-    tails = [f"/{place}" for place in (report.file.name, *report.file.places) if Path(place).name == name]
-    hits.sort(key=lambda path: (not path.endswith(tuple(tails)), path.count("/"), path))
-    if not hits:
-        return None
-    info = listed[hits[0]]
-    return _Remote(report, hits[0], info["size"], (info.get("lfs") or {}).get("sha256"))
-
-
-def _check_space(folder: Path, remotes: list[_Remote]) -> None:
-    needed = sum(remote.bytes for remote in remotes)
+def _check_space(folder: Path, items: Sequence[_Item]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
+        needed = sum(max(0, item.file.bytes - item.done) for item in items)
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be used ({error.strerror}).") from error
-    started = sum(path.stat().st_size for path in folder.rglob(f".*{PARTIAL}"))
-    if needed > free + started:
+    if needed > free:
         raise CheckpointError(
-            f"{folder}: {needed / 1e9:.1f} GB are to be fetched and {free / 1e9:.1f} GB are free. "
-            "Make space, or take another folder."
+            f"{folder}: {_size(needed)} are to be fetched and {_size(free)} are free. Make space, or take another "
+            "folder."
         )
 
 
-def _fetch_all(hub: Any, folder: Path, remotes: list[_Remote], hooks: Hooks) -> list[str]:
-    """Fetch `remotes`; returns what went wrong, at most once for each repository."""
-    problems: dict[str | None, str] = {}
-    total = sum(remote.bytes for remote in remotes)
+def _fetch_all(folder: Path, items: Sequence[_Item], hooks: Hooks) -> list[str]:
+    """Fetch `items`; returns what went wrong, at most once for each repository."""
+    problems: dict[Repository, str] = {}
+    total = sum(item.file.bytes for item in items)
     before = 0
-    for remote in remotes:
-        repo = remote.report.file.repo
-        if repo in problems:
+    for item in items:
+        if item.source in problems:
             continue
         try:
-            _fetch(hub, remote, folder / remote.report.file.name, hooks, before, total)
+            _fetch(item, hooks, before, total)
         except OSError as error:
             reason = error.strerror or error
             raise CheckpointError(f"{folder} cannot be written ({reason}). What was fetched is kept.") from error
         except CheckpointError as error:
-            problems[repo] = str(error)
-        before += remote.bytes
+            problems[item.source] = str(error)
+        before += item.file.bytes
     return list(problems.values())
 
 
-def _fetch(hub: Any, remote: _Remote, target: Path, hooks: Hooks, before: int, total: int) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{remote.version}{PARTIAL}")
-    done = partial.stat().st_size if partial.exists() else 0
-    for content in _ranges(hub, remote, done, hooks):
-        with partial.open("ab") as file:
-            file.write(content)
-        done += len(content)
-        hooks.report("download", (before + done) // MEGABYTE, total // MEGABYTE)
-    if done != remote.bytes or (remote.sha256 and _sha256(partial) != remote.sha256):
-        partial.unlink(missing_ok=True)
-        raise CheckpointError(f"{remote.path}: the download is not what the hub announced. Run it again.")
-    damaged = remote.report.path
-    if damaged is not None and damaged.name == target.name:
-        os.replace(damaged, damaged.with_name(f"{damaged.name}.damaged"))
-    os.replace(partial, target)
-
-
-def _ranges(hub: Any, remote: _Remote, start: int, hooks: Hooks) -> Iterator[bytes]:
-    """The content of `remote` from byte `start` on."""
-    while start < remote.bytes:
+def _fetch(item: _Item, hooks: Hooks, before: int, total: int) -> None:
+    item.target.parent.mkdir(parents=True, exist_ok=True)
+    digest = item.file.digest()
+    done = _read_partial(item, digest, hooks)
+    while done < item.file.bytes:
         hooks.check()
         try:
-            with hub.open(remote.path, "rb", cache_type="none") as file:
-                file.seek(start)
-                content = file.read(min(RANGE_BYTES, remote.bytes - start))
+            content = item.remote.read(item.file, done, RANGE_BYTES)
         except Exception as error:
-            raise CheckpointError(_explain(remote.report.file.repo, error)) from error
+            raise CheckpointError(explain(item.source, error)) from error
         if not content:
-            return
-        start += len(content)
-        yield content
+            break
+        with item.partial.open("ab") as file:
+            file.write(content)
+        digest.update(content)
+        done += len(content)
+        hooks.report("download", (before + done) // MEGABYTE, total // MEGABYTE)
+    if done != item.file.bytes or item.file.checksum not in (None, digest.hexdigest()):
+        item.partial.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{item.report.file.name}: what {item.source.page} sent is not what was published there (its size or "
+            "checksum differs). It was thrown away; run it again."
+        )
+    if item.report.path == item.target:
+        os.replace(item.target, item.target.with_name(f"{item.target.name}.damaged"))
+    os.replace(item.partial, item.target)
+    for outdated in item.target.parent.glob(f".{item.target.name}.*{PARTIAL}"):
+        outdated.unlink(missing_ok=True)
 
 
-def _explain(repo: str | None, error: BaseException) -> str:
-    """One line about a failure of the hub, with the way on."""
-    chain: BaseException | None = error
-    while chain is not None:
-        if type(chain).__name__ == "GatedRepoError":
-            return (
-                f"{repo} asks to accept its licence: open https://huggingface.co/{repo}, log in, accept, make a token "
-                f"under settings/tokens and pass it with --token. ComfyUI's svd_xt.safetensors serves as well."
-            )
-        chain = chain.__cause__ or chain.__context__
-    text = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
-    return f"{repo}: {text}. Check the network and run it again; what was fetched is kept."
+def _read_partial(item: _Item, digest: Any, hooks: Hooks) -> int:
+    """Feed `digest` what is there already; returns its size in bytes."""
+    there, done = item.done, 0
+    if there:
+        with item.partial.open("rb") as file:
+            while done < there and (block := file.read(min(RANGE_BYTES, there - done))):
+                hooks.check()
+                digest.update(block)
+                done += len(block)
+    return done
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"

@@ -24,8 +24,7 @@ from dicetalk.emotion.saved import SavedEmotion, save_emotion
 from dicetalk.emotion.space import space_of
 from dicetalk.emotion.watch import FaceReader
 from dicetalk.errors import CheckpointError, SettingError
-from dicetalk.portrait.faces import FaceDetector
-from dicetalk.portrait.yoloface import YoloFace
+from dicetalk.portrait.detector import choose_detector
 from dicetalk.residency import DeviceResidency
 
 
@@ -49,7 +48,7 @@ def extract(options: argparse.Namespace) -> int:
             way,
             as_track=options.track,
             smoothing=options.smoothing,
-            detector=_detector(folder, residency),
+            detector=choose_detector(find_files(folder).paths.get(DETECTOR), residency, bars.hooks),
             residency=residency,
             hooks=bars.hooks,
         )
@@ -57,12 +56,6 @@ def extract(options: argparse.Namespace) -> int:
     save_emotion(SavedEmotion(found.emotion, space_of(priors), source, options.licence), options.out)
     print(f"{printable(options.out)}: {_told(found)}")
     return 0
-
-
-def _detector(folder: Path, residency: DeviceResidency) -> FaceDetector | None:
-    """The released detector if the folder holds it; none means the one that comes with the package."""
-    path = find_files(folder).paths.get(DETECTOR)
-    return YoloFace(path, residency) if path else None
 
 
 @contextmanager

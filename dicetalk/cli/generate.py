@@ -26,11 +26,10 @@ from dicetalk.errors import SettingError
 from dicetalk.files import check_file_target, check_folder_target
 from dicetalk.hooks import Hooks
 from dicetalk.pipeline import generate_latents, render
-from dicetalk.portrait.faces import FaceDetector
+from dicetalk.portrait.detector import choose_detector
 from dicetalk.portrait.paste import FEATHER, ColourMatch, PasteBack, check_feather
 from dicetalk.portrait.prepare import Portrait, prepare_portrait
 from dicetalk.portrait.read import read_picture
-from dicetalk.portrait.yoloface import YoloFace
 from dicetalk.residency import DeviceResidency, Residency
 from dicetalk.video import frames_to_cover, hold_last_frame, write_mp4, write_png_folder
 
@@ -55,7 +54,7 @@ def generate(options: argparse.Namespace) -> int:
         folder = found_folder(options.models, bars.hooks)
         model = load_model(folder, svd=options.svd, dtype=choose_dtype(options.dtype, device))
         settings = sampler_settings(options, model.config)
-        portrait = _portrait(options, model, residency)
+        portrait = _portrait(options, model, residency, bars.hooks)
         track = _emotion(options, model, speech, bars.hooks)
         latents = generate_latents(model, portrait, speech, track, settings, residency=residency, hooks=bars.hooks)
         clip = render(
@@ -88,15 +87,10 @@ def _feather(options: argparse.Namespace) -> float:
     return FEATHER if options.feather is None else options.feather
 
 
-def _portrait(options: argparse.Namespace, model: DiceModel, residency: Residency) -> Portrait:
-    # The released detector if the files hold it; none means the one that comes with the package.
-    path = model.detector_path
-    detector: FaceDetector | None = None
-    if path and options.box is None and not options.whole_picture:
-        detector = YoloFace(path, residency)
+def _portrait(options: argparse.Namespace, model: DiceModel, residency: Residency, hooks: Hooks) -> Portrait:
     return prepare_portrait(
         read_picture(options.image),
-        detector=detector,
+        detector=choose_detector(model.detector_path, residency, hooks),
         face_index=options.face_index,
         box=options.box,
         whole_picture=options.whole_picture,

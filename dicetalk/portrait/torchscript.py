@@ -79,11 +79,16 @@ _OPERATION_NAMES = """
 _OPERATIONS = frozenset(_OPERATION_NAMES.split())
 
 
+class RefusedProgramError(CheckpointError):
+    """A TorchScript archive asks for more than a detector needs, and is not loaded; fetching it again would not help."""
+
+
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     """Load a TorchScript network on the CPU, after looking through its program.
 
     Raises:
-        CheckpointError: the file is missing, damaged, too large, or its program does what a detector does not need.
+        RefusedProgramError: the file is too large, or its program does what a detector does not need.
+        CheckpointError: the file is missing, damaged, or no TorchScript archive.
     """
     try:
         return torch.jit.load(checked_archive(path), map_location="cpu").eval()
@@ -116,9 +121,9 @@ def checked_archive(path: Path) -> io.BytesIO:
 def _choose_records(archive: zipfile.ZipFile, path: Path) -> list[tuple[zipfile.ZipInfo, str]]:
     records = archive.infolist()
     if len(records) > MAX_RECORDS:
-        raise CheckpointError(f"{path} holds {len(records)} records; a detector has at most {MAX_RECORDS}.")
+        raise RefusedProgramError(f"{path} holds {len(records)} records; a detector has at most {MAX_RECORDS}.")
     if len({record.filename for record in records}) < len(records):
-        raise CheckpointError(f"{path} holds two records of one name, so what would be loaded is uncertain.")
+        raise RefusedProgramError(f"{path} holds two records of one name, so what would be loaded is uncertain.")
     if any(record.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for record in records):
         raise CheckpointError(f"{path} is compressed in a way that PyTorch does not use. Download it again.")
     matches = [(record, _RECORD.fullmatch(record.filename)) for record in records]
@@ -126,7 +131,7 @@ def _choose_records(archive: zipfile.ZipFile, path: Path) -> list[tuple[zipfile.
     size = sum(record.file_size for record, _ in chosen)
     code_size = sum(record.file_size for record, kind in chosen if kind == "code")
     if size > MAX_BYTES or code_size > MAX_CODE_BYTES:
-        raise CheckpointError(
+        raise RefusedProgramError(
             f"{path} unpacks to {size >> 20} MiB with {code_size >> 20} MiB of code; "
             f"a detector has at most {MAX_BYTES >> 20} and {MAX_CODE_BYTES >> 20}."
         )
@@ -141,7 +146,7 @@ def _check_pickle(payload: bytes, where: str) -> None:
                 module = str(argument).partition(" ")[0]
                 name = str(argument).replace(" ", ".")
                 if _custom_class(name.split(".")) or not (module in _MODULES or name.startswith("__torch__.")):
-                    raise CheckpointError(f"{where} asks for an object of class {name}, which no detector needs.")
+                    raise RefusedProgramError(f"{where} asks for an object of class {name}, which no detector needs.")
     except ValueError as error:
         raise CheckpointError(f"{where} is damaged ({error}). Download the file again.") from error
 
@@ -159,7 +164,9 @@ def _check_code(payload: bytes, where: str) -> None:
     try:
         text = payload.decode("ascii")
         if re.search(r"[^\n -~]|\\\n", text):
-            raise CheckpointError(f"{where} holds control characters or continued lines, which PyTorch does not write.")
+            raise RefusedProgramError(
+                f"{where} holds control characters or continued lines, which PyTorch does not write."
+            )
         tokens = [
             item
             for item in tokenize.generate_tokens(io.StringIO(text).readline)
@@ -171,9 +178,8 @@ def _check_code(payload: bytes, where: str) -> None:
     for position, item in enumerate(tokens):
         fault = program.fault(position, item.type)
         if fault:
-            raise CheckpointError(
-                f"{where}, line {item.start[0]}: {fault}. The file is not loaded; if you trust its source, "
-                "report this, or go on without it: the detector that comes with the package takes its place."
+            raise RefusedProgramError(
+                f"{where}, line {item.start[0]}: {fault}. The file is not loaded; if you trust its source, report this."
             )
 
 

@@ -96,7 +96,7 @@ def test_damage_is_found_in_the_right_row(folder: Path, name: str, spoil: Callab
 def test_a_damaged_detector_counts_though_it_is_optional(folder: Path) -> None:
     (folder / "yoloface_v5m.pt").write_bytes(b"not found")
     report = inspect(folder)
-    assert damage(report)["yoloface_v5m.pt"].startswith("is cut off")
+    assert damage(report)["yoloface_v5m.pt"].startswith("is no complete TorchScript archive")
     assert not report.complete
 
 

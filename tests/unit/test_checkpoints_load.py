@@ -124,7 +124,7 @@ def test_single_file_gives_the_same_as_the_folder(released: Path, tmp_path: Path
     [
         {"": "checkpoints"},
         {"unet.pth": "DICE-Talk/unet.pth", "emo_model.pth": "DICE-Talk/emo_model.pth"},
-        {"emotion": "examples/emotion", "RIFE/flownet.pkl": "flownet.pkl"},
+        {"emotion": "examples/emo", "RIFE/flownet.pkl": "flownet.pkl"},
         {"emotion": "DICE-Talk/emotion", str(SVD): f"checkpoints/{SVD}-1-1"},
         {f"{SVD}/vae": "vae", f"{SVD}/image_encoder": "image_encoder"},
         {f"{SVD}/vae/diffusion_pytorch_model.fp16.safetensors": f"{SVD}/vae/diffusion_pytorch_model.safetensors"},
