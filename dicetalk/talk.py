@@ -34,11 +34,11 @@ from dicetalk.emotion.voice.intensity import voice_intensity
 from dicetalk.errors import EmotionError, SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.pipeline import NO_INTERPOLATION, generate_latents
+from dicetalk.portrait.detector import choose_detector
 from dicetalk.portrait.faces import FaceDetector
 from dicetalk.portrait.paste import FEATHER, check_feather
 from dicetalk.portrait.prepare import CROP_EXPAND, Box, Portrait, prepare_portrait
 from dicetalk.portrait.read import Picture, read_picture
-from dicetalk.portrait.yoloface import YoloFace
 from dicetalk.residency import DeviceResidency
 from dicetalk.settings import SamplerSettings
 from dicetalk.talking_clip import TalkingClip
@@ -316,10 +316,9 @@ class DiceTalk:
             return speech
         return load_speech(speech if isinstance(speech, tuple) else Path(speech), hooks=self.hooks)
 
-    def _detector(self) -> FaceDetector | None:
-        """The released detector if the model has it; `None` means the one that comes with the package."""
-        path = self.model.detector_path
-        return YoloFace(path, self.residency) if path else None
+    def _detector(self) -> FaceDetector:
+        """The released detector if the model has it and it can be used, else the one that comes with the package."""
+        return choose_detector(self.model.detector_path, self.residency, self.hooks)
 
     def _settings(self, given: dict[str, Any]) -> SamplerSettings:
         known = [field.name for field in fields(SamplerSettings)]

@@ -1,8 +1,8 @@
 """A local server that publishes what the model's real repositories publish, under the addresses of both hosts.
 
-Names are those of the public listings; bodies are small. The hub's addresses (``/api/models/...``, ``/OWNER/NAME/resolve/
-...`` with a redirect to where large files lie) are those that ``huggingface_hub`` asks for, and GitHub's those of its raw
-files, so that the real clients run against it.
+Names are those of the public listings; bodies are small. The hub's addresses are those that ``huggingface_hub``
+asks for (``/api/models/...``, and ``/OWNER/NAME/resolve/...`` with a redirect to where large files lie), GitHub's those
+of its raw files, so that the real clients run against it.
 """
 
 import hashlib

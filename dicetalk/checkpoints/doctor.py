@@ -103,7 +103,7 @@ def format_report(report: ModelReport) -> str:
 
 def _rows(report: FileReport, folder: Path) -> list[str]:
     state = "optional" if report.path is None and report.file.optional else report.state
-    size = "-" if report.path is None else _size(report.bytes)
+    size = "-" if report.path is None else format_size(report.bytes)
     path = report.path or Path(report.file.name)
     if path.is_relative_to(folder):
         path = path.relative_to(folder)
@@ -116,7 +116,8 @@ def _fine(report: FileReport) -> bool:
     return report.state == "found" or (report.file.optional and report.path is None)
 
 
-def _size(size: float) -> str:
+def format_size(size: float) -> str:
+    """`size` in bytes, for people."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dicetalk.checkpoints.doctor import FileReport, inspect_model
+from dicetalk.checkpoints.doctor import FileReport, format_size, inspect_model
 from dicetalk.checkpoints.remote import Remote, RemoteFile, explain, open_repository
 from dicetalk.checkpoints.sources import Repository
 from dicetalk.checkpoints.tiny import TINY
@@ -92,7 +92,7 @@ def download_model(
             problems.append(f"{', '.join(absent)}: not in {source.page} at {remote.revision}.")
         chosen = [_Item(r, source, remote, file, folder / r.file.name) for r, file in found if file is not None]
         if chosen:
-            size = _size(sum(item.file.bytes for item in chosen))
+            size = format_size(sum(item.file.bytes for item in chosen))
             hooks.notice(f"{source.name} at {remote.revision}, {size}, licence: {source.licence} ({source.page}).")
         items += chosen
     _check_space(folder, items)
@@ -110,8 +110,8 @@ def _check_space(folder: Path, items: Sequence[_Item]) -> None:
         raise CheckpointError(f"{folder} cannot be used ({error.strerror}).") from error
     if needed > free:
         raise CheckpointError(
-            f"{folder}: {_size(needed)} are to be fetched and {_size(free)} are free. Make space, or take another "
-            "folder."
+            f"{folder}: {format_size(needed)} are to be fetched and {format_size(free)} are free. "
+            "Make space, or take another folder."
         )
 
 
@@ -174,7 +174,3 @@ def _read_partial(item: _Item, digest: Any, hooks: Hooks) -> int:
                 digest.update(block)
                 done += len(block)
     return done
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"

@@ -80,7 +80,7 @@ _OPERATIONS = frozenset(_OPERATION_NAMES.split())
 
 
 class RefusedProgramError(CheckpointError):
-    """A TorchScript archive asks for more than a detector needs, and is not loaded; fetching it again would not help."""
+    """A TorchScript archive asks for more than a detector needs and is not loaded; another copy would not help."""
 
 
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_hub import SmallDetector
 from released_files import SMALL, write_svd_single_file
 
 from dicetalk.checkpoints import files
@@ -98,6 +99,40 @@ def test_a_damaged_detector_counts_though_it_is_optional(folder: Path) -> None:
     report = inspect(folder)
     assert damage(report)["yoloface_v5m.pt"].startswith("is no complete TorchScript archive")
     assert not report.complete
+
+
+def test_a_detector_that_torch_jit_saved_is_sound(folder: Path) -> None:
+    """Its code is deflated, which torch.save never does."""
+    torch.jit.script(SmallDetector()).save(folder / "yoloface_v5m.pt")
+    report = inspect(folder)
+    assert report.complete and not damage(report)
+    assert "CenterFace" not in format_report(report)
+
+
+def test_a_detector_that_is_refused_is_no_damage(folder: Path) -> None:
+    torch.jit.script(ReadsFiles()).save(folder / "yoloface_v5m.pt")
+    report = inspect(folder)
+    assert report.complete and not damage(report)
+    text = format_report(report)
+    assert "is not used, CenterFace finds faces instead: " in text and "operation torch.from_file" in text
+
+
+@pytest.mark.parametrize("how", ["cut", "weights"])
+def test_a_detector_that_is_no_whole_torchscript_archive_is_damaged(folder: Path, how: str) -> None:
+    path = folder / "yoloface_v5m.pt"
+    if how == "cut":
+        torch.jit.script(SmallDetector()).save(path)
+        keep(2000)(path)
+    else:
+        torch.save(SmallDetector().state_dict(), path)
+    assert "TorchScript" in damage(inspect(folder))["yoloface_v5m.pt"]
+
+
+class ReadsFiles(torch.nn.Module):
+    """A program that could create files."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels + torch.from_file("x", False, 0, dtype=torch.float32).sum()
 
 
 def test_the_wrong_size_of_everything_is_seen_without_reading_values(released: Path) -> None:
