@@ -25,8 +25,8 @@ QUIET_DB = -50.0
 USUAL_DB = -26.0
 """...to this level, the nominal one of speech (ITU-T P.56 levels of the recordings that recognisers learn from)."""
 
-FAINTEST_DB = -80.0
-"""Below this, where 16 bits end, there is only noise."""
+FAINTEST_DB = -90.0
+"""Below this, where the steps of 16 bits are, there is only noise."""
 
 VARIED_DB = 12.0
 """The level of speech varies at least so much between its loud moments and its pauses; that of noise does not."""

@@ -363,3 +363,43 @@ def test_code_in_the_folder_is_not_run(classifier_folder: Path, tmp_path: Path) 
     with pytest.raises(CheckpointError):
         load_voice_classifier(folder)
     assert not (tmp_path / "made").exists()
+
+
+# What a listener hears
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["offset", "very quiet", "mains hum", "rumble", "music 20 dB below", "music 12 dB below", "music 6 dB below"],
+)
+def test_intensity_follows_the_voice_and_not_what_lies_under_it(name: str) -> None:
+    speech = load_speech(SPEECH).samples
+    t = np.arange(len(speech)) / SAMPLE_RATE
+    level = float(np.sqrt(np.square(speech).mean()))
+
+    def hum(hertz: float, db: float) -> np.ndarray:
+        return np.sqrt(2) * level * 10 ** (db / 20) * np.sin(2 * np.pi * hertz * t)
+
+    def music(db: float) -> np.ndarray:
+        """A new chord every half second, each dying away."""
+        bed, notes = np.zeros(len(t)), np.random.default_rng(0)
+        for start in np.arange(0, t[-1], 0.5):
+            fading = (t >= start) * np.exp(-3 * (t - start).clip(0))
+            root = 110 * 2 ** (notes.integers(12) / 12)
+            bed += fading * sum(np.sin(2 * np.pi * root * part * t) / part for part in (1, 1.26, 1.5, 2, 3, 4))
+        return bed / np.sqrt(np.square(bed).mean()) * level * 10 ** (db / 20)
+
+    changed = {
+        "offset": speech + 0.3,
+        "very quiet": speech * 1e-3,
+        "mains hum": speech + hum(50, -6),
+        "rumble": speech + hum(20, 6),
+        "music 20 dB below": speech + music(-20),
+        "music 12 dB below": speech + music(-12),
+        "music 6 dB below": speech + music(-6),
+    }[name]
+    clean, heard = (voice_intensity(measure_voice(x.astype(np.float32))).values for x in (speech, changed))
+    assert np.corrcoef(clean, heard)[0, 1] > 0.88
+    assert np.abs(clean - heard).max() < 0.12
+    through = voice_intensity(measure_voice(load_speech((changed.astype(np.float32), SAMPLE_RATE)).samples)).values
+    assert np.corrcoef(clean, through)[0, 1] > 0.88
