@@ -7,7 +7,7 @@ import torch
 
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.audio.projection import AudioProjection
-from dicetalk.audio.silence import with_quiet
+from dicetalk.audio.silence import with_pauses
 from dicetalk.audio.speech import Speech
 from dicetalk.audio.whisper import speech_features
 from dicetalk.checkpoints.load import DiceModel
@@ -107,8 +107,7 @@ def generate_latents(
         SpeechError: the speech is shorter than one frame.
         Cancelled: the caller asked to stop.
     """
-    features = speech_features(speech.samples, model.whisper, residency=residency, hooks=hooks)
-    features = with_quiet(features, speech)
+    features = speech_features(with_pauses(speech), model.whisper, residency=residency, hooks=hooks)
     encoded = encode_portrait(model, portrait, settings, residency=residency, hooks=hooks)
     return denoise(model, encoded, features, emotion, settings, residency=residency, hooks=hooks, guided=guided)
 
@@ -203,7 +202,7 @@ def denoise(
         nothing = torch.zeros(frames, dtype=torch.long)
         conditioning = Conditioning(
             **vars(portrait),
-            audio=pad_tokens(FrameTokens(audio, features.rows, nothing), total - frames),
+            audio=pad_tokens(FrameTokens(audio, 1 + torch.arange(frames), nothing), total - frames),
             emotion=pad_tokens(FrameTokens(feeling, 1 + prior_index, nothing), total - frames),
         )
         network = guided(model.unet, conditioning, settings, device, model.dtype, hooks)

@@ -151,7 +151,7 @@ class DiceTalk:
             feather: width of the soft edge of `paste_back`, as a part of the crop's side.
             pad_start: seconds of silence before the speech.
             pad_end: seconds of silence after it.
-            silence_below: level in dB of full scale under which frames get the tokens of no speech, for example -45.
+            silence_below: level in dB of full scale under which the network hears digital silence, for example -45.
             **settings: fields of :class:`dicetalk.settings.SamplerSettings`, for example ``steps=12, seed=1``; what
                 is left out is what the model was made for.
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from dicetalk.audio.silence import pad_speech, shut_in_silence, with_quiet
+from dicetalk.audio.silence import pad_speech, shut_in_silence, with_pauses
 from dicetalk.audio.whisper import speech_features
 
 from .checks import CheckedNode
@@ -63,7 +63,7 @@ class AudioEncode(CheckedNode):
                     max=0.0,
                     step=1.0,
                     advanced=True,
-                    tooltip="Keep the mouth shut, as far as the network does so without speech, where the sound is "
+                    tooltip="Let the network hear digital silence, which keeps the mouth shut, where the sound is "
                     "fainter than this level in dB, for example -45. 0 switches it off.",
                 ),
             ],
@@ -89,6 +89,6 @@ class AudioEncode(CheckedNode):
         hooks = comfy_hooks({"speech": 1})
         speech = pad_speech(to_speech(audio, start, duration, hooks), pad_start, pad_end)
         speech = shut_in_silence(speech, silence_below or None)
-        features = speech_features(speech.samples, model.dice.whisper, residency=model.residency, hooks=hooks)
-        features = with_quiet(features, speech)
+        heard = with_pauses(speech)
+        features = speech_features(heard, model.dice.whisper, residency=model.residency, hooks=hooks)
         return io.NodeOutput(EncodedSpeech(speech, features), to_audio(speech), features.frames, speech.seconds)

@@ -22,19 +22,11 @@ class SpeechFeatures:
             ``(4 + steps + 6, layers, channels)``.
         frames: video frames, at 12.5 fps.
         seconds: length of the speech.
-        quiet: frames that get the tokens of no speech, bool ``(frames,)``; none if `None`.
     """
 
     states: torch.Tensor
     frames: int
     seconds: float
-    quiet: torch.Tensor | None = None
-
-    @property
-    def rows(self) -> torch.Tensor:
-        """Of each frame the row of its audio tokens, int64 ``(frames,)``: 0 is no speech, ``1 + i`` is frame i."""
-        rows = 1 + torch.arange(self.frames)
-        return rows if self.quiet is None else rows * ~self.quiet
 
     def windows(self, index: torch.Tensor | slice) -> torch.Tensor:
         """States around the frames `index` (int64 ``(n,)``, or a slice, which copies nothing).

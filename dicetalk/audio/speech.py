@@ -40,8 +40,8 @@ class Speech:
         samples: what the network hears: float32 ``(n,)``, mono at 16 kHz, full scale at 1 (louder is kept).
         sound: what the viewer hears: float32 ``(channels, m)``, one or two channels, the same start and length.
         sound_sample_rate: samples a second of `sound`, one of :data:`SOUND_SAMPLE_RATES`.
-        silence_below: level of `samples`, in dB of full scale, under which a frame gets the tokens of no speech;
-            `None` leaves all frames to the network. See :func:`dicetalk.audio.silence.quiet_frames`.
+        silence_below: level of `samples`, in dB of full scale, under which the network hears digital silence
+            in a frame; `None` lets it hear everything. See :func:`dicetalk.audio.silence.quiet_frames`.
     """
 
     samples: np.ndarray

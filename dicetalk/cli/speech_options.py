@@ -34,6 +34,6 @@ def add_speech_options(parser: argparse.ArgumentParser) -> None:
         "--silence-below",
         type=float,
         metavar="DB",
-        help="keep the mouth shut, as far as the network does so without speech, where the sound is fainter than this "
-        "level, for example -45 (default: off)",
+        help="let the network hear digital silence, which keeps the mouth shut, where the sound is fainter than this "
+        "level, for example -45; the video's sound stays (default: off)",
     )

@@ -1,13 +1,12 @@
 """Silence around speech and inside it."""
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from dicetalk.audio.features import SpeechFeatures
-from dicetalk.audio.silence import pad_speech, quiet_frames, shut_in_silence, with_quiet
+from dicetalk.audio.silence import pad_speech, quiet_frames, shut_in_silence, with_pauses
 from dicetalk.audio.speech import load_speech
 from dicetalk.errors import SpeechError
 from dicetalk.talk import DiceTalk
@@ -47,23 +46,34 @@ def test_quiet_frames_are_those_with_nothing_beside_them() -> None:
         shut_in_silence(speech(), -200.0)
 
 
-def test_quiet_frames_get_the_row_of_no_speech() -> None:
-    padded = pad_speech(speech(), 0.8, 0.0)
-    features = SpeechFeatures(torch.zeros(4 + 2 * 70 + 6, 2, 3), padded.frames, padded.seconds)
-    assert with_quiet(features, padded) is features
-    assert features.rows.tolist() == list(range(1, 1 + padded.frames))
-    rows = with_quiet(features, shut_in_silence(padded, -60.0)).rows
-    assert rows[:9].tolist() == [0] * 9 and rows[9:].tolist() == list(range(10, 1 + padded.frames))
+def test_quiet_frames_are_silent_for_the_network_alone() -> None:
+    plain = speech(2.0)
+    loud = plain.samples.copy()
+    loud[8 * 1280 : 14 * 1280] *= 0.001
+    paused = replace(plain, samples=loud)
+    assert with_pauses(paused) is loud
+    heard = with_pauses(shut_in_silence(paused, -60.0))
+    assert not heard[9 * 1280 + 160 : 13 * 1280 - 160].any() and loud[9 * 1280 + 160 : 13 * 1280 - 160].any()
+    assert np.array_equal(heard[: 9 * 1280], loud[: 9 * 1280])
+    assert np.array_equal(heard[13 * 1280 :], loud[13 * 1280 :])
+    assert (np.abs(heard) <= np.abs(loud)).all()
+    assert with_pauses(shut_in_silence(plain, -60.0)) is plain.samples
 
 
-def test_the_threshold_changes_the_clip_only_when_asked(tmp_path: Path) -> None:
-    talk = DiceTalk.load("tiny", device="cpu")
+@pytest.fixture(scope="module")
+def talk() -> DiceTalk:
+    return DiceTalk.load("tiny", device="cpu")
+
+
+def test_the_threshold_changes_the_clip_only_when_asked(talk: DiceTalk) -> None:
     picture = np.asarray(np.random.default_rng(0).integers(0, 255, (128, 128, 3)), np.uint8)
-    options = {"whole_picture": True, "interpolate": False, "steps": 2, "pad_start": 0.5}
-    latents = [
-        talk.generate(picture, (speech(0.5).sound, 44_100), silence_below=below, **options).latents.values
-        for below in (None, None, -119.0, -45.0)
-    ]
-    off, again, digital, quiet = latents
-    assert torch.equal(off, again)
-    assert not torch.equal(off, digital) and torch.equal(digital, quiet)
+    options = {"whole_picture": True, "interpolate": False, "steps": 2}
+    noisy = pad_speech(speech(0.5), 0.5)
+    noise = np.random.default_rng(1).normal(0, 1e-2, noisy.samples.shape).astype(np.float32)
+    noisy = replace(noisy, samples=noisy.samples + noise)
+    off, again, digital, on = (
+        talk.generate(picture, noisy, silence_below=below, **options).latents.values
+        for below in (None, None, -119.0, -30.0)
+    )
+    assert torch.equal(off, again) and torch.equal(off, digital)
+    assert not torch.equal(off, on)
