@@ -7,6 +7,7 @@ from pathlib import Path
 import folder_paths
 
 from dicetalk.checkpoints.files import PACKED, UNET, VAE, find_files, is_svd_checkpoint
+from dicetalk.checkpoints.layouts import clones_in
 from dicetalk.errors import EmotionError
 
 MODELS = "dice_talk"
@@ -76,8 +77,10 @@ def svd_path(name: str, model: Path) -> Path | None:
 
 
 def shared_folders() -> list[Path]:
-    """Where Whisper, RIFE and the face detector may lie as well: our own folders, and those of the Sonic packs."""
-    return [*map(Path, folder_paths.get_folder_paths(MODELS)), Path(folder_paths.models_dir, "sonic")]
+    """Where Whisper, RIFE, the face detector and the priors may lie as well: our own folders, the Sonic pack's, and the
+    older DICE-Talk pack, which carries the priors."""
+    packs = [clone for folder in folder_paths.get_folder_paths("custom_nodes") for clone in clones_in(Path(folder))]
+    return [*map(Path, folder_paths.get_folder_paths(MODELS)), Path(folder_paths.models_dir, "sonic"), *packs]
 
 
 def emotion_names() -> list[str]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from dicetalk.checkpoints import sources
+from dicetalk.checkpoints import layouts, sources
+from dicetalk.checkpoints.layouts import PRIOR_FOLDER
 from dicetalk.checkpoints.sources import Repository
 from dicetalk.checkpoints.tiny import model_folder
 from dicetalk.emotion.prior import PRESET_NAMES
@@ -86,8 +87,8 @@ def _whisper(name: str, what: str, size: int, *other_names: str) -> ModelFile:
 
 def _prior(emotion: str, sha256: str) -> ModelFile:
     name = f"{emotion}.npy"
-    places = (f"emotion/{emotion}.safetensors", f"examples/emo/{name}", f"emo/{name}", f"priors/{name}", name)
-    remote = f"examples/emo/{name}"
+    places = (f"emotion/{emotion}.safetensors", f"{PRIOR_FOLDER}/{name}", f"emo/{name}", f"priors/{name}", name)
+    remote = f"{PRIOR_FOLDER}/{name}"
     return ModelFile(
         f"emotion/{name}", f"emotion prior '{emotion}'", sources.PROGRAM, remote, PRIOR_BYTES, sha256, places
     )
@@ -181,7 +182,9 @@ def find_files(folder: Path | str, svd: Path | str | None = None, shared: Sequen
     """Look for every file of the model, here and in the usual layouts.
 
     Each file is looked for in `folder`, in its `DICE-Talk` and its `checkpoints`; the first hit counts. SVD-XT is found
-    as a diffusers folder, and else as ``svd_xt*.safetensors``.
+    as a diffusers folder, and else as ``svd_xt*.safetensors``. What is not there is looked for in `shared`, and then
+    where other programs keep it beside `folder`, see :mod:`dicetalk.checkpoints.layouts`; the four networks of
+    DICE-Talk are not, since Sonic's have the same names.
 
     Args:
         folder: the model folder, or one file in it that says which networks are meant: a converted file, or the
@@ -201,21 +204,33 @@ def find_files(folder: Path | str, svd: Path | str | None = None, shared: Sequen
         )
     chosen = model_folder(folder)
     folder = chosen.parent if chosen.is_file() else chosen
+    folders = [folder, *map(model_folder, shared)]
     paths = {}
     for file in (PACKED, *MODEL_FILES, *OWN_FILES):
-        folders = [folder] if file in (PACKED, *DICE_FILES, *OWN_FILES) else [folder, *map(model_folder, shared)]
-        hits = (
-            hit
-            for place in folders
-            for hit in (_svd_hits(file, place, svd) if file.source is sources.SVD else _hits(file, place))
-        )
-        path = next(hits, None)
+        path = next(_candidates(file, folders, None if svd is None else Path(svd)), None)
         if path is not None:
             paths[file] = path
     if chosen.is_file():
         paths.pop(PACKED, None)
         paths[UNET if chosen.name == UNET.name else PACKED] = chosen
     return FoundFiles(folder, paths, None if svd is None else Path(svd))
+
+
+def _candidates(file: ModelFile, folders: Sequence[Path], svd: Path | None) -> Iterator[Path]:
+    """Paths at which `file` is there, in the order of :func:`find_files`; the first of `folders` is the model's."""
+    if file in (PACKED, *DICE_FILES, *OWN_FILES):
+        yield from _hits(file, folders[0])
+    elif file.source is sources.SVD:
+        for place in [svd] if svd else [*folders, *layouts.neighbours(folders[0])]:
+            yield from _svd_hits(file, place)
+        for place in () if svd else layouts.checkpoint_folders(folders[0]):
+            yield from _svd_single_files(place)
+    else:
+        for place in (*folders, *layouts.neighbours(folders[0])):
+            yield from _hits(file, place)
+        if file.source is sources.PROGRAM:
+            paths = (clone / file.remote for place in folders for clone in layouts.clones(place))
+            yield from (path for path in paths if path.is_file())
 
 
 def _hits(file: ModelFile, folder: Path) -> Iterator[Path]:
@@ -233,13 +248,14 @@ def is_svd_checkpoint(name: str) -> bool:
     return fnmatch(name, _SVD_SINGLE_FILE) and _SVD_WITHOUT_TEMPORAL_DECODER not in name
 
 
-def _svd_hits(file: ModelFile, folder: Path, svd: Path | str | None) -> Iterator[Path]:
-    root = folder if svd is None else Path(svd)
+def _svd_hits(file: ModelFile, root: Path) -> Iterator[Path]:
     if root.is_file():
         yield root
         return
     yield from _hits(file, root)
     for base in _BASES:
-        for path in sorted((root / base).glob(_SVD_SINGLE_FILE)):
-            if path.is_file() and is_svd_checkpoint(path.name):
-                yield path
+        yield from _svd_single_files(root / base)
+
+
+def _svd_single_files(folder: Path) -> Iterator[Path]:
+    yield from sorted(p for p in folder.glob(_SVD_SINGLE_FILE) if p.is_file() and is_svd_checkpoint(p.name))
