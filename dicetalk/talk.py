@@ -39,6 +39,7 @@ from dicetalk.portrait.faces import FaceDetector
 from dicetalk.portrait.paste import FEATHER, check_feather
 from dicetalk.portrait.prepare import CROP_EXPAND, Box, Portrait, prepare_portrait
 from dicetalk.portrait.read import Picture, read_picture
+from dicetalk.portrait.small import small_face_notice
 from dicetalk.residency import DeviceResidency
 from dicetalk.settings import SamplerSettings
 from dicetalk.talking_clip import TalkingClip
@@ -212,13 +213,16 @@ class DiceTalk:
             SettingError: a number is out of range, or two choices exclude each other.
         """
         config = self.model.config
-        return prepare_portrait(
+        prepared = prepare_portrait(
             read_picture(picture),
             detector=None if choices.get("box") or choices.get("whole_picture") else self._detector(),
             short_side=config.sampling.short_side if short_side is None else short_side,
             clip_size=config.image_encoder.image_size,
             **choices,
         )
+        if notice := small_face_notice(prepared, "crop=True, paste_back=True"):
+            self.hooks.notice(notice)
+        return prepared
 
     def emotion(
         self,

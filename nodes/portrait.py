@@ -14,6 +14,7 @@ from dicetalk.portrait.paste import ColourMatch
 from dicetalk.portrait.paste import PasteBack as Paste
 from dicetalk.portrait.prepare import Portrait, prepare_portrait
 from dicetalk.portrait.read import read_picture
+from dicetalk.portrait.small import small_face_notice
 
 from .checks import CheckedNode, verdict
 from .convert import check_room, first_box, mask_box, to_frames, to_image, to_images
@@ -138,6 +139,8 @@ class PortraitCrop(CheckedNode):
             clip_size=model.dice.config.image_encoder.image_size,
             margin=margin,
         )
+        if notice := small_face_notice(portrait, f"area: {FACE}, and Paste Back after the sampler,"):
+            comfy_hooks({}).notice(notice)
         animated = ((portrait.image + 1) / 2).movedim(0, -1)[None]
         return io.NodeOutput(portrait, animated, portrait.mask, ui=ui.PreviewImage(_marked(portrait), cls=cls))
 

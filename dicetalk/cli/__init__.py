@@ -26,11 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        Exit status: 0 done, 1 an error that was explained (or `doctor` found something wrong), 2 wrong usage, 130
-        stopped by Ctrl-C.
+        Exit status: 0 done or help shown, 1 an error that was explained (or `doctor` found something wrong), 2 wrong
+        usage, 130 stopped by Ctrl-C.
     """
     logging.basicConfig(format="note: %(message)s", level=logging.WARNING)
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
     room, command = options.command
     try:
         return getattr(importlib.import_module(f"dicetalk.cli.{room}"), command)(options)

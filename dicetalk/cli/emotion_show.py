@@ -18,7 +18,7 @@ from dicetalk.cli.tiny import found_folder
 from dicetalk.emotion.compare import FEELINGS, bank_attention, compare, entropy_bits, preset_weights
 from dicetalk.emotion.given import given_emotion, names_file
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
-from dicetalk.emotion.show import plot_bank_attention, plot_priors, plot_track
+from dicetalk.emotion.show import check_plots, plot_bank_attention, plot_priors, plot_track
 from dicetalk.emotion.show.bank import MAX_ROWS
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.files import explained
@@ -35,6 +35,8 @@ def show(options: argparse.Namespace) -> int:
     """Print and draw the emotions of `options` among the eight presets."""
     if options.audio is None:
         refuse_idle(options, ["audio_stream"], "without --audio", "add that")
+    if options.out is not None:
+        check_plots()
     with Bars(quiet=True) as bars:  # for its notices
         folder = found_folder(options.models, bars.hooks)
         priors = read_presets(folder)

@@ -11,10 +11,11 @@ import torch
 from dicetalk.audio.silence import pad_speech, shut_in_silence
 from dicetalk.audio.speech import Speech, load_speech
 from dicetalk.checkpoints.load import DiceModel, load_model
+from dicetalk.checkpoints.tiny import TINY, model_folder
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.sampler_options import sampler_settings
-from dicetalk.cli.tiny import found_folder
+from dicetalk.cli.tiny import DRAWN_FACES_ONLY, found_folder
 from dicetalk.device import choose_device, choose_dtype
 from dicetalk.emotion.algebra import scale
 from dicetalk.emotion.given import given_emotion, given_file
@@ -30,6 +31,7 @@ from dicetalk.portrait.detector import choose_detector
 from dicetalk.portrait.paste import FEATHER, ColourMatch, PasteBack, check_feather
 from dicetalk.portrait.prepare import Portrait, prepare_portrait
 from dicetalk.portrait.read import read_picture
+from dicetalk.portrait.small import small_face_notice
 from dicetalk.residency import DeviceResidency, Residency
 from dicetalk.video import frames_to_cover, hold_last_frame, write_mp4, write_png_folder
 
@@ -55,6 +57,8 @@ def generate(options: argparse.Namespace) -> int:
         model = load_model(folder, svd=options.svd, dtype=choose_dtype(options.dtype, device))
         settings = sampler_settings(options, model.config)
         portrait = _portrait(options, model, residency, bars.hooks)
+        if notice := small_face_notice(portrait, "--crop --paste-back"):
+            bars.hooks.notice(notice)
         track = _emotion(options, model, speech, bars.hooks)
         latents = generate_latents(model, portrait, speech, track, settings, residency=residency, hooks=bars.hooks)
         clip = render(
@@ -67,6 +71,8 @@ def generate(options: argparse.Namespace) -> int:
         )
         chunks = _finish(options, clip.chunks, portrait)
         _write(options, chunks, Fraction(clip.fps), speech, bars.hooks)
+    if folder == model_folder(TINY):
+        bars.hooks.notice(DRAWN_FACES_ONLY)
     print(options.out)
     return 0
 

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from dicetalk import __version__
 from dicetalk.bench.sizes import SIZES
 from dicetalk.cli.emotion import add_emotion, add_intensity_from_voice
 from dicetalk.cli.models_option import MODELS, add_models_option
@@ -27,7 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dicetalk", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_generate(commands)
     _add_models(commands)
     _add_bench(commands)

@@ -8,6 +8,13 @@ from dicetalk.cli.models_option import MODELS
 from dicetalk.hooks import Hooks
 from dicetalk.settings import SamplerSettings
 
+DRAWN_FACES_ONLY = (
+    "This clip was made by the small bundled model, which has only seen drawn faces of 128 pixels: a photograph comes "
+    "out soft and as somebody else, which says nothing about the released model. Fetch that with "
+    f"`dicetalk download {MODELS}`, which `dicetalk generate` then uses."
+)
+"""What a result of the bundled model means, for the end of a run."""
+
 
 def found_folder(model: Path | None, hooks: Hooks) -> Path:
     """As :func:`dicetalk.checkpoints.tiny.model_folder`; without a name :data:`MODELS`, or with a notice the bundled

@@ -2,10 +2,12 @@
 
 import argparse
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from dicetalk.cli.progress import Bars
+from dicetalk.errors import SettingError
 from dicetalk.files import explained
 from dicetalk.hooks import Hooks
 from dicetalk.train.config import DiffusionTraining, EmbedderTraining, read_config
@@ -17,6 +19,8 @@ _KINDS = {"embedder": EmbedderTraining, "diffusion": DiffusionTraining, "tiny": 
 def train(options: argparse.Namespace) -> int:
     """Train what ``options.what`` names; a run that has checkpoints in its `out` goes on from the newest."""
     config = read_config(options.config, _KINDS[options.what])
+    if find_spec("accelerate") is None:
+        raise SettingError("Training needs accelerate: pip install 'dicetalk[train]'.")
     with explained(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
     with Bars(options.quiet) as bars:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 
+from dicetalk.emotion.nearest import suggestion
 from dicetalk.emotion.prior import ALIASES, PRESET_NAMES, EmotionPrior
 from dicetalk.errors import EmotionError
 
@@ -66,7 +67,8 @@ def find_prior(name: str, priors: Mapping[str, EmotionPrior]) -> EmotionPrior:
     for candidate in (name, lower, ALIASES.get(lower)):
         if candidate in priors:
             return priors[candidate]
-    raise EmotionError(f"Emotion {name!r} is unknown. Known: {', '.join(priors) or 'none'}.")
+    meant = suggestion(name, [*priors, *ALIASES])
+    raise EmotionError(f"Emotion {name!r} is unknown.{meant} Known: {', '.join(priors) or 'none'}.")
 
 
 def mix(weights: Mapping[str, float], priors: Mapping[str, EmotionPrior], intensity: float = 1.0) -> EmotionPrior:

@@ -1,5 +1,6 @@
 """Figures that belong to nobody: no window, no global state of pyplot."""
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,20 @@ COLOURS = {
 }
 """Of the eight presets, everywhere."""
 
+PLOT_PACKAGES = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}
+
 INK, FAINT = "#333333", "#bbbbbb"
+
+
+def check_plots() -> None:
+    """Find out before the work whether pictures can be drawn; nothing is imported.
+
+    Raises:
+        SettingError: matplotlib or scikit-learn is not installed.
+    """
+    absent = [name for module, name in PLOT_PACKAGES.items() if find_spec(module) is None]
+    if absent:
+        raise SettingError(f"Pictures need {' and '.join(absent)}: pip install 'dicetalk[plots]'.")
 
 
 def new_figure(width: int, height: int) -> "Figure":

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dicetalk.emotion.mix import parse_emotion
-from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.emotion.nearest import suggestion
+from dicetalk.emotion.prior import ALIASES, PRESET_NAMES
 from dicetalk.emotion.text.words import describe_emotion, known_preset
 from dicetalk.errors import EmotionError
 
@@ -153,5 +154,6 @@ def _read_tag(tag: str) -> dict[str, float]:
     weights = read_weights(tag)
     unknown = [name for name in weights if name not in PRESET_NAMES]
     if unknown:
-        raise EmotionError(f"Emotion {unknown[0][:40]!r} is unknown. Known: {', '.join(PRESET_NAMES)}.")
+        meant = suggestion(unknown[0], [*PRESET_NAMES, *ALIASES])
+        raise EmotionError(f"Emotion {unknown[0][:40]!r} is unknown.{meant} Known: {', '.join(PRESET_NAMES)}.")
     return weights

@@ -14,7 +14,8 @@ import re
 import unicodedata
 
 from dicetalk.emotion.mix import MAX_WEIGHT, check_weight, preset_name
-from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.emotion.nearest import suggestion
+from dicetalk.emotion.prior import ALIASES, PRESET_NAMES
 from dicetalk.emotion.text.languages import LANGUAGES
 from dicetalk.errors import EmotionError
 
@@ -259,8 +260,9 @@ def _part(part: str, phrase: str) -> dict[str, float]:
         return {} if preset == "neutral" else {preset: factor}
     if word not in _ALL_WORDS:
         raise EmotionError(
-            f"Emotion {_short(word)} is unknown. Known: {', '.join(PRESET_NAMES)}; with words as 'a little' or 'very' "
-            f"before, and: {', '.join(WORDS)}; and the usual ones in German, French, Spanish, Chinese and Japanese."
+            f"Emotion {_short(word)} is unknown.{suggestion(word, [*PRESET_NAMES, *ALIASES, *_ALL_WORDS])} "
+            f"Known: {', '.join(PRESET_NAMES)}; with words as 'a little' or 'very' before, and: "
+            f"{', '.join(WORDS)}; and the usual ones in German, French, Spanish, Chinese and Japanese."
         )
     return {name: factor * weight for name, weight in _ALL_WORDS[word].items()}
 
