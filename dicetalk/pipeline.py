@@ -21,6 +21,7 @@ from dicetalk.denoise.tokens import FrameTokens
 from dicetalk.denoise.windows import padding, window_schedule
 from dicetalk.emotion.model import BankContext, EmotionModel
 from dicetalk.emotion.track import EmotionTrack
+from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.residency import CPU, Residency
@@ -50,18 +51,24 @@ class AudioRows:
 
 @dataclass(frozen=True)
 class EmotionRows:
-    """Emotion tokens of each distinct prior; row 0 has no emotion, row ``1 + i`` is prior i ``(priors, prior_dim)``."""
+    """Emotion tokens of each distinct prior; row 0 has no emotion, row ``1 + i`` is prior i ``(priors, prior_dim)``.
+
+    With `retrieval` a prior attends to its nearest bank entry, otherwise to the whole `bank`.
+    """
 
     priors: torch.Tensor
     model: EmotionModel
-    bank: BankContext
+    bank: BankContext | None
     tokens: int
+    retrieval: bool = False
 
     def __len__(self) -> int:
         return 1 + len(self.priors)
 
     def __call__(self, rows: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         priors = torch.cat([torch.zeros_like(self.priors[:1]), self.priors])[rows]
+        if self.retrieval:
+            return self.model.retrieved_tokens(priors.to(device, dtype))[0]
         return self.model.tokens(priors.to(device, dtype), self.bank)
 
 
@@ -184,8 +191,11 @@ def denoise(
             is; drawn from the seed if `None`.
 
     Raises:
+        SettingError: `retrieval` is asked of a model without an emotion bank.
         Cancelled: the caller asked to stop.
     """
+    if settings.retrieval and not isinstance(model.emotion_model, EmotionModel):
+        raise SettingError("retrieval takes the nearest entry of the emotion bank, and this model has no bank.")
     frames = features.frames
     total = frames + padding(settings.schedule, settings.window)
     x = _noise(model, portrait.mask.shape[-2:], total, settings).latents if noise is None else noise.clone()
@@ -198,7 +208,7 @@ def denoise(
     with torch.no_grad(), residency(*networks, memory_required=needed) as device:
         bank = model.emotion_model.bank_context(torch.zeros((), device=device, dtype=model.dtype))
         audio = AudioRows(features, model.audio_projection, audio_tokens)
-        feeling = EmotionRows(priors, model.emotion_model, bank, emotion_tokens)
+        feeling = EmotionRows(priors, model.emotion_model, bank, emotion_tokens, settings.retrieval)
         nothing = torch.zeros(frames, dtype=torch.long)
         conditioning = Conditioning(
             **vars(portrait),

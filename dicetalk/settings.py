@@ -56,6 +56,8 @@ class SamplerSettings:
         batched_guidance: run the guidance branches as one batch; off is slower and needs less memory.
         key_value_budget: bytes that projected speech and emotion tokens may occupy per adapter. A clip that needs more
             has them projected again for every window, so that memory does not grow with its length.
+        retrieval: let each emotion attend to its nearest bank entry alone, as in training (eq. 9-11), instead of the
+            whole bank (eq. 12-13); the release's config has it off. Has an influence only on models with a bank.
 
     Raises:
         SettingError: a value is out of its range.
@@ -77,6 +79,7 @@ class SamplerSettings:
     seed: int = 0
     batched_guidance: bool = True
     key_value_budget: int = 1 << 30
+    retrieval: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -26,6 +26,8 @@ _HELP = {
     "seed": "of the noise; the same seed gives the same noise on every device",
     "batched_guidance": "run the guidance branches one after another: slower, a third of the memory",
     "key_value_budget": "bytes that projected tokens may occupy per adapter before they are projected window by window",
+    "retrieval": "let each emotion attend to its nearest entry of the emotion bank alone, as in training, instead of "
+    "the whole bank",
 }
 
 SAMPLING = ("steps", "portrait_guidance", "expression_guidance")
@@ -42,6 +44,9 @@ def add_sampler_options(parser: argparse.ArgumentParser) -> None:
         of_model = field.name in SAMPLING
         if field.name == "batched_guidance":
             group.add_argument("--one-branch-at-a-time", dest=field.name, action="store_false", help=_HELP[field.name])
+            continue
+        if field.name == "retrieval":
+            group.add_argument(flag, action="store_true", help=_HELP[field.name])
             continue
         group.add_argument(
             flag,

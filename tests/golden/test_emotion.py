@@ -8,6 +8,7 @@ from golden_fixtures import Golden, GoldenFile
 
 from dicetalk.config import EmotionConfig, TokenMLPConfig
 from dicetalk.emotion.model import EmotionModel
+from dicetalk.pipeline import EmotionRows
 
 FILES = ("emotion_model.safetensors", "emotion_model_full.safetensors")
 
@@ -86,6 +87,22 @@ def test_tokens_that_the_program_keeps(case: tuple[GoldenFile, EmotionModel]) ->
         priors = torch.zeros_like(mu) if condition == "uncond" else mu
         tokens = model.tokens(priors) if path == "retrieval_False" else model.retrieved_tokens(priors)[0]
         file.check(name, tokens[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("retrieval", [True, False])
+def test_setting_leads_to_the_recorded_path(case: tuple[GoldenFile, EmotionModel], retrieval: bool) -> None:
+    file, model = case
+    names = file.output_names("test/") or [n for n in file.output_names("cond/") if n.endswith("/tokens")]
+    names = [name for name in names if f"retrieval_{retrieval}" in name and "uncond" not in name]
+    for name in names:
+        priors = file.inputs()["mu"] if name.startswith("test/") else priors_of(file, name.partition("/")[0])
+        bank = None if retrieval else model.bank_context(priors)
+        rows = EmotionRows(priors, model, bank, model.emo_linear.context_tokens, retrieval)
+        tokens = rows(torch.arange(len(rows)), torch.device("cpu"), torch.float32)
+        file.check(name, tokens[1] if name.startswith("test/") else tokens[None, 1:])
+    if not names:
+        pytest.skip("not recorded whole in this file")
 
 
 @torch.no_grad()
