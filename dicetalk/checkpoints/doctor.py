@@ -94,8 +94,10 @@ def format_report(report: ModelReport) -> str:
                 lines += _rows(r, report.folder)
     wrong = [r for r in report.files if not _fine(r)]
     if wrong:
+        to_fetch = sum(r.file.bytes for r in report.files if r.state != "found")  # the optional ones too
+        size = f" ({format_size(to_fetch)})" if to_fetch else ""
         verdict = f"{len(wrong)} of {len(report.files)} files are missing or damaged."
-        lines += ["", f"{verdict} `dicetalk download {report.folder}` fetches them."]
+        lines += ["", f"{verdict} `dicetalk download {report.folder}` fetches them{size}."]
     else:
         lines += ["", "The model is complete."]
     return "\n".join(lines)

@@ -91,6 +91,9 @@ def download_model(
         if absent:
             problems.append(f"{', '.join(absent)}: not in {source.page} at {remote.revision}.")
         chosen = [_Item(r, source, remote, file, folder / r.file.name) for r, file in found if file is not None]
+        useless = [item for item in chosen if _is_published(item, hooks)]
+        problems += [f"{i.report.path} is what {source.page} publishes, but {i.report.damage}" for i in useless]
+        chosen = [item for item in chosen if item not in useless]
         if chosen:
             size = format_size(sum(item.file.bytes for item in chosen))
             hooks.notice(f"{source.name} at {remote.revision}, {size}, licence: {source.licence} ({source.page}).")
@@ -99,6 +102,19 @@ def download_model(
     problems += _fetch_all(folder, items, hooks)
     if problems:
         raise CheckpointError("\n".join(["Not everything could be fetched:", *(f"  {line}" for line in problems)]))
+
+
+def _is_published(item: _Item, hooks: Hooks) -> bool:
+    """Whether the damaged local file has the published content, so that fetching it would change nothing."""
+    path = item.report.path
+    if path is None or item.file.checksum is None or path.stat().st_size != item.file.bytes:
+        return False
+    digest = item.file.digest()
+    with path.open("rb") as file:
+        while block := file.read(RANGE_BYTES):
+            hooks.check()
+            digest.update(block)
+    return digest.hexdigest() == item.file.checksum
 
 
 def _check_space(folder: Path, items: Sequence[_Item]) -> None:

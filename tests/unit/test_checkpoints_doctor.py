@@ -47,7 +47,7 @@ def test_an_empty_folder_and_none_at_all(tmp_path: Path) -> None:
         assert {r.state for r in report.files} == {"missing"}
         text = format_report(report)
         assert "16 of 18 files are missing or damaged" in text
-        assert f"`dicetalk download {folder}`" in text
+        assert f"`dicetalk download {folder}` fetches them (8.74 GB)" in text
         for file in MODEL_FILES:
             assert file.name in text and file.origin in text
 

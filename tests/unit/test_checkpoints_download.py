@@ -274,6 +274,16 @@ def test_content_with_another_checksum_is_thrown_away(hub: FakeHub, models: Path
     assert complete(models)
 
 
+def test_a_published_file_that_cannot_be_used_is_not_fetched_again(hub: FakeHub, models: Path) -> None:
+    hub.files(sources.DICE)["yoloface_v5m.pt"] = b"of a form that is not known"
+    (models / "yoloface_v5m.pt").write_bytes(b"of a form that is not known")
+    (models / "pose_guider.pth").unlink()
+    with pytest.raises(CheckpointError, match=r"yoloface_v5m\.pt is what .*EEEELY/DICE-Talk publishes, but is no"):
+        fetch(models)
+    assert hub.asked() == {"DICE-Talk/pose_guider.pth"}
+    assert (models / "pose_guider.pth").exists() and not list(models.glob("*.damaged"))
+
+
 def test_a_damaged_part_of_a_download_is_thrown_away(hub: FakeHub, models: Path) -> None:
     (models / "unet.pth").unlink()
     sha = hashlib.sha256(body(hub, files.UNET)).hexdigest()
