@@ -2,13 +2,12 @@
 
 import errno
 import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dicetalk.errors import OutputError
+from dicetalk.unfinished import sweep, unfinished
 
 
 @contextmanager
@@ -22,39 +21,21 @@ def replacing(target: Path) -> Iterator[Path]:
 
     Yields:
         A path that does not exist yet, in the folder of `target`: the block makes a file or a folder there. Its name
-        ends in ``.part``, so that what a kill leaves is in nobody's list of models or emotions.
+        ends in ``.part``, so that what a kill leaves is in nobody's list of models or emotions; the next program that
+        writes into the folder removes it, see :mod:`dicetalk.unfinished`.
 
     Raises:
-        OutputError: the folder of `target` is missing.
+        OutputError: the folder of `target` is missing, or cannot be written.
     """
     _check_parent(target)
-    partial = beside(target)
-    try:
+    with ExitStack() as stack:
+        with explained(target):
+            partial = stack.enter_context(unfinished(target.parent))
         yield partial
         with explained(target):
             if partial.is_dir() and target.is_dir():
                 target.rmdir()  # Windows does not rename onto a folder, not even an empty one
             os.replace(partial, target)
-    except BaseException:
-        discard(partial)
-        raise
-
-
-def discard(partial: Path) -> None:
-    """Remove what is left of an unfinished file or folder.
-
-    Whoever calls has an error to tell already; on a read-only disk this one would come too, and take its place.
-    """
-    with suppress(OSError):
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
-
-
-def beside(target: Path) -> Path:
-    """A path that does not exist yet in the folder of `target`, with a short name."""
-    return target.parent / f".dicetalk-{secrets.token_hex(4)}.part"
 
 
 def check_file_target(target: Path) -> None:
@@ -63,6 +44,7 @@ def check_file_target(target: Path) -> None:
     Raises:
         OutputError: it cannot.
     """
+    _check_name(target)
     if target.is_dir():
         raise OutputError(f"{target} is a folder. Give the name of a file.")
     _check_place(target)
@@ -74,19 +56,51 @@ def check_folder_target(target: Path) -> None:
     Raises:
         OutputError: it cannot, or holds something already.
     """
+    _check_name(target)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise OutputError(f"{target} exists and is not an empty folder. Choose a new name, or empty it first.")
     _check_place(target)
 
 
+def check_no_input(target: Path, inputs: Mapping[str, Path | None]) -> None:
+    """Find out before the work whether writing `target` would replace what the work reads.
+
+    Links and names that differ in case on a disk where that is no difference are seen through.
+
+    Args:
+        target: the file or folder to write.
+        inputs: what is read, by what messages call it; an entry may be `None`, or a path that does not exist.
+
+    Raises:
+        OutputError: `target` is one of `inputs`.
+    """
+    for name, path in inputs.items():
+        if path is not None and same_place(target, path):
+            raise OutputError(f"{target} is {name} at the same time, which would be overwritten. Choose another name.")
+
+
+def same_place(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one existing file or folder."""
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):  # one is missing, or no name at all
+        return False
+
+
+def _check_name(target: Path) -> None:
+    """Refuse what no file of the system can be called; unfinished files have other names, so it would be found late."""
+    try:
+        with explained(target), suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(target)
+    except ValueError as error:
+        raise OutputError(f"{str(target)!r} cannot be the name of a file ({error}). Choose another.") from error
+
+
 def _check_place(target: Path) -> None:
     _check_parent(target)
-    trial = beside(target)
-    try:
-        with explained(target):
-            trial.touch()
-    finally:
-        discard(trial)
+    sweep(target.parent)
+    with explained(target), unfinished(target.parent) as trial:
+        trial.touch()
 
 
 def _check_parent(target: Path) -> None:
@@ -107,6 +121,10 @@ def explained(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             way_on = "The disk is full, or the file larger than allowed: free some space there, or choose another disk."
+        elif error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
+            way_on = "Something else was put there meanwhile: choose another name."
+        elif error.errno == errno.ENAMETOOLONG:
+            way_on = "The name is too long: choose a shorter one."
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             way_on = "No permission to write there: choose another folder."
         else:

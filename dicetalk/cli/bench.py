@@ -17,7 +17,7 @@ from dicetalk.cli.sampler_options import parse_setting
 from dicetalk.cli.tiny import recommended
 from dicetalk.device import choose_device, choose_dtype
 from dicetalk.errors import SettingError
-from dicetalk.files import check_file_target, explained
+from dicetalk.files import check_file_target, explained, replacing
 
 MODEL_SECONDS = 2.0
 """Of speech, where a model is measured and no length is asked for."""
@@ -51,8 +51,8 @@ def bench(options: argparse.Namespace) -> int:
     }
     _print(results)
     if options.json:
-        with explained(options.json):
-            options.json.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        with replacing(options.json) as partial, explained(options.json):
+            partial.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     return 0
 
 

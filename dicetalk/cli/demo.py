@@ -17,7 +17,7 @@ from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.evaluate.mouth import speaking_moment
 from dicetalk.evaluate.sheet import frame_grid
-from dicetalk.files import explained
+from dicetalk.files import explained, replacing
 from dicetalk.hooks import Hooks
 from dicetalk.pipeline import generate_latents, render
 from dicetalk.portrait.prepare import prepare_portrait
@@ -67,8 +67,8 @@ def demo(options: argparse.Namespace) -> int:
     names = list(faces)
     rows = [names[i : i + COLUMNS] for i in range(0, len(names), COLUMNS)]
     sheet = frame_grid([[faces[name] for name in row] for row in rows], captions=rows, side=SIDE)
-    with explained(options.out / SHEET_FILE):
-        sheet.save(options.out / SHEET_FILE)
+    with replacing(options.out / SHEET_FILE) as partial, explained(options.out / SHEET_FILE):
+        sheet.save(partial, "PNG")
     for name in (*(f"{emotion}.mp4" for emotion in PRESET_NAMES), SHEET_FILE):
         print(options.out / name)
     return 0

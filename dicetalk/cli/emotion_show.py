@@ -21,7 +21,7 @@ from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
 from dicetalk.emotion.show import check_plots, plot_bank_attention, plot_priors, plot_track
 from dicetalk.emotion.show.bank import MAX_ROWS
 from dicetalk.emotion.track import EmotionTrack
-from dicetalk.files import explained
+from dicetalk.files import explained, replacing
 
 TOP_PROTOTYPES = 3
 MAX_MOMENTS = 25
@@ -169,6 +169,6 @@ def _save(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
-        with explained(folder / name):
-            Image.fromarray(picture).save(folder / name)
+        with replacing(folder / name) as partial, explained(folder / name):
+            Image.fromarray(picture).save(partial, "PNG")
         print(folder / name)

@@ -14,7 +14,7 @@ from dicetalk.evaluate.scores import ShotScores
 from dicetalk.evaluate.seams import frame_differences, last_borders
 from dicetalk.evaluate.sheet import Curve, diagram, frame_grid, stacked
 from dicetalk.evaluate.takes import Shot, Take, drawn_portrait
-from dicetalk.files import explained
+from dicetalk.files import explained, replacing
 from dicetalk.settings import FPS
 
 CLIPS_SHOWN, COLUMNS = 16, 2
@@ -40,11 +40,12 @@ def write_pictures(evaluation: Evaluation, folder: Path) -> list[Path]:
     written = []
     for name, picture in made.items():
         path = folder / f"{name}.png"
-        with explained(path):
-            if picture is None:
+        if picture is None:
+            with explained(path):
                 path.unlink(missing_ok=True)
-                continue
-            picture.save(path)
+            continue
+        with replacing(path) as partial, explained(path):
+            picture.save(partial, "PNG")
         written.append(path)
     return written
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from dicetalk.files import explained, replacing
@@ -60,8 +60,9 @@ class LatentStore:
         if not all(tensor.isfinite().all() for tensor in latents.values()):
             raise DatasetError("its latents are NaN or infinite in float16; is the VAE in `models` whole?")
         metadata = self._metadata(record)
+        content = save(latents, metadata)  # its own writing of files has an error of its own for a full disk
         with replacing(path) as partial, explained(path):
-            save_file(latents, partial, metadata)
+            partial.write_bytes(content)
 
     def _metadata(self, record: ClipRecord) -> dict[str, str]:
         # One entry: the order of several is not always the same, and equal clips shall give equal files.

@@ -26,6 +26,7 @@ from dicetalk.files import explained, replacing
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.settings import FPS
 from dicetalk.train.clip_record import SPLITS, TENSORS, ClipLabels, ClipRecord, DatasetError, check_clip
+from dicetalk.unfinished import sweep
 
 FORMAT = "dicetalk.clips"
 FORMAT_VERSION = "1"
@@ -172,8 +173,8 @@ class ShardWriter:
         self._lock = threading.Lock()
         with explained(self.folder):
             (self.folder / _PENDING).mkdir(parents=True, exist_ok=True)
-            for unfinished in [*self.folder.glob(".dicetalk-*"), *(self.folder / _PENDING).glob(".dicetalk-*")]:
-                unfinished.unlink()
+            for place in (self.folder, self.folder / _PENDING):
+                sweep(place)
             shards = _shards(self.folder)
             self._next_shard = 1 + max((_number(path) for path in shards), default=-1)
             self._ids = {record.id for record in _list(shards, hooks)}

@@ -1,9 +1,10 @@
 """Frames and sound to an MP4 file, as a stream: the clip is never held."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from io import FileIO
 from os import PathLike
 from pathlib import Path
 
@@ -94,18 +95,32 @@ def write_mp4(
 
 @contextmanager
 def _opened(partial: Path, path: Path) -> Iterator[OutputContainer]:
+    # ffmpeg leaves a file that it has opened itself open when the disk is full, and Windows removes no open file. The
+    # name is absolute, because ffmpeg, which reads the file again, takes what stands before a colon in a relative one
+    # for a protocol.
     with explained(path):
-        partial.touch()  # before the first frame is asked for: those cost minutes
-    # An absolute path, because ffmpeg takes what stands before a colon in a relative one for a protocol.
-    container = av.open(str(partial.absolute()), "w", format="mp4", options={"movflags": "+faststart"})
-    try:
-        yield container
-        with explained(path):
-            container.close()
-    except BaseException:
-        with suppress(Exception):  # what came first is what the caller must hear
-            container.close()
-        raise
+        file = _UnbufferedFile(partial.absolute(), "w+")
+    with closing(file):
+        container = av.open(file, "w", format="mp4", options={"movflags": "+faststart"})
+        try:
+            yield container
+            with explained(path):
+                container.close()
+                file.close()
+        except BaseException:
+            with suppress(Exception):  # what came first is what the caller must hear
+                container.close()
+            raise
+
+
+class _UnbufferedFile(FileIO):
+    """A file that writes everything at once; a plain one writes less than it is given where a disk becomes full."""
+
+    def write(self, data: bytes | memoryview) -> int:
+        left = memoryview(data)
+        while left:
+            left = left[super().write(left) :]
+        return len(data)
 
 
 def _picture_stream(container: OutputContainer, planes: np.ndarray, fps: Fraction, crf: int) -> VideoStream:

@@ -11,7 +11,7 @@ from dicetalk.files import explained, replacing
 def test_what_a_kill_leaves_is_no_model_emotion_or_video(tmp_path: Path) -> None:
     with replacing(tmp_path / "sad.safetensors") as partial:
         partial.write_bytes(b"half")
-        assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+        assert sorted(path.suffix for path in tmp_path.iterdir()) == [".lock", ".part"]
         partial.write_bytes(b"whole")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("sad.safetensors", b"whole")]
 

@@ -202,8 +202,9 @@ def test_a_kill_at_any_write_is_recovered(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(KeyboardInterrupt):
             fill(folder, 5)
         monkeypatch.setattr(shards, "_write", real)
-        (folder / ".dicetalk-0.safetensors").write_bytes(b"half")
-        (folder / "pending" / ".dicetalk-0.safetensors").write_bytes(b"half")
+        for place in (folder, folder / "pending"):
+            (place / ".dicetalk-00000000.part").write_bytes(b"half")
+            (place / ".dicetalk-00000000.lock").write_bytes(b"")
         with ShardWriter(folder, 2) as writer:
             for number in range(5):
                 if f"clip-{number}" not in writer.ids:
