@@ -14,6 +14,7 @@ from dicetalk.checkpoints.strict import check_names_and_shapes, finite
 from dicetalk.checkpoints.write import write_safetensors
 from dicetalk.config import FULL, ModelConfig
 from dicetalk.errors import CheckpointError
+from dicetalk.files import check_file_target, check_no_input
 from dicetalk.hooks import SILENT, Hooks
 
 
@@ -40,16 +41,18 @@ def convert_model(
     Raises:
         CheckpointError: a file is missing, damaged or holds values that are not finite in `dtype`, or `out` has another
             suffix.
-        OutputError: `out` cannot be written.
+        OutputError: `out` cannot be written, or is one of the model's files.
         Cancelled: the caller asked to stop; nothing is left behind.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
         raise CheckpointError(f"{out}: a converted file must end in .safetensors.")
     found = find_files(folder)
+    check_no_input(out, {f"{file.what} to be converted": path for file, path in found.paths.items()})
     missing = [file.name for file in found.missing if file in files.DICE_FILES]
     if missing:
         raise CheckpointError(f"{found.folder}: missing {', '.join(missing)}. See `dicetalk doctor {found.folder}`.")
+    check_file_target(out)
     with explained(files.PACKED):
         parts, config, bank = dice_parts(found, config)
     prefixes = {network.field: network.prefix for network in DICE_NETWORKS}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dicetalk.audio.speech import load_speech
-from dicetalk.cli.emotion_room import check_out, hearing, read_presets, save_track
+from dicetalk.cli.emotion_room import check_no_preset, check_out, hearing, read_presets, save_track
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import found_folder
@@ -43,7 +43,9 @@ def make_mix(options: argparse.Namespace) -> int:
         refuse_idle(options, ["audio_stream"], "without --audio", "add that")
     check_out(options)
     with Bars(options.quiet) as bars:
-        priors = read_presets(found_folder(options.models, bars.hooks))
+        folder = found_folder(options.models, bars.hooks)
+        check_no_preset(options.out, folder)
+        priors = read_presets(folder)
         listen, hear = hearing(options.audio, bars.hooks, options.audio_stream)
 
         def length() -> float | None:
@@ -66,7 +68,9 @@ def make_voice(options: argparse.Namespace) -> int:
         refuse_idle(options, ["strength", "device"], "without --classifier", "add that")
     check_out(options)
     with Bars(options.quiet) as bars:
-        priors = read_presets(found_folder(options.models, bars.hooks))
+        folder = found_folder(options.models, bars.hooks)
+        check_no_preset(options.out, folder)
+        priors = read_presets(folder)
         _, hear = hearing(options.audio, bars.hooks, options.audio_stream)
         make = _heard if options.classifier else _as_strong
         track = make(options, priors, hear, bars.hooks)
@@ -80,7 +84,9 @@ def make_text(options: argparse.Namespace) -> int:
         refuse_idle(options, ["audio_stream"], "without --audio", "add that")
     check_out(options)
     with Bars(options.quiet) as bars:
-        priors = read_presets(found_folder(options.models, bars.hooks))
+        folder = found_folder(options.models, bars.hooks)
+        check_no_preset(options.out, folder)
+        priors = read_presets(folder)
         _, hear = hearing(options.audio, bars.hooks, options.audio_stream)
         if names_file(options.text, TEXT_SUFFIXES):
             track = given_file(Path(options.text), priors, hear, bars.hooks)

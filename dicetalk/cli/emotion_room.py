@@ -20,7 +20,7 @@ from dicetalk.emotion.space import space_of
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.emotion.voice.features import measure_voice
 from dicetalk.errors import CheckpointError, SettingError
-from dicetalk.files import check_file_target
+from dicetalk.files import check_file_target, check_no_input
 from dicetalk.hooks import Hooks
 
 
@@ -77,6 +77,15 @@ def check_out(options: argparse.Namespace) -> None:
     """
     check_suffix(options.out)
     check_file_target(options.out)
+
+
+def check_no_preset(out: Path, folder: Path) -> None:
+    """Find out before the work whether the result would replace a file of the model.
+
+    Raises:
+        OutputError: it would.
+    """
+    check_no_input(out, {f"{file.what} of the model": path for file, path in find_files(folder).paths.items()})
 
 
 def save_track(options: argparse.Namespace, track: EmotionTrack, priors: dict[str, EmotionPrior]) -> None:

@@ -4,8 +4,10 @@ import argparse
 import json
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 
 from dicetalk.checkpoints.load import load_model
+from dicetalk.checkpoints.tiny import TINY
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import recommended
 from dicetalk.device import choose_device, choose_dtype
@@ -23,7 +25,7 @@ from dicetalk.evaluate.report import as_json
 from dicetalk.evaluate.run import Evaluation, evaluate, people_gallery
 from dicetalk.evaluate.table import Row, format_rows
 from dicetalk.evaluate.transfer import transfer_rows
-from dicetalk.files import explained
+from dicetalk.files import check_no_input, explained, replacing
 from dicetalk.residency import DeviceResidency
 from dicetalk.train.voices import espeak
 
@@ -46,6 +48,9 @@ def evaluate_model(options: argparse.Namespace) -> int:
     device = choose_device(options.device)
     residency = DeviceResidency(device)
     folder = options.model
+    check_no_input(options.out, {"the model": None if folder == TINY else Path(folder)})
+    for path in options.against:
+        check_no_input(options.out / JUDGES_FILE, {f"--against {path}": path})
     model = load_model(folder, dtype=choose_dtype(options.dtype, device))
     others = {str(path): load_ablation(path, model, folder) for path in options.against}
     embeds = model.embedder is not None
@@ -96,6 +101,7 @@ def _write(options: argparse.Namespace, found: Evaluation, rows: list[Row], comp
     table = format_rows(rows) + (f"\n\n{format_ablations(compared)}" if compared else "")
     values = {"model": str(options.model)} | as_json(found, rows) | {"ablations": [asdict(row) for row in compared]}
     for name, text in ((TABLE_FILE, table), (JSON_FILE, json.dumps(values, indent=1))):
-        with explained(options.out / name):
-            (options.out / name).write_text(text + "\n", "utf-8")
+        path = options.out / name
+        with replacing(path) as partial, explained(path):
+            partial.write_text(text + "\n", "utf-8")
     return table

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dicetalk.checkpoints.files import DETECTOR, EMBEDDER, READER, find_files
-from dicetalk.cli.emotion_room import check_out, printable, read_presets
+from dicetalk.cli.emotion_room import check_no_preset, check_out, printable, read_presets
 from dicetalk.cli.hearing import open_ears
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.progress import Bars
@@ -40,6 +40,7 @@ def extract(options: argparse.Namespace) -> int:
     by_embedder = has_embedder if options.by == "auto" else options.by == "embedder"
     _check_options(options, by_embedder)
     check_out(options)
+    check_no_preset(options.out, folder)
     residency = DeviceResidency(choose_device(options.device))
     reference = open_reference(options.clip, stream=options.audio_stream, hooks=notices)
     with Bars(options.quiet) as bars, _way(options, folder, priors, reference, residency, by_embedder) as way:

@@ -9,6 +9,7 @@ from dicetalk.cli.progress import Bars
 from dicetalk.device import choose_device
 from dicetalk.emotion.blendshapes import BLENDSHAPES, MediaPipeBlendshapes
 from dicetalk.errors import SettingError
+from dicetalk.files import check_no_input
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.centerface import CenterFace
 from dicetalk.train.faces.expression import ACTION_UNITS
@@ -51,6 +52,7 @@ def _draw(options: argparse.Namespace, hooks: Hooks) -> Prepared:
 def _film(options: argparse.Namespace, hooks: Hooks) -> Prepared:
     if options.landmarker is not None and options.workers > 1:
         raise SettingError("--landmarker works with one worker: leave out --workers.")
+    check_no_input(options.out, {"the data set": Path(options.dataset)})
     videos, skipped = find_videos(options.dataset, options.kind)
     check_alike(options.out, options.size, BLENDSHAPES if options.landmarker else None)
     if options.landmarker is None:

@@ -2,16 +2,20 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from dicetalk.cli.progress import Bars
 from dicetalk.errors import SettingError
-from dicetalk.files import explained
+from dicetalk.files import check_no_input, explained
 from dicetalk.hooks import Hooks
 from dicetalk.train.config import DiffusionTraining, EmbedderTraining, read_config
 from dicetalk.train.tiny.config import TinyTraining
+
+WRITTEN = ("out", "latents")
+"""Entries of configs that name what is written."""
 
 _KINDS = {"embedder": EmbedderTraining, "diffusion": DiffusionTraining, "tiny": TinyTraining}
 
@@ -21,6 +25,9 @@ def train(options: argparse.Namespace) -> int:
     config = read_config(options.config, _KINDS[options.what])
     if find_spec("accelerate") is None:
         raise SettingError("Training needs accelerate: pip install 'dicetalk[train]'.")
+    paths = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in WRITTEN}
+    inputs = {f"the entry {name!r}": path for name, path in paths.items() if isinstance(path, Path)}
+    check_no_input(config.out, inputs)
     with explained(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
     with Bars(options.quiet) as bars:

@@ -1,0 +1,51 @@
+"""Refusal of outputs that are inputs of the same command."""
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from dicetalk.files import check_no_input
+
+OUTPUTS = ("out", "json")
+"""Options that name what is written."""
+
+_WEIGHT = re.compile(r"\s*\d*\.?\d+\s*\*\s*")
+
+
+def refuse_inputs_as_outputs(options: argparse.Namespace) -> None:
+    """Compare what a command shall write with every path among its other options.
+
+    An option that is text names a file if there is such a file, also behind a weight, as in ``0.5*mine.npy``.
+
+    Raises:
+        OutputError: an output is an input.
+    """
+    inputs = dict(_inputs(options))
+    for name in OUTPUTS:
+        target = getattr(options, name, None)
+        if isinstance(target, Path):
+            check_no_input(target, inputs)
+
+
+def _inputs(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    for name, value in vars(options).items():
+        if name in OUTPUTS:
+            continue
+        for each in value if isinstance(value, list) else [value]:
+            path = each if isinstance(each, Path) else _named_file(each)
+            if path is not None:
+                yield f"the input {path} ({name.replace('_', '-')})", path
+
+
+def _named_file(text: object) -> Path | None:
+    """The file that a text names."""
+    if not isinstance(text, str):
+        return None
+    for name in (text, _WEIGHT.sub("", text, count=1)):
+        try:
+            if Path(name).is_file():
+                return Path(name)
+        except (OSError, ValueError):  # a sentence can be too long for a name
+            continue
+    return None
