@@ -1,10 +1,10 @@
-"""Mutation check: puts in each fault of `faults.py` alone and runs the tests that should notice.
+"""Mutation check: puts in each listed fault alone and runs the tests that should notice.
 
     python tests/mutants/run.py                 every fault, minutes
     python tests/mutants/run.py --only scale    faults whose name or file contains "scale"
     python tests/mutants/run.py --check         compare the list with the code only
 
-A copy of the tree is changed, never the checkout. It ends with 1 if a fault survives, if an equivalent one is noticed,
+The lists are `sampling.py` and `inputs_and_outputs.py`. A copy of the tree is changed, never the checkout. It ends with 1 if a fault survives, if an equivalent one is noticed,
 if the tests fail without any fault, or if a place in the list is not found exactly once in the code.
 
 Heavy packages are imported once; each run is a fork of that process (Linux and macOS).
@@ -26,7 +26,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
-from faults import FAULTS, Fault  # noqa: E402
+import inputs_and_outputs  # noqa: E402
+import sampling  # noqa: E402
+from fault import Fault  # noqa: E402
+
+FAULTS = sampling.FAULTS + inputs_and_outputs.FAULTS
 
 PRELOADED = (
     *("torch", "numpy", "cv2", "av", "soxr", "soundfile", "PIL.Image", "einops", "safetensors.torch", "scipy.signal"),

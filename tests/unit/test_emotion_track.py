@@ -350,3 +350,12 @@ def test_a_mix_from_json() -> None:
 def test_text_that_is_no_mix(text: str, message: str) -> None:
     with pytest.raises(EmotionError, match=message):
         mix_from_json(text)
+
+
+def test_variances_move_as_the_means_do() -> None:
+    narrow, wide = (
+        EmotionPrior(torch.full((256,), mu), torch.full((256,), sigma)) for mu, sigma in ((0.0, 1.0), (2.0, 3.0))
+    )
+    mu, sigma = EmotionTrack((Keyframe(0.0, narrow), Keyframe(1.0, wide))).at([0.25])
+    assert torch.allclose(mu, torch.tensor(0.5))
+    assert torch.allclose(sigma, torch.tensor((0.75 * 1 + 0.25 * 9) ** 0.5))

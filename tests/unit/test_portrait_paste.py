@@ -185,3 +185,13 @@ def test_a_feather_out_of_range_is_refused(feather: float) -> None:
     picture = np.full((100, 100, 3), 128, np.uint8)
     with pytest.raises(SettingError, match="feather is"):
         PasteBack(prepare_portrait(picture, whole_picture=True, short_side=64), feather)
+
+
+def test_an_edge_between_black_and_white_does_not_overshoot() -> None:
+    portrait = prepare_portrait(smooth_picture(300, 300), box=(100, 100, 100, 100), crop=True, short_side=128)
+    frame = torch.zeros(1, 3, 128, 128)
+    frame[..., 64:] = 1
+    x0, y0, x1, y1 = portrait.crop
+    assert x1 - x0 > 128, "enlarged, where Lanczos rings"
+    inside = PasteBack(portrait, 0.0)(frame)[..., y0:y1, x0:x1]
+    assert inside.min() == 0 and inside.max() == 1

@@ -181,3 +181,15 @@ def test_a_waiting_stream_holds_neither_the_device_nor_the_gradient_mode(vae):
 def test_chunk_out_of_range(vae):
     with pytest.raises(SettingError, match=r"chunk.*0"):
         next(decode_frames(vae, noise(2), 2, chunk=0))
+
+
+def test_pictures_that_overshoot_are_cut_to_black_and_white(vae, monkeypatch):
+    decode = vae.decode
+    monkeypatch.setattr(vae, "decode", lambda z, num_frames: replace_sample(decode(z, num_frames=num_frames), 10))
+    (frames,) = decode_frames(vae, noise(3), 3)
+    assert frames.min() == 0 and frames.max() == 1
+    torch.testing.assert_close(frames, plainly(vae, noise(3)))
+
+
+def replace_sample(output, factor):
+    return replace(output, sample=factor * output.sample)

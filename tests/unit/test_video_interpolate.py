@@ -139,3 +139,20 @@ def test_half_scale_searches_larger_motion(flownet):
     first, second = noise(2, 1, 3, 64, 64)
     assert flownet.size_multiple(0.5) == 2 * flownet.size_multiple()
     assert not torch.allclose(flownet(first, second, 0.5), flownet(first, second))
+
+
+class Mean(torch.nn.Module):
+    """Puts the mean of a pair between them."""
+
+    def size_multiple(self):
+        return 1
+
+    def forward(self, first, second):
+        return (first + second) / 2
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_each_new_frame_is_made_of_its_two_neighbours(batch):
+    frames = noise(8, 3, 5, 7)
+    clip = torch.cat(list(interpolate_frames(Mean(), frames.split([3, 1, 4]), 8, batch=batch)))
+    torch.testing.assert_close(clip[1::2], (frames[:-1] + frames[1:]) / 2)
