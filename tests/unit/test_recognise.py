@@ -334,7 +334,7 @@ print("whole")
 """
     arguments = [sys.executable, "-c", program, str(BUNDLED / "face_expression.onnx"), str(tmp_path / "m.onnx")]
     done = subprocess.run(arguments, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.strip() == "whole", done.stderr[-2000:]
+    assert done.returncode == 0 and done.stdout.strip().endswith("whole"), done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "weights.bin", "C:\\secret.bin"])
