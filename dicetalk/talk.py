@@ -214,7 +214,7 @@ class DiceTalk:
         """
         config = self.model.config
         prepared = prepare_portrait(
-            read_picture(picture),
+            read_picture(picture, self.hooks),
             detector=None if choices.get("box") or choices.get("whole_picture") else self._detector(),
             short_side=config.sampling.short_side if short_side is None else short_side,
             clip_size=config.image_encoder.image_size,

@@ -121,7 +121,7 @@ class PortraitCrop(CheckedNode):
     ) -> io.NodeOutput:
         _check_one_face({"box", "mask"} if box is not None and mask is not None else ())
         cancelled()
-        picture = read_picture(image)
+        picture = read_picture(image, comfy_hooks({}))
         face = None
         if area != EVERYTHING:
             face = (

@@ -95,7 +95,7 @@ def _feather(options: argparse.Namespace) -> float:
 
 def _portrait(options: argparse.Namespace, model: DiceModel, residency: Residency, hooks: Hooks) -> Portrait:
     return prepare_portrait(
-        read_picture(options.image),
+        read_picture(options.image, hooks),
         detector=choose_detector(model.detector_path, residency, hooks),
         face_index=options.face_index,
         box=options.box,

@@ -47,7 +47,13 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
         description="Make a talking-head video. Its length is the length of the speech.",
     )
     needed = parser.add_argument_group("needed")
-    needed.add_argument("--image", required=True, type=Path, help="portrait: any picture from 64 px to 8K")
+    needed.add_argument(
+        "--image",
+        required=True,
+        type=Path,
+        help='portrait: any picture that Pillow or FFmpeg reads (HEIC with `pip install "dicetalk[heic]"`), from 64 px '
+        "to 67 million in all; over 8K it is scaled down",
+    )
     needed.add_argument("--audio", required=True, type=Path, help="speech: any sound or video file, 0.1 s to an hour")
     needed.add_argument(
         "--out", required=True, type=Path, help="video to write (.mp4), or a new folder for PNG frames (no extension)"

@@ -16,7 +16,8 @@ from dicetalk.audio.timeline import NOTED_SECONDS
 from dicetalk.errors import SpeechError, VideoError
 from dicetalk.film import MAX_SECONDS, NoStreamError, Span, frames_between, measure, missing_seconds, speech_parts
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.portrait.read import FORMATS, read_picture
+from dicetalk.portrait.files import picture_formats
+from dicetalk.portrait.read import read_picture
 from dicetalk.settings import FPS
 
 LEAST_SHOWN_SECONDS = 0.02
@@ -198,7 +199,7 @@ def _spans(path: Path, stream: int | None) -> tuple[Span | None, Span | None, tu
 def _picture_kind(path: Path) -> str | None:
     """``still``, ``animated webp``, or none for what FFmpeg reads, also other animations."""
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        with Image.open(path, formats=picture_formats()) as picture:
             if not getattr(picture, "is_animated", False):
                 return "still"
             return "animated webp" if picture.format == "WEBP" else None
@@ -232,7 +233,7 @@ def _shown(path: Path) -> Iterator[tuple[float, Image.Image]]:
     """The pictures of an animation, one at a time, and until when each is shown, in seconds."""
     until = 0.0
     try:
-        with Image.open(path, formats=FORMATS) as animation:
+        with Image.open(path, formats=picture_formats()) as animation:
             for number in range(animation.n_frames):
                 animation.seek(number)
                 animation.load()  # only now it knows how long this one is shown

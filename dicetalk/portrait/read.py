@@ -6,56 +6,70 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dicetalk.errors import PortraitError
+from dicetalk.hooks import SILENT, Hooks
+from dicetalk.paths import checked_path
+from dicetalk.portrait.files import open_picture, read_by_ffmpeg, to_srgb
 
 MIN_SIDE = 64
 MAX_SIDE = 8192
 MAX_ASPECT = 8
 
-# A closed list: Pillow knows formats whose decoding starts other programs (EPS).
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
+MAX_PIXELS = MAX_SIDE * MAX_SIDE
+"""A picture of more is not decoded; one with a longer side is scaled down."""
+
 # What a float picture may overshoot by, as resampling filters do, before it is taken for one in another unit.
 OVERSHOOT = 0.1
 
 Picture = str | Path | Image.Image | np.ndarray | torch.Tensor
 
 
-def read_picture(source: Picture) -> np.ndarray:
+def read_picture(source: Picture, hooks: Hooks = SILENT) -> np.ndarray:
     """Read a portrait.
 
-    Files are turned upright by their EXIF orientation; of an animated one the first frame is taken. Transparent pixels
-    hold arbitrary colours, often black, so the picture is laid on white, which is what a viewer shows behind a cut-out.
+    Files are turned upright by their EXIF orientation, and the colours of an ICC profile become sRGB; of an animated
+    one the first frame is taken. Transparent pixels hold arbitrary colours, often black, so the picture is laid on
+    white, which is what a viewer shows behind a cut-out. A side of more than 8192 pixels is scaled down to that.
 
     Args:
         source: a file, a Pillow picture, an array ``(H, W)`` or ``(H, W, 1 | 3 | 4)`` (uint8, uint16, or float in 0..1)
             or a tensor of the same form, which may have a batch axis of 1 in front.
+        hooks: hears if it was scaled down, has more than one frame, or a profile that cannot be used.
 
     Returns:
         uint8 RGB ``(H, W, 3)``.
 
     Raises:
-        PortraitError: the source cannot be read, or is not between 64 pixels and 8K, or is longer than 8 times its
-            shorter side, or holds NaN or values out of range.
+        PortraitError: the source cannot be read, has a side under 64 pixels or more than 67 million pixels, is longer
+            than 8 times its shorter side, or holds NaN or values out of range.
     """
     if isinstance(source, (str, Path)):
-        return _read_file(Path(source))
+        return _scaled(_read_file(checked_path(source, PortraitError), hooks), hooks)
     if isinstance(source, Image.Image):
         with _decoding("The picture"):
-            return _from_pillow(source)
+            return _scaled(_from_pillow(source, "The picture", hooks), hooks)
     if isinstance(source, torch.Tensor):
-        return _from_array(_without_batch(source.detach()))
+        return _scaled(_from_array(_without_batch(source.detach())), hooks)
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        return _scaled(_from_array(source), hooks)
     raise PortraitError(f"A picture cannot be made from {type(source).__name__}. Give a file, an array or a tensor.")
 
 
-def _read_file(path: Path) -> np.ndarray:
+def _read_file(path: Path, hooks: Hooks) -> np.ndarray:
     if not path.is_file():
         raise PortraitError(f"Picture {path} does not exist or is not a file.")
-    with _decoding(f"Picture {path}"), Image.open(path, formats=FORMATS) as picture:
-        return _from_pillow(picture)
+    with _decoding(f"Picture {path}"):
+        try:
+            with open_picture(path) as picture:
+                if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
+                    hooks.notice(f"Picture {path} holds {picture.n_frames} frames; the first is used.")
+                if picture.format == "JPEG" and picture.width * picture.height > MAX_PIXELS:
+                    picture.draft(picture.mode, (picture.width // 2, picture.height // 2))  # scales while it decodes
+                return _from_pillow(picture, f"Picture {path}", hooks)
+        except UnidentifiedImageError:
+            return read_by_ffmpeg(path, _check_size, hooks)
 
 
 @contextmanager
@@ -65,14 +79,25 @@ def _decoding(name: str) -> Iterator[None]:
     except PortraitError:
         raise
     except Image.DecompressionBombError:
-        raise PortraitError(f"{name} is larger than {MAX_SIDE} pixels a side. Scale it down.") from None
+        raise PortraitError(f"{name} has more than {MAX_PIXELS // 10**6} million pixels. Scale it down.") from None
     except Exception as error:  # a damaged file makes Pillow's decoders fail in any way
         raise PortraitError(f"{name} cannot be read ({error}). Save it again, as PNG or JPEG for example.") from error
 
 
-def _from_pillow(picture: Image.Image) -> np.ndarray:
+def _from_pillow(picture: Image.Image, name: str, hooks: Hooks) -> np.ndarray:
     _check_size(picture.width, picture.height)
-    return _to_rgb(ImageOps.exif_transpose(picture))
+    return _to_rgb(to_srgb(ImageOps.exif_transpose(picture), name, hooks))
+
+
+def _scaled(picture: np.ndarray, hooks: Hooks) -> np.ndarray:
+    """`picture` with no side of more than :data:`MAX_SIDE`."""
+    height, width = picture.shape[:2]
+    if max(width, height) <= MAX_SIDE:
+        return picture
+    scale = MAX_SIDE / max(width, height)
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    hooks.notice(f"The picture has {width} x {height} pixels; it is scaled down to {size[0]} x {size[1]}.")
+    return np.array(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
@@ -139,8 +164,8 @@ def _check_size(width: int, height: int) -> None:
     size = f"The picture has {width} x {height} pixels"
     if short < MIN_SIDE:
         raise PortraitError(f"{size}; both sides must have at least {MIN_SIDE}. Take a larger picture.")
-    if long > MAX_SIDE:
-        raise PortraitError(f"{size}; the longer side may have {MAX_SIDE}. Scale it down.")
+    if short * long > MAX_PIXELS:
+        raise PortraitError(f"{size}; all in all it may have {MAX_PIXELS // 10**6} million. Scale it down.")
     if long > MAX_ASPECT * short:
         raise PortraitError(
             f"{size}; it may be {MAX_ASPECT} times as long as wide at most. Cut out the part with the face."

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import tempfile
 import zlib
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from dicetalk.errors import PortraitError
-from dicetalk.portrait.read import MAX_ASPECT, MAX_SIDE, MIN_SIDE, read_picture
+from dicetalk.hooks import Hooks
+from dicetalk.portrait.read import MAX_ASPECT, MAX_PIXELS, MAX_SIDE, MIN_SIDE, read_picture
 
 
 def gradient(height: int = 70, width: int = 90) -> np.ndarray:
@@ -157,7 +159,7 @@ def test_sources_that_are_no_picture(source: object, says: str) -> None:
 def test_sizes(width: int, height: int) -> None:
     short, long = sorted((width, height))
     pixels = np.broadcast_to(np.uint8(7), (height, width))
-    if short >= MIN_SIDE and long <= MAX_SIDE and long <= MAX_ASPECT * short:
+    if short >= MIN_SIDE and short * long <= MAX_PIXELS and long <= MAX_ASPECT * short:
         if long <= 200:
             assert read_picture(pixels).shape == (height, width, 3)
     else:
@@ -228,3 +230,117 @@ def test_damaged_bytes_never_escape_as_another_error(data: st.DataObject) -> Non
         except PortraitError:
             return
         assert picture.dtype == np.uint8 and picture.shape[2] == 3
+
+
+# Files as people have them
+
+
+def profile_of(primaries: str) -> bytes:
+    """Display P3, as phones and their cameras write it: sRGB's curve, and primaries of its own (ICC.1, matrix/TRC)."""
+    columns = {
+        "P3": [(0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407)],
+        "swapped": [(0.14307, 0.06061, 0.71410), (0.38515, 0.71688, 0.09708), (0.43607, 0.22249, 0.01392)],
+    }[primaries]
+
+    def fixed(*values: float) -> bytes:
+        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    curve = b"para\0\0\0\0\0\3\0\0" + fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    name = primaries.encode() + b"\0"
+    text = b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78)
+    tags = {b"desc": text, b"wtpt": b"XYZ \0\0\0\0" + fixed(0.9642, 1, 0.8249)}
+    for letter, column in zip("rgb", columns, strict=True):
+        tags[f"{letter}XYZ".encode()] = b"XYZ \0\0\0\0" + fixed(*column)
+        tags[f"{letter}TRC".encode()] = curve
+    table, data, start = b"", b"", 128 + 4 + 12 * len(tags)
+    for tag, content in tags.items():
+        content += bytes(-len(content) % 4)
+        table += tag + struct.pack(">II", start + len(data), len(content))
+        data += content
+    body = struct.pack(">I", len(tags)) + table + data
+    header = struct.pack(">I4sI", 128 + len(body), b"\0\0\0\0", 0x04000000) + b"mntrRGB XYZ " + bytes(12) + b"acsp"
+    return header.ljust(68, b"\0") + fixed(0.9642, 1, 0.8249) + bytes(48) + body
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_colours_follow_the_profile(kind: str, alpha: bool, tmp_path: Path) -> None:
+    """A pure red of Display P3 is more than sRGB has; one of half the saturation is a stronger red in numbers."""
+    if alpha and kind == "JPEG":
+        pytest.skip("it has none")
+    stored = Image.new("RGBA" if alpha else "RGB", (80, 80), (200, 100, 100, 255)[: 3 + alpha])
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 100} if kind == "JPEG" else {}
+    stored.save(tmp_path / "a", kind, icc_profile=profile_of("P3"), **options)
+    # By the matrices of SMPTE EG 432-1 and IEC 61966-2-1, worked out by hand.
+    assert np.abs(read_picture(tmp_path / "a")[40, 40].astype(int) - [213, 95, 97]).max() <= 2
+    stored.save(tmp_path / "a", kind, icc_profile=profile_of("swapped"), **options)
+    assert np.abs(read_picture(tmp_path / "a")[40, 40].astype(int) - [100, 100, 200]).max() <= 2
+
+
+def test_a_damaged_profile_is_named_and_passed_over(tmp_path: Path) -> None:
+    told: list[str] = []
+    Image.new("RGB", (80, 80), (200, 100, 100)).save(tmp_path / "a.png", icc_profile=b"no profile")
+    assert read_picture(tmp_path / "a.png", Hooks(notice=told.append))[0, 0].tolist() == [200, 100, 100]
+    assert len(told) == 1 and "colour profile" in told[0]
+
+
+def test_cmyk_grey_palette_and_16_bits(tmp_path: Path) -> None:
+    grey = np.full((80, 80), 153, np.uint8)  # one of the palette
+    for mode, kind in (("CMYK", "JPEG"), ("CMYK", "TIFF"), ("P", "PNG"), ("LA", "PNG"), ("L", "JPEG")):
+        Image.fromarray(np.stack([grey] * 3, axis=2)).convert(mode).save(tmp_path / "a", kind)
+        assert np.abs(read_picture(tmp_path / "a").astype(int) - 153).max() <= 3, (mode, kind)
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "a", "PNG")
+    assert read_picture(tmp_path / "a")[0, 0].tolist() == [153] * 3
+
+
+def test_formats_that_pillow_lacks_are_read_by_ffmpeg(tmp_path: Path) -> None:
+    """16-bit RGB in TIFF, and a video, of which the first picture is taken."""
+    import av
+
+    told: list[str] = []
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 96
+        for value in (200, 20):
+            frame = av.VideoFrame.from_ndarray(np.full((96, 96, 3), value, np.uint8), "rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert abs(int(read_picture(tmp_path / "a.mp4", Hooks(notice=told.append))[48, 48, 0]) - 200) < 6
+    assert len(told) == 1 and "more than one picture; the first" in told[0]
+
+
+def test_avif(tmp_path: Path) -> None:
+    if not features.check("avif"):
+        pytest.skip("this Pillow does not write AVIF")
+    Image.fromarray(gradient()).save(tmp_path / "a.avif", quality=95)
+    assert np.abs(read_picture(tmp_path / "a.avif").astype(int) - gradient()).mean() < 4
+
+
+def test_heic_names_its_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+    with pytest.raises(PortraitError, match="pip install pillow-heif"):
+        read_picture(tmp_path / "a.heic")
+
+
+def test_panoramas_are_scaled_down_with_a_notice(tmp_path: Path) -> None:
+    told: list[str] = []
+    Image.new("RGB", (9000, 1200), (10, 20, 30)).save(tmp_path / "a.jpg")
+    assert read_picture(tmp_path / "a.jpg", Hooks(notice=told.append)).shape == (1092, 8192, 3)
+    assert read_picture(np.zeros((1200, 9000, 3), np.uint8), Hooks(notice=told.append)).shape == (1092, 8192, 3)
+    assert len(told) == 2 and all("9000 x 1200" in notice and "8192 x 1092" in notice for notice in told)
+
+
+def test_an_animation_names_how_many_frames_it_has(tmp_path: Path) -> None:
+    told: list[str] = []
+    frames = [Image.new("RGB", (80, 80), (value, 0, 0)) for value in (200, 20)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert read_picture(tmp_path / "a.gif", Hooks(notice=told.append))[0, 0, 0] == 200
+    assert told == [f"Picture {tmp_path / 'a.gif'} holds 2 frames; the first is used."]
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".png", "a\0.png", "/".join(["a" * 200] * 40)])
+def test_names_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(PortraitError, match="cannot be used as a path"):
+        read_picture(name)
