@@ -4,8 +4,9 @@
     python tests/mutants/run.py --only scale    faults whose name or file contains "scale"
     python tests/mutants/run.py --check         compare the list with the code only
 
-The lists are `sampling.py` and `inputs_and_outputs.py`. A copy of the tree is changed, never the checkout. It ends with 1 if a fault survives, if an equivalent one is noticed,
-if the tests fail without any fault, or if a place in the list is not found exactly once in the code.
+The lists are `sampling.py` and `inputs_and_outputs.py`. A copy of the tree is changed, never the checkout. It ends with
+1 if a fault survives, if an equivalent one is noticed, if the tests fail without any fault, or if a place in the list
+is not found exactly once in the code.
 
 Heavy packages are imported once; each run is a fork of that process (Linux and macOS).
 """
