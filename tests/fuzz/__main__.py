@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from fuzz.all_targets import all_targets
+from fuzz import readers
 from fuzz.worker import Outcome, Worker
 
 
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("fuzz-failures"), help="folder for cases that have failed")
     parser.add_argument("--replay", type=Path, metavar="FOLDER", help="read one case of --out again")
     options = parser.parse_args()
-    with Worker(all_targets) as worker:
+    with Worker(readers.targets) as worker:
         if options.replay:
             return _replay(worker, options.replay)
         return _run(worker, options)

@@ -158,7 +158,7 @@ def test_paste_back_keeps_the_rest_of_the_picture(models: Path, tmp_path: Path) 
         (["--short-side", "100"], "multiple of 64"),
         (["--crf", "60"], "--crf 60"),
         (["--decode-chunk", "0"], "--decode-chunk 0"),
-        (["--device", "abacus"], "--device abacus"),
+        (["--device", "abacus"], "device abacus"),
         (["--start", "100"], "100"),
         (["--emotion-track", "nowhere.json"], "nowhere.json"),
         (["--paste-back", "--feather", "2"], "feather is 2"),
@@ -194,7 +194,7 @@ def test_the_whole_picture_needs_no_detector(models: Path, tmp_path: Path, monke
     def read(*_: object) -> None:
         raise AssertionError("the detector was read")
 
-    monkeypatch.setattr("dicetalk.cli.generate.YoloFace", read)
+    monkeypatch.setattr("dicetalk.portrait.detector.YoloFace", read)
     assert generate(models, tmp_path / "out", "--duration", "0.2", "--whole-picture") == 0
 
 

@@ -343,6 +343,7 @@ def run(*words: object) -> int:
 @pytest.fixture
 def square_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dicetalk.emotion.extract.CenterFace", BrightSquare)
+    monkeypatch.setattr("dicetalk.portrait.detector.CenterFace", BrightSquare)
 
 
 def test_the_command_saves_what_it_found(
@@ -363,7 +364,7 @@ def test_the_command_finds_faces_as_the_node_does(
 ) -> None:
     (models / "yoloface_v5m.pt").write_bytes(b"released")
     asked = []
-    monkeypatch.setattr("dicetalk.cli.extract.YoloFace", lambda path, _: (asked.append(path), BrightSquare())[1])
+    monkeypatch.setattr("dicetalk.portrait.detector.YoloFace", lambda path, _: (asked.append(path), BrightSquare())[1])
     clip, out = talking(tmp_path / "a.mp4"), tmp_path / "o.safetensors"
     assert run(clip, "--out", out, "--models", models, "--device", "cpu") == 0
     assert asked == [models / "yoloface_v5m.pt"]
