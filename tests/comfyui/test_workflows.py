@@ -35,3 +35,17 @@ def test_links_and_models_of_workflows_are_whole() -> None:
         loader = next(each for each in nodes.values() if each["type"] == "DICETalk_LoadModel")
         if loader["widgets_values"][0] != "tiny":
             assert {"unet.pth", "svd_xt.safetensors"} <= {m["name"] for m in loader["properties"]["models"]}
+
+
+def test_the_quickstart_is_not_told_what_its_model_lacks(server: Server, object_info: dict[str, Any]) -> None:
+    quickstart = next(template for template in TEMPLATES if template.stem == "quickstart")
+    prompt = reduced(to_prompt(quickstart, object_info))
+    notice = "no frame interpolation"
+    before = server.log_text().count(notice)
+    sampler = next(each for each in prompt.values() if each["class_type"] == "DICETalk_Sampler")
+    for asked in (False, True):
+        sampler["inputs"]["seed"] = 10 + asked
+        assert asked or sampler["inputs"]["interpolate"] is False
+        sampler["inputs"]["interpolate"] = asked
+        assert server.run(prompt).error is None
+        assert server.log_text().count(notice) == before + asked

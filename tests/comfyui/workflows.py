@@ -60,7 +60,8 @@ def _taken(values: list[Any], declared: dict[str, Any], prefix: str = "") -> dic
             inner = {**option.get("required", {}), **option.get("optional", {})}
             inputs |= _taken(values, inner, f"{prefix}{name}.")
         elif _is_widget(kind, options):
-            inputs[prefix + name] = values.pop(0)
+            # The browser fills in the default of a widget that is newer than the workflow.
+            inputs[prefix + name] = values.pop(0) if values else options["default"]
             if options.get("control_after_generate") and values and values[0] in SEED_MODES:
                 values.pop(0)
     return inputs

@@ -8,18 +8,14 @@ import pytest
 from comfyui.template_files import completed, model_entries
 from comfyui.workflows import TEMPLATES
 
-from dicetalk.checkpoints.files import MODEL_FILES, PRIORS, WHISPER, WHISPER_CONFIG, ModelFile
-
-needs_addresses = pytest.mark.skipif(not hasattr(ModelFile, "url"), reason="the table of files has no addresses")
+from dicetalk.checkpoints.files import MODEL_FILES, PRIORS, WHISPER, WHISPER_CONFIG
 
 
-@needs_addresses
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
 def test_a_template_names_the_files_of_the_table(template: Path) -> None:
     assert template.read_text(encoding="utf-8") == completed(template), "run tests/comfyui/refresh_templates.py"
 
 
-@needs_addresses
 def test_every_needed_file_is_named_with_its_place() -> None:
     entries = {f"{entry['directory']}/{entry['name']}": entry["url"] for entry in model_entries()}
     for file in (*PRIORS.values(), WHISPER, WHISPER_CONFIG):
