@@ -151,7 +151,7 @@ def test_paste_back_keeps_the_rest_of_the_picture(models: Path, tmp_path: Path) 
     ("options", "message"),
     [
         (["--steps", "0"], "steps is 0"),
-        (["--emotion", "bored"], "'bored' is unknown. Known: neutral"),
+        (["--emotion", "bored"], "'bored' is unknown. Did you mean 'worried'? Known: neutral"),
         (["--emotion", "happy:x"], "'x' of 'happy' is not a number"),
         (["--face-index", "3"], "1"),
         (["--box", "900,900,10,10"], "outside the picture"),

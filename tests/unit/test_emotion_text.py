@@ -164,7 +164,7 @@ def test_words_that_are_no_emotion(phrase: str) -> None:
 
 
 def test_unknown_words_list_what_is_known() -> None:
-    with pytest.raises(EmotionError, match=r"'hungry' is unknown\. Known: neutral, happy.*annoyed"):
+    with pytest.raises(EmotionError, match=r"'hungry' is unknown\. Did you mean 'angry'\? Known: neutral.*annoyed"):
         describe_emotion("very hungry")
 
 
