@@ -8,6 +8,7 @@ Everything here delegates; each part can be used alone (`portrait`, `audio`, `em
 """
 
 import difflib
+import math
 from dataclasses import fields, replace
 from functools import cache, partial
 from os import PathLike
@@ -18,7 +19,7 @@ from dicetalk.audio.silence import pad_speech, shut_in_silence
 from dicetalk.audio.speech import Speech, load_speech
 from dicetalk.audio.whisper import speech_features
 from dicetalk.checkpoints.load import DiceModel, load_model
-from dicetalk.checkpoints.tiny import TINY, tiny_folder
+from dicetalk.checkpoints.tiny import TINY
 from dicetalk.device import choose_device, choose_dtype
 from dicetalk.emotion.algebra import scale
 from dicetalk.emotion.expression_reader import ReadExpressions
@@ -89,10 +90,7 @@ class DiceTalk:
             Cancelled: the caller asked to stop.
         """
         place = choose_device(device)
-        folder = tiny_folder() if str(model) == TINY else Path(model)
-        loaded = load_model(
-            folder, svd=None if svd is None else Path(svd), dtype=choose_dtype(dtype, place), hooks=hooks
-        )
+        loaded = load_model(model, svd=svd, dtype=choose_dtype(dtype, place), hooks=hooks)
         return cls(loaded, DeviceResidency(place), hooks)
 
     @property
@@ -165,19 +163,24 @@ class DiceTalk:
         """
         chosen = self._settings(settings)
         check_feather(feather)
+        choices = {
+            "crop": (crop, False),
+            "box": (box, None),
+            "face_index": (face_index, None),
+            "whole_picture": (whole_picture, False),
+            "short_side": (short_side, None),
+            "mask_scale": (mask_scale, 1.1),
+            "margin": (margin, CROP_EXPAND),
+        }
         if isinstance(portrait, Portrait):
+            idle = [name for name, (value, default) in choices.items() if value != default]
+            if idle:
+                raise SettingError(
+                    f"{idle[0]} has no influence on a portrait that was prepared: give it to portrait()."
+                )
             prepared = portrait
         else:
-            prepared = self.portrait(
-                portrait,
-                crop=crop,
-                box=box,
-                face_index=face_index,
-                whole_picture=whole_picture,
-                short_side=short_side,
-                mask_scale=mask_scale,
-                margin=margin,
-            )
+            prepared = self.portrait(portrait, **{name: value for name, (value, _) in choices.items()})
         heard = shut_in_silence(pad_speech(self._speech(speech), pad_start, pad_end), silence_below)
         track = self.emotion(emotion, heard, intensity_from_voice=intensity_from_voice)
         if interpolate and self.model.flownet is None:
@@ -200,12 +203,20 @@ class DiceTalk:
             hooks=self.hooks,
         )
 
-    def portrait(self, picture: Picture, *, short_side: int | None = None, **choices: Any) -> Portrait:
+    def portrait(
+        self,
+        picture: Picture,
+        *,
+        short_side: int | None = None,
+        crop_hint: str = "crop=True, paste_back=True",
+        **choices: Any,
+    ) -> Portrait:
         """Prepare a picture once for several clips.
 
         Args:
             picture: see :meth:`generate`.
             short_side: see :meth:`generate`.
+            crop_hint: how the notice of a small face names the way on.
             **choices: further arguments of :func:`dicetalk.portrait.prepare.prepare_portrait`.
 
         Raises:
@@ -220,7 +231,7 @@ class DiceTalk:
             clip_size=config.image_encoder.image_size,
             **choices,
         )
-        if notice := small_face_notice(prepared, "crop=True, paste_back=True"):
+        if notice := small_face_notice(prepared, crop_hint):
             self.hooks.notice(notice)
         return prepared
 
@@ -244,11 +255,14 @@ class DiceTalk:
                 none.
         """
 
+        heard = None if speech is None else self._speech(speech)
+        seconds = math.inf if heard is None else heard.seconds
+
         @cache
         def hear() -> VoiceFeatures:
-            if speech is None:
+            if heard is None:
                 raise EmotionError("This emotion follows the speech, and none was given. Add speech=FILE.")
-            return measure_voice(self._speech(speech).samples, self.hooks)
+            return measure_voice(heard.samples, self.hooks)
 
         if isinstance(emotion, ExtractedEmotion):
             emotion = emotion.emotion
@@ -257,9 +271,9 @@ class DiceTalk:
         elif isinstance(emotion, EmotionTrack):
             track = emotion
         elif isinstance(emotion, str):
-            track = given_emotion(emotion, self.model.priors, hear, self.hooks)
+            track = given_emotion(emotion, self.model.priors, hear, self.hooks, seconds)
         elif isinstance(emotion, PathLike):
-            track = given_file(Path(emotion), self.model.priors, hear, self.hooks)
+            track = given_file(Path(emotion), self.model.priors, hear, self.hooks, seconds)
         else:
             raise EmotionError(
                 f"An emotion cannot be made from {type(emotion).__name__}. Give words, a file, a prior or a track."

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from dicetalk.hooks import Hooks
 
 _TITLES = {
+    "load": "Loading networks",
     "speech": "Reading speech",
     "portrait": "Encoding portrait",
     "sample": "Denoising windows",

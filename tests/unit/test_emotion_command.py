@@ -12,13 +12,13 @@ from released_files import SMALL
 
 from dicetalk.checkpoints.convert import convert_model
 from dicetalk.cli import emotion_show, main
-from dicetalk.cli.generate import _emotion
 from dicetalk.cli.parser import build_parser
 from dicetalk.emotion.mix import mix
 from dicetalk.emotion.prior import PRESET_NAMES, save_prior
 from dicetalk.emotion.saved import load_emotion
 from dicetalk.emotion.space import space_of
-from dicetalk.hooks import SILENT
+from dicetalk.residency import CPU
+from dicetalk.talk import DiceTalk
 
 ROOT = Path(__file__).parents[2]
 SPEECH = ROOT / "examples" / "speech.wav"
@@ -253,12 +253,11 @@ def test_a_file_of_another_model(models: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 def generated(tmp_path: Path, *options: str) -> np.ndarray:
-    from dicetalk.audio.speech import load_speech
-
     files = ["--image", "x.png", "--audio", str(SPEECH), "--out", str(tmp_path / "x.mp4")]
     parsed = build_parser().parse_args(["generate", *files, *options])
     model = type("Model", (), {"priors": PRIORS})
-    return values(_emotion(parsed, model, load_speech(SPEECH), SILENT))
+    given = parsed.emotion_track or parsed.emotion
+    return values(DiceTalk(model, CPU).emotion(given, SPEECH, intensity_from_voice=parsed.intensity_from_voice))
 
 
 def test_generate_takes_every_way(models: Path, tmp_path: Path) -> None:

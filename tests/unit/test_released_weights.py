@@ -40,7 +40,7 @@ def hub(made: FakeHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         ("dicetalk.cli.models.download_model", download_model),
         ("dicetalk.cli.models.inspect_model", inspect_model),
         ("dicetalk.cli.models.convert_model", convert_model),
-        ("dicetalk.cli.generate.load_model", load_model),
+        ("dicetalk.talk.load_model", load_model),
     ):
         monkeypatch.setattr(place, partial(function, config=SMALL_MODEL))
     copy = FakeHub({key: dict(content) for key, content in made.content.items()})

@@ -133,6 +133,8 @@ def test_a_misspelt_setting_names_the_nearest(talk: DiceTalk, speech: Path) -> N
         talk.generate(PORTRAIT, speech, step=3)
     with pytest.raises(SettingError, match=r"There is no setting 'fruit'\. Known: steps, "):
         talk.generate(PORTRAIT, speech, fruit=3)
+    with pytest.raises(SettingError, match="crop has no influence on a portrait that was prepared"):
+        talk.generate(talk.portrait(PORTRAIT, whole_picture=True), speech, crop=True)
     with pytest.raises(SettingError, match="device moon: torch cannot use it here"):
         DiceTalk.load("tiny", device="moon")
     with pytest.raises(SettingError, match="dtype 'int3' is unknown"):
