@@ -15,6 +15,7 @@ from dicetalk.audio.downmix import Downmix
 from dicetalk.audio.level import as_heard
 from dicetalk.errors import SpeechError
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.paths import checked_path
 
 SAMPLE_RATE = 16_000
 SAMPLES_PER_FRAME = 1280
@@ -108,7 +109,7 @@ def load_speech(
 
 def _opened(source: str | Path | tuple[Any, float], stream: int | None, hooks: Hooks) -> AbstractContextManager[Source]:
     if isinstance(source, (str, Path)):
-        return file_source(Path(source), stream=stream, hooks=hooks)
+        return file_source(checked_path(source, SpeechError), stream=stream, hooks=hooks)
     if stream not in (None, 1):
         raise SpeechError(f"There is no sound stream {stream}: an array holds one sound. Leave the stream out.")
     if not (isinstance(source, tuple) and len(source) == 2):

@@ -11,6 +11,7 @@ from dicetalk.checkpoints.sources import Repository
 from dicetalk.checkpoints.tiny import model_folder
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import CheckpointError
+from dicetalk.paths import checked_path
 
 SVD_REPO = sources.SVD.name
 SVD_FOLDER = "stable-video-diffusion-img2vid-xt"
@@ -197,12 +198,12 @@ def find_files(folder: Path | str, svd: Path | str | None = None, shared: Sequen
     Raises:
         CheckpointError: `svd` is given and does not exist, or this copy of the package has no bundled model.
     """
-    if svd is not None and not Path(svd).exists():
+    if svd is not None and not checked_path(svd, CheckpointError).exists():
         raise CheckpointError(
             f"{svd}: there is no such file or folder to take SVD-XT from. Give a diffusers folder or a single-file "
             "checkpoint, or leave it out, to look for it in the model folder."
         )
-    chosen = model_folder(folder)
+    chosen = checked_path(model_folder(folder), CheckpointError)
     folder = chosen.parent if chosen.is_file() else chosen
     folders = [folder, *map(model_folder, shared)]
     paths = {}

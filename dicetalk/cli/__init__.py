@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from dicetalk.cli.outputs import refuse_inputs_as_outputs
+from dicetalk.cli.outputs import check_paths, refuse_inputs_as_outputs
 from dicetalk.cli.parser import build_parser
 from dicetalk.errors import Cancelled, DiceTalkError
 
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     room, command = options.command
     try:
+        check_paths(options)
         refuse_inputs_as_outputs(options)
         return getattr(importlib.import_module(f"dicetalk.cli.{room}"), command)(options)
     except DiceTalkError as error:

@@ -1,4 +1,4 @@
-"""Refusal of outputs that are inputs of the same command."""
+"""Checks of the paths among a command's options, before any work."""
 
 import argparse
 import re
@@ -6,11 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dicetalk.files import check_no_input
+from dicetalk.paths import checked_path
 
 OUTPUTS = ("out", "json")
 """Options that name what is written."""
 
 _WEIGHT = re.compile(r"\s*\d*\.?\d+\s*\*\s*")
+
+
+def check_paths(options: argparse.Namespace) -> None:
+    """Refuse paths that no system takes: too long, with a zero byte.
+
+    Raises:
+        SettingError: there is one.
+    """
+    for value in vars(options).values():
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, Path):
+                checked_path(each)
 
 
 def refuse_inputs_as_outputs(options: argparse.Namespace) -> None:

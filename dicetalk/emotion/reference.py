@@ -16,6 +16,7 @@ from dicetalk.audio.timeline import NOTED_SECONDS
 from dicetalk.errors import SpeechError, VideoError
 from dicetalk.film import MAX_SECONDS, NoStreamError, Span, frames_between, measure, missing_seconds, speech_parts
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.paths import checked_path
 from dicetalk.portrait.files import picture_formats
 from dicetalk.portrait.read import read_picture
 from dicetalk.settings import FPS
@@ -69,7 +70,7 @@ def open_reference(path: Path | str, *, stream: int | None = None, hooks: Hooks 
         SpeechError: it has no such sound stream.
         PortraitError: it is a picture that cannot be used.
     """
-    path = Path(path)
+    path = checked_path(path, VideoError)
     if not path.is_file():
         raise VideoError(f"{path}: there is no such file.")
     if stream is not None and stream < 1:

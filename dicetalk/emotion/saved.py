@@ -20,6 +20,7 @@ from dicetalk.emotion.timeline import MAX_KEYFRAMES
 from dicetalk.emotion.track import MODEL_FPS, EmotionTrack, Keyframe
 from dicetalk.errors import EmotionError
 from dicetalk.files import explained, replacing
+from dicetalk.paths import checked_path
 
 FORMAT = "dicetalk.emotion"
 FORMAT_VERSION = "1"
@@ -109,7 +110,7 @@ def load_emotion(path: Path | str, space: str | None) -> SavedEmotion:
     Raises:
         EmotionError: the file is missing, too large, damaged, of another format or version, or of another model space.
     """
-    path = Path(path)
+    path = checked_path(path, EmotionError)
     _check_size(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -148,7 +149,7 @@ def import_npy(path: Path | str, space: str, fps: float = MODEL_FPS) -> SavedEmo
     Raises:
         EmotionError: the file is missing, too large, damaged, or holds something else.
     """
-    path = Path(path)
+    path = checked_path(path, EmotionError)
     _check_size(path)
     try:
         values = read_mu(path.read_bytes())

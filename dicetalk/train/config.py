@@ -4,6 +4,7 @@ import math
 import re
 import types
 import typing
+from collections.abc import Hashable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,11 +13,14 @@ from dicetalk.bench.sizes import SIZES
 from dicetalk.config import FULL, TINY, ModelConfig
 from dicetalk.emotion.embedder import EmbedderConfig
 from dicetalk.errors import DiceTalkError, SettingError
+from dicetalk.paths import read_limited
 from dicetalk.settings import FPS
 from dicetalk.train.losses import P_MEAN, P_STD
 
 Bank = Literal["retrieve", "learnable", "none"]
 Config = TypeVar("Config")
+
+MAX_CONFIG_BYTES = 1 << 20
 
 
 def within(default: Any, low: float, high: float = math.inf, above: bool = False) -> Any:
@@ -247,16 +251,19 @@ def read_config(path: Path | str, kind: type[Config]) -> Config:
         SettingError: the file cannot be read, an entry is unknown, missing or given twice, or a value is of the wrong
             type or out of range; or PyYAML is not installed.
     """
+    content = read_limited(path, MAX_CONFIG_BYTES, SettingError, "the config")
     path = Path(path)
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = content.decode()
+    except UnicodeDecodeError as error:
         raise SettingError(f"{path}: the config cannot be read ({error}).") from error
     return build(kind, parse_yaml(text, path), str(path))
 
 
 def parse_yaml(text: str, path: Path) -> Any:
     """The content of a YAML file; keys must not repeat, and ``1e-4`` is a number, as in YAML 1.2.
+
+    Aliases are refused: a few of them name more values than memory holds.
 
     Raises:
         SettingError: it is no YAML, or PyYAML is not installed.
@@ -268,11 +275,23 @@ def parse_yaml(text: str, path: Path) -> Any:
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            for key in keys:
-                if keys.count(key) > 1:
+            seen = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if not isinstance(key, Hashable):
+                    continue  # PyYAML itself refuses it
+                if key in seen:
                     raise SettingError(f"{path}: entry {key!r} is given twice, near line {node.start_mark.line + 1}.")
+                seen.add(key)
             return super().construct_mapping(node, deep)
+
+        def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+            if self.check_event(yaml.AliasEvent):
+                alias = self.peek_event()
+                raise SettingError(
+                    f"{path}: line {alias.start_mark.line + 1} has the alias *{alias.anchor}. Write its value out."
+                )
+            return super().compose_node(parent, index)
 
     Loader.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), "-+0123456789"
@@ -281,6 +300,8 @@ def parse_yaml(text: str, path: Path) -> Any:
         return yaml.load(text, Loader)
     except yaml.YAMLError as error:
         raise SettingError(f"{path} is no valid YAML: {error}") from error
+    except RecursionError as error:
+        raise SettingError(f"{path}: the entries are nested too deep for a config.") from error
 
 
 def build(kind: type[Config], values: Any, where: str) -> Config:
