@@ -44,6 +44,7 @@ class AudioEncode(CheckedNode):
                     min=0.0,
                     max=60.0,
                     step=0.01,
+                    optional=True,  # prompts from before have no such input
                     advanced=True,
                     tooltip="Seconds of silence before the speech. Times of emotions count from the video's beginning.",
                 ),
@@ -53,6 +54,7 @@ class AudioEncode(CheckedNode):
                     min=0.0,
                     max=60.0,
                     step=0.01,
+                    optional=True,  # prompts from before have no such input
                     advanced=True,
                     tooltip="Seconds of silence after the speech.",
                 ),
@@ -62,6 +64,7 @@ class AudioEncode(CheckedNode):
                     min=-120.0,
                     max=0.0,
                     step=1.0,
+                    optional=True,  # prompts from before have no such input
                     advanced=True,
                     tooltip="Let the network hear digital silence, which keeps the mouth shut, where the sound is "
                     "fainter than this level in dB, for example -45. 0 switches it off.",

@@ -103,6 +103,7 @@ class ExtractEmotionPrior(CheckedNode):
                     default=0,
                     min=0,
                     max=99,
+                    optional=True,  # prompts from before have no such input
                     advanced=True,
                     tooltip="Which sound stream of a video file that has several, 1 is the first; 0 takes the default "
                     "one, or the first that is not silent.",
