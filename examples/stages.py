@@ -1,6 +1,6 @@
 """Draws what the network is given, out of the example portrait and speech; needs matplotlib.
 
-Writes `stages.png` beside this file.
+Writes `docs/pictures/stages.png`.
 """
 
 from pathlib import Path
@@ -15,6 +15,7 @@ from dicetalk.portrait.prepare import prepare_portrait
 from dicetalk.portrait.read import read_picture
 
 HERE = Path(__file__).parent
+PICTURE = HERE.parent / "docs" / "pictures" / "stages.png"
 
 
 def main() -> None:
@@ -59,7 +60,7 @@ def main() -> None:
     windows.axvline(speech.frames - 0.5, color="black", linewidth=1)
     windows.text(speech.frames + 1, steps - 1.5, "padding", fontsize=8)
     windows.set(title="frames denoised together", xlabel="frame", ylabel="step")
-    figure.savefig(HERE / "stages.png", dpi=110)
+    figure.savefig(PICTURE, dpi=110)
 
 
 if __name__ == "__main__":

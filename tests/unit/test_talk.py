@@ -1,9 +1,7 @@
 """The front door: README's three lines, every form of input, and the same result as the command line."""
 
-import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,12 +10,11 @@ import pytest
 import soundfile
 import torch
 from PIL import Image
-from small_models import SMALL_MODEL, write_small_model
+from small_models import write_small_model
 
 import dicetalk
 from dicetalk import DiceTalk, EmotionTrack, SamplerSettings
 from dicetalk.cli import main
-from dicetalk.config import SamplingConfig
 from dicetalk.errors import EmotionError, SettingError
 from dicetalk.hooks import Hooks
 
@@ -75,20 +72,6 @@ def test_a_clip_is_what_the_command_line_makes(talk: DiceTalk, models: Path, spe
         assert float(container.streams.video[0].average_rate) == clip.fps
         assert container.streams.video[0].frames == len(clip)
         assert container.streams.audio
-
-
-def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = replace(SMALL_MODEL, sampling=SamplingConfig(short_side=64, steps=1))
-    write_small_model(tmp_path / "models", quick)
-    (tmp_path / "examples").symlink_to(ROOT / "examples", target_is_directory=True)
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 2 and blocks[0].startswith("from dicetalk import DiceTalk")
-    names: dict[str, object] = {}
-    for block in blocks:  # one after another, as somebody reads them
-        exec(compile(block, "README.md", "exec"), names)
-    with av.open("hello.mp4") as container:
-        assert container.streams.video[0].frames > 0
 
 
 def test_a_folder_holds_the_same_frames(talk: DiceTalk, speech: Path, tmp_path: Path) -> None:
