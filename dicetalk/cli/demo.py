@@ -15,7 +15,7 @@ from dicetalk.cli.tiny import recommended
 from dicetalk.device import choose_device, choose_dtype
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
-from dicetalk.evaluate.mouth import speaking_moment
+from dicetalk.evaluate.mouth import mouth_curve, speaking_moment
 from dicetalk.evaluate.sheet import frame_grid
 from dicetalk.files import explained, replacing
 from dicetalk.hooks import Hooks
@@ -23,7 +23,6 @@ from dicetalk.pipeline import generate_latents, render
 from dicetalk.portrait.prepare import prepare_portrait
 from dicetalk.portrait.read import read_picture
 from dicetalk.residency import DeviceResidency
-from dicetalk.train.faces.lipsync import mouth_curve
 from dicetalk.video import collect, frames_to_cover, hold_last_frame, write_mp4
 from dicetalk.video.colour import rgb_to_bytes
 

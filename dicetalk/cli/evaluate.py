@@ -11,23 +11,23 @@ from dicetalk.checkpoints.tiny import TINY
 from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import recommended
 from dicetalk.device import choose_device, choose_dtype
+from dicetalk.drawn.evaluate.ablations import AblationRow, ablation_row, format_ablations, load_ablation
+from dicetalk.drawn.evaluate.embedding import clustering, clustering_rows, embed_people, person_rows, person_told
+from dicetalk.drawn.evaluate.generate import Maker
+from dicetalk.drawn.evaluate.judge_file import judges_of
+from dicetalk.drawn.evaluate.judge_training import JudgeTraining
+from dicetalk.drawn.evaluate.measures import rows_of
+from dicetalk.drawn.evaluate.pictures import write_pictures
+from dicetalk.drawn.evaluate.plan import ablation_plan, full_plan, quick_plan, unseen_people
+from dicetalk.drawn.evaluate.quality import judge_rows
+from dicetalk.drawn.evaluate.report import as_json
+from dicetalk.drawn.evaluate.run import Evaluation, evaluate, people_gallery
+from dicetalk.drawn.evaluate.transfer import transfer_rows
+from dicetalk.drawn.voices import espeak
 from dicetalk.errors import SettingError
-from dicetalk.evaluate.ablations import AblationRow, ablation_row, format_ablations, load_ablation
-from dicetalk.evaluate.embedding import clustering, clustering_rows, embed_people, person_rows, person_told
-from dicetalk.evaluate.generate import Maker
-from dicetalk.evaluate.judge_file import judges_of
-from dicetalk.evaluate.judge_training import JudgeTraining
-from dicetalk.evaluate.measures import rows_of
-from dicetalk.evaluate.pictures import write_pictures
-from dicetalk.evaluate.plan import ablation_plan, full_plan, quick_plan, unseen_people
-from dicetalk.evaluate.quality import judge_rows
-from dicetalk.evaluate.report import as_json
-from dicetalk.evaluate.run import Evaluation, evaluate, people_gallery
 from dicetalk.evaluate.table import Row, format_rows
-from dicetalk.evaluate.transfer import transfer_rows
 from dicetalk.files import check_no_input, explained, replacing
 from dicetalk.residency import DeviceResidency
-from dicetalk.train.voices import espeak
 
 JUDGES_FILE, TABLE_FILE, JSON_FILE = "judges.safetensors", "table.txt", "evaluation.json"
 CLIPS, QUICK_CLIPS = 3, 1

@@ -12,9 +12,7 @@ from dicetalk.errors import SettingError
 from dicetalk.files import check_no_input
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.centerface import CenterFace
-from dicetalk.train.faces.expression import ACTION_UNITS
 from dicetalk.train.prepare.datasets import find_videos
-from dicetalk.train.prepare.drawn import DrawnMaker, plan_sources
 from dicetalk.train.prepare.run import SKIPPED_FILE, Prepared, check_alike, prepare_shards, without_namesakes
 from dicetalk.train.prepare.video import VideoMaker
 
@@ -38,6 +36,9 @@ def prepare(options: argparse.Namespace) -> int:
 
 
 def _draw(options: argparse.Namespace, hooks: Hooks) -> Prepared:
+    from dicetalk.drawn.faces.expression import ACTION_UNITS
+    from dicetalk.drawn.shards import DrawnMaker, plan_sources
+
     if options.limit is None:
         raise SettingError("--kind procedural: give --limit, the number of clips, because they never end.")
     if options.landmarker is not None:

@@ -12,17 +12,14 @@ from dicetalk.errors import SettingError
 from dicetalk.files import check_no_input, explained
 from dicetalk.hooks import Hooks
 from dicetalk.train.config import DiffusionTraining, EmbedderTraining, read_config
-from dicetalk.train.tiny.config import TinyTraining
 
 WRITTEN = ("out", "latents")
 """Entries of configs that name what is written."""
 
-_KINDS = {"embedder": EmbedderTraining, "diffusion": DiffusionTraining, "tiny": TinyTraining}
-
 
 def train(options: argparse.Namespace) -> int:
     """Train what ``options.what`` names; a run that has checkpoints in its `out` goes on from the newest."""
-    config = read_config(options.config, _KINDS[options.what])
+    config = read_config(options.config, _kind(options.what))
     if find_spec("accelerate") is None:
         raise SettingError("Training needs accelerate: pip install 'dicetalk[train]'.")
     paths = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in WRITTEN}
@@ -40,6 +37,15 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _kind(what: str) -> type:
+    """The class of the config of a training."""
+    if what == "tiny":
+        from dicetalk.drawn.train.config import TinyTraining
+
+        return TinyTraining
+    return {"embedder": EmbedderTraining, "diffusion": DiffusionTraining}[what]
+
+
 def _trainer(what: str) -> Callable[[Any, Hooks], list[Path]]:
     """Imported only now: a wrong config should be told at once."""
     if what == "embedder":
@@ -50,6 +56,6 @@ def _trainer(what: str) -> Callable[[Any, Hooks], list[Path]]:
         from dicetalk.train.diffusion import train_diffusion
 
         return train_diffusion
-    from dicetalk.train.tiny.run import train_tiny
+    from dicetalk.drawn.train.run import train_tiny
 
     return train_tiny

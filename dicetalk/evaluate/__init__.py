@@ -1,1 +1,1 @@
-"""Measures of what the networks have learnt."""
+"""Measures and pictures that need no more than frames, sound or priors."""

@@ -1,1 +1,1 @@
-"""Training of all three parts, and the made-up talking heads that the small shipped model learns from."""
+"""Training of the emotion embedder and of the diffusion model."""

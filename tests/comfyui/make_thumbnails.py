@@ -18,7 +18,7 @@ from comfyui.server import Server
 from comfyui.workflows import TEMPLATES, to_prompt
 from PIL import Image
 
-from dicetalk.train.clips import make_changing_clip
+from dicetalk.drawn.clips import make_changing_clip
 from dicetalk.video import write_mp4
 
 COLUMNS, SIDE, QUALITY = 2, 256, 88

@@ -16,6 +16,8 @@ from dicetalk.checkpoints.doctor import inspect_model
 from dicetalk.checkpoints.packed import read_packed
 from dicetalk.checkpoints.read import read_tensors
 from dicetalk.config import AudioConfig
+from dicetalk.drawn.evaluate.judge_file import load_judges
+from dicetalk.drawn.train.config import TinyTraining
 from dicetalk.emotion.embedder_file import load_embedder
 from dicetalk.emotion.expression_reader import load_expression_reader
 from dicetalk.emotion.given import given_emotion, given_file
@@ -28,7 +30,6 @@ from dicetalk.emotion.track_file import mix_from_json, read_track
 from dicetalk.emotion.voice.classes import load_voice_classifier
 from dicetalk.emotion.voice.features import VoiceFeatures, measure_voice
 from dicetalk.errors import DiceTalkError
-from dicetalk.evaluate.judge_file import load_judges
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.read import read_picture
 from dicetalk.portrait.torchscript import load_torchscript
@@ -39,7 +40,6 @@ from dicetalk.train.curves import Curves
 from dicetalk.train.prepare.datasets import find_videos
 from dicetalk.train.prepare.video import VideoMaker
 from dicetalk.train.shards import ShardWriter, list_clips, read_clip
-from dicetalk.train.tiny.config import TinyTraining
 from fuzz import seeds
 from fuzz.case import Files, Seeds, Target, one_file, one_of_several, only
 from fuzz.mutate import STRINGS, mutate_bytes, mutate_json, mutate_safetensors, mutate_text, mutate_zip

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from dicetalk.audio.speech import SAMPLE_RATE, load_speech
 from dicetalk.cli import main
+from dicetalk.drawn.voices import PROGRAM, sample_voice, sentences, speak
 from dicetalk.emotion.algebra import scale
 from dicetalk.emotion.compare import FEELINGS, preset_weights
 from dicetalk.emotion.prior import PRESET_NAMES, save_prior
@@ -25,7 +26,6 @@ from dicetalk.emotion.voice.features import BLOCK_STEPS, HOP, VoiceFeatures, mea
 from dicetalk.emotion.voice.intensity import IntensityScale, describe_speaker, voice_intensity
 from dicetalk.errors import Cancelled, CheckpointError, EmotionError, SpeechError
 from dicetalk.hooks import Hooks
-from dicetalk.train.voices import PROGRAM, sample_voice, sentences, speak
 
 ROOT = Path(__file__).parents[2]
 SPEECH = ROOT / "examples" / "speech.wav"

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dicetalk.emotion.prior import PRESET_NAMES
-from dicetalk.evaluate.judge_file import load_judges
-from dicetalk.evaluate.judges import Judges
-from dicetalk.evaluate.measures import (
+from dicetalk.drawn.clips import CHANGE_SECONDS, SAMPLE_RATE
+from dicetalk.drawn.evaluate.judge_file import load_judges
+from dicetalk.drawn.evaluate.judges import Judges
+from dicetalk.drawn.evaluate.measures import (
     Scores,
     change_correlation,
     change_jump,
@@ -32,17 +32,17 @@ from dicetalk.evaluate.measures import (
     silent_opening,
     strengths_by_intensity,
 )
-from dicetalk.evaluate.pictures import write_pictures
-from dicetalk.evaluate.plan import CHANGES, ablation_plan, full_plan, quick_plan, unseen_people
-from dicetalk.evaluate.report import as_json
-from dicetalk.evaluate.run import Evaluation, evaluate, people_gallery
-from dicetalk.evaluate.scores import Gallery
+from dicetalk.drawn.evaluate.pictures import write_pictures
+from dicetalk.drawn.evaluate.plan import CHANGES, ablation_plan, full_plan, quick_plan, unseen_people
+from dicetalk.drawn.evaluate.report import as_json
+from dicetalk.drawn.evaluate.run import Evaluation, evaluate, people_gallery
+from dicetalk.drawn.evaluate.scores import Gallery
+from dicetalk.drawn.evaluate.takes import Plan, Shot, Sound, Take, asked_weights, change_moments, drawn_shot
+from dicetalk.drawn.faces.identity import identity_seeds, sample_identity
+from dicetalk.drawn.voices import sentences
+from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.evaluate.seams import last_borders
-from dicetalk.evaluate.takes import Plan, Shot, Sound, Take, asked_weights, change_moments, drawn_shot
 from dicetalk.settings import FPS, SamplerSettings
-from dicetalk.train.clips import CHANGE_SECONDS, SAMPLE_RATE
-from dicetalk.train.faces.identity import identity_seeds, sample_identity
-from dicetalk.train.voices import sentences
 
 SIZE = 128
 SETTINGS = SamplerSettings()

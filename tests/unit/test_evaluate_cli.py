@@ -22,17 +22,24 @@ from dicetalk.checkpoints.packed import packed_metadata
 from dicetalk.cli import main
 from dicetalk.cli.demo import bundled
 from dicetalk.config import ModelConfig, SamplingConfig
+from dicetalk.drawn.evaluate.ablations import load_ablation
+from dicetalk.drawn.evaluate.embedding import (
+    Embedded,
+    clustering,
+    clustering_rows,
+    embed_people,
+    person_rows,
+    person_told,
+)
+from dicetalk.drawn.evaluate.generate import Maker
+from dicetalk.drawn.evaluate.plan import full_plan, quick_plan, unseen_people
+from dicetalk.drawn.evaluate.takes import Plan, Shot, Sound, Take, change_moments, drawn_shot, spoken
 from dicetalk.emotion.embedder import EmbedderConfig, PriorDistribution
 from dicetalk.emotion.embedder_file import save_embedder
 from dicetalk.emotion.model import EmotionModel, PriorTokens
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import CheckpointError
-from dicetalk.evaluate.ablations import load_ablation
-from dicetalk.evaluate.embedding import Embedded, clustering, clustering_rows, embed_people, person_rows, person_told
-from dicetalk.evaluate.generate import Maker
-from dicetalk.evaluate.plan import full_plan, quick_plan, unseen_people
-from dicetalk.evaluate.takes import Plan, Shot, Sound, Take, change_moments, drawn_shot, spoken
 from dicetalk.hooks import Hooks
 from dicetalk.pipeline import generate_latents
 from dicetalk.portrait.centerface import CenterFace
@@ -155,7 +162,7 @@ def test_a_model_that_reaches_every_bar_gives_exit_status_zero(
 
     monkeypatch.setattr("dicetalk.cli.evaluate.Maker", perfect)
     monkeypatch.setattr("dicetalk.cli.evaluate.recommended", lambda model: (SamplerSettings(), 128))
-    monkeypatch.setattr("dicetalk.evaluate.run.last_borders", lambda *_: [])  # what is drawn has no windows
+    monkeypatch.setattr("dicetalk.drawn.evaluate.run.last_borders", lambda *_: [])  # what is drawn has no windows
     shutil.copy(JUDGES, tmp_path)
     assert main(["evaluate", str(models), "--out", str(tmp_path), "--quick", *ON_CPU]) == 0
     assert "MISSED" not in (tmp_path / "table.txt").read_text()

@@ -6,6 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from dicetalk.drawn.faces.expression import ACTION_UNITS
+from dicetalk.drawn.train.expression_reader import (
+    DrawnFaces,
+    correlations,
+    draw_faces,
+    seen_box,
+    train_expression_reader,
+)
 from dicetalk.emotion.expression_reader import (
     ExpressionReader,
     ExpressionReaderConfig,
@@ -15,8 +23,6 @@ from dicetalk.emotion.expression_reader import (
     save_expression_reader,
 )
 from dicetalk.errors import CheckpointError, SettingError
-from dicetalk.train.expression_reader import DrawnFaces, correlations, draw_faces, seen_box, train_expression_reader
-from dicetalk.train.faces.expression import ACTION_UNITS
 from dicetalk.train.seeds import seeded
 
 SMALL = ExpressionReaderConfig(size=32, channels=8, max_channels=32, hidden_dim=64)

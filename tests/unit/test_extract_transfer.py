@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from dicetalk.emotion.extract import Embedding, Recognition
-from dicetalk.emotion.face_crop import FaceCrop
-from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
-from dicetalk.evaluate import transfer
-from dicetalk.evaluate.plan import unseen_people
-from dicetalk.evaluate.takes import Shot, Take
-from dicetalk.evaluate.transfer import (
+from dicetalk.drawn.clips import TrainingClip, make_clip
+from dicetalk.drawn.evaluate import transfer
+from dicetalk.drawn.evaluate.plan import unseen_people
+from dicetalk.drawn.evaluate.takes import Shot, Take
+from dicetalk.drawn.evaluate.transfer import (
     ReferenceMaker,
     change_frame,
     change_takes,
@@ -22,12 +20,14 @@ from dicetalk.evaluate.transfer import (
     transfer_rows,
     transfer_takes,
 )
+from dicetalk.drawn.faces.expression import emotion_weights
+from dicetalk.drawn.faces.identity import sample_identity
+from dicetalk.emotion.extract import Embedding, Recognition
+from dicetalk.emotion.face_crop import FaceCrop
+from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.faces import FaceBox
 from dicetalk.settings import SamplerSettings
-from dicetalk.train.clips import TrainingClip, make_clip
-from dicetalk.train.faces.expression import emotion_weights
-from dicetalk.train.faces.identity import sample_identity
 
 PRIORS = {name: EmotionPrior(10 * torch.eye(8, 256)[i], name=name) for i, name in enumerate(PRESET_NAMES)}
 HAPPY, ANGRY = PRESET_NAMES.index("happy"), PRESET_NAMES.index("angry")

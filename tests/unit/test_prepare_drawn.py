@@ -7,11 +7,11 @@ import pytest
 import torch
 from small_films import listen
 
+from dicetalk.drawn.clips import CHANGING_TAKES
+from dicetalk.drawn.shards import DrawnMaker, plan_sources, take_sources
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import SettingError
 from dicetalk.train.clip_record import DatasetError
-from dicetalk.train.clips import CHANGING_TAKES
-from dicetalk.train.prepare.drawn import DrawnMaker, plan_sources, take_sources
 from dicetalk.train.prepare.run import prepare_shards
 from dicetalk.train.shards import list_clips, read_clip
 

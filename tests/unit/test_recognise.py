@@ -15,6 +15,12 @@ from hypothesis import strategies as st
 from small_onnx import write_onnx
 from torch import nn
 
+from dicetalk.drawn.clips import make_clip
+from dicetalk.drawn.faces.expression import emotion_weights, express
+from dicetalk.drawn.faces.identity import identity_seeds, sample_identity
+from dicetalk.drawn.faces.motion import head_motion
+from dicetalk.drawn.faces.render import FaceRenderer
+from dicetalk.drawn.faces.scene import sample_scene
 from dicetalk.emotion.extract import Recognition, extract_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
 from dicetalk.emotion.recognise import network
@@ -32,12 +38,6 @@ from dicetalk.emotion.recognise.recogniser import Recogniser, load_recogniser, t
 from dicetalk.emotion.reference import reference_of
 from dicetalk.errors import CheckpointError, EmotionError
 from dicetalk.portrait.faces import FaceBox
-from dicetalk.train.clips import make_clip
-from dicetalk.train.faces.expression import emotion_weights, express
-from dicetalk.train.faces.identity import identity_seeds, sample_identity
-from dicetalk.train.faces.motion import head_motion
-from dicetalk.train.faces.render import FaceRenderer
-from dicetalk.train.faces.scene import sample_scene
 
 TABLE = {"size": 16, "classes": ["happy", "sad"]}
 PRIORS = {

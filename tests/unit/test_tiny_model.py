@@ -11,12 +11,9 @@ from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.tiny import tiny_folder
 from dicetalk.cli.demo import bundled
 from dicetalk.cli.tiny import recommended
-from dicetalk.emotion.expression_reader import ReadExpressions
-from dicetalk.emotion.extract import Embedding
-from dicetalk.emotion.prior import PRESET_NAMES
-from dicetalk.evaluate.generate import Maker
-from dicetalk.evaluate.judge_file import load_judges
-from dicetalk.evaluate.measures import (
+from dicetalk.drawn.evaluate.generate import Maker
+from dicetalk.drawn.evaluate.judge_file import load_judges
+from dicetalk.drawn.evaluate.measures import (
     emotion_accuracy,
     mouth_correlation,
     mouth_lag,
@@ -25,11 +22,14 @@ from dicetalk.evaluate.measures import (
     silent_opening,
     strengths_by_intensity,
 )
-from dicetalk.evaluate.plan import unseen_people
-from dicetalk.evaluate.run import Evaluation, evaluate, people_gallery
-from dicetalk.evaluate.takes import Plan, Sound, Take
-from dicetalk.evaluate.transfer import ReferenceMaker, emotion_judge, measure_transfer, transfer_takes
-from dicetalk.train.voices import PROGRAM, sentences
+from dicetalk.drawn.evaluate.plan import unseen_people
+from dicetalk.drawn.evaluate.run import Evaluation, evaluate, people_gallery
+from dicetalk.drawn.evaluate.takes import Plan, Sound, Take
+from dicetalk.drawn.evaluate.transfer import ReferenceMaker, emotion_judge, measure_transfer, transfer_takes
+from dicetalk.drawn.voices import PROGRAM, sentences
+from dicetalk.emotion.expression_reader import ReadExpressions
+from dicetalk.emotion.extract import Embedding
+from dicetalk.emotion.prior import PRESET_NAMES
 
 EMOTIONS = ("happy", "sad", "angry", "surprised")
 

@@ -11,10 +11,10 @@ from training_room import TINY
 
 from dicetalk.bench.sizes import SIZES
 from dicetalk.config import FULL
+from dicetalk.drawn.train.config import TinyTraining
+from dicetalk.drawn.train.run import diffusion_training, stills
 from dicetalk.errors import SettingError
 from dicetalk.train.config import Ablations, DiffusionTraining, EmbedderTraining, LoopConfig, build, read_config
-from dicetalk.train.tiny.config import TinyTraining
-from dicetalk.train.tiny.run import diffusion_training, stills
 
 EMBEDDER = "data: shards\nout: runs/embedder\nembedder: {visual_fps: 12.5}\n"
 DIFFUSION = "data: shards\nout: runs/diffusion\nmodels: models\nembedder: e.safetensors\n"

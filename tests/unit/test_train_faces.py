@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from dicetalk.drawn.faces.expression import ACTION_UNITS, EMOTION_UNITS, UNIT, blinks, emotion_weights, express
+from dicetalk.drawn.faces.geometry import mirrored, ribbon, spline
+from dicetalk.drawn.faces.identity import identity_seeds, sample_identity
+from dicetalk.drawn.faces.measure import measure_mouth
+from dicetalk.drawn.faces.motion import POSE, Pose, head_motion
+from dicetalk.drawn.faces.noise import smooth_noise
+from dicetalk.drawn.faces.render import FaceRenderer, Frame
+from dicetalk.drawn.faces.scene import sample_scene
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import EmotionError, SettingError
-from dicetalk.train.faces.expression import ACTION_UNITS, EMOTION_UNITS, UNIT, blinks, emotion_weights, express
-from dicetalk.train.faces.geometry import mirrored, ribbon, spline
-from dicetalk.train.faces.identity import identity_seeds, sample_identity
-from dicetalk.train.faces.lipsync import mouth_curve
-from dicetalk.train.faces.measure import measure_mouth
-from dicetalk.train.faces.motion import POSE, Pose, head_motion
-from dicetalk.train.faces.noise import smooth_noise
-from dicetalk.train.faces.render import FaceRenderer, Frame
-from dicetalk.train.faces.scene import sample_scene
+from dicetalk.evaluate.mouth import mouth_curve
 
 FPS = 12.5
 TRAIN, TEST = identity_seeds("train"), identity_seeds("test")

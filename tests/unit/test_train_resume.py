@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from training_room import LOOP, curve, diffusion_training, embedder_training, make_room, reset_accelerate
 
 from dicetalk.bench.sizes import SIZES
+from dicetalk.drawn.train.config import TinyTraining
+from dicetalk.drawn.train.run import train_tiny
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.train import curves
@@ -27,8 +29,6 @@ from dicetalk.train.curves import Curves
 from dicetalk.train.diffusion import train_diffusion
 from dicetalk.train.embedder import train_embedder
 from dicetalk.train.loop import make_accelerator
-from dicetalk.train.tiny.config import TinyTraining
-from dicetalk.train.tiny.run import train_tiny
 
 
 @pytest.fixture(scope="module")

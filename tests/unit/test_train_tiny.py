@@ -20,6 +20,26 @@ from dicetalk.audio.speech import Speech
 from dicetalk.checkpoints import networks
 from dicetalk.checkpoints.load import load_model
 from dicetalk.config import TINY
+from dicetalk.drawn.train.colours import COARSE, OPPONENT, QUARTERS, coarse_code
+from dicetalk.drawn.train.config import TinyTraining
+from dicetalk.drawn.train.hearing import HearingObjective, HearingTask, VoiceBatches
+from dicetalk.drawn.train.pictures import FaceBatches, draw_pool, draw_strip
+from dicetalk.drawn.train.run import stages, train_tiny, whisper_sizes
+from dicetalk.drawn.train.seeing import PEOPLE, PeopleBatches, SeeingObjective, SeeingTask
+from dicetalk.drawn.train.vae import (
+    AXIS_WEIGHTS,
+    GAINS,
+    QUIET_LOGVAR,
+    VAEObjective,
+    VAETask,
+    begin_evenly,
+    decode_pictures,
+    detail_weights,
+    normalise,
+    picture_loss,
+    silence_time,
+)
+from dicetalk.drawn.voices import speak
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import SettingError, SpeechError
@@ -33,26 +53,6 @@ from dicetalk.train.config import Ablations
 from dicetalk.train.losses import UNLABELLED
 from dicetalk.train.seeds import seeded
 from dicetalk.train.shards import list_clips
-from dicetalk.train.tiny.colours import COARSE, OPPONENT, QUARTERS, coarse_code
-from dicetalk.train.tiny.config import TinyTraining
-from dicetalk.train.tiny.hearing import HearingObjective, HearingTask, VoiceBatches
-from dicetalk.train.tiny.pictures import FaceBatches, draw_pool, draw_strip
-from dicetalk.train.tiny.run import stages, train_tiny, whisper_sizes
-from dicetalk.train.tiny.seeing import PEOPLE, PeopleBatches, SeeingObjective, SeeingTask
-from dicetalk.train.tiny.vae import (
-    AXIS_WEIGHTS,
-    GAINS,
-    QUIET_LOGVAR,
-    VAEObjective,
-    VAETask,
-    begin_evenly,
-    decode_pictures,
-    detail_weights,
-    normalise,
-    picture_loss,
-    silence_time,
-)
-from dicetalk.train.voices import speak
 from dicetalk.video import collect
 
 
@@ -298,8 +298,8 @@ def test_a_clip_that_cannot_be_drawn_stops_the_run_which_goes_on_with_it(
 ) -> None:
     config = TinyTraining(tmp_path, *[ONCE] * 6, people=2)
     (clips,) = (stage for stage in stages(config, Hooks()) if stage.name == "clips")
-    monkeypatch.setattr("dicetalk.train.tiny.run.ears", lambda model: None)
-    monkeypatch.setattr("dicetalk.train.tiny.run.speech_features", lambda samples, encoder: listen(samples))
+    monkeypatch.setattr("dicetalk.drawn.train.run.ears", lambda model: None)
+    monkeypatch.setattr("dicetalk.drawn.train.run.speech_features", lambda samples, encoder: listen(samples))
     spoken, fail = [], [3]
 
     def sometimes(*words: object) -> tuple[np.ndarray, int]:
@@ -308,7 +308,7 @@ def test_a_clip_that_cannot_be_drawn_stops_the_run_which_goes_on_with_it(
             raise SpeechError("espeak-ng did not finish within 30 s.")
         return speak(*words)
 
-    monkeypatch.setattr("dicetalk.train.clips.speak", sometimes)
+    monkeypatch.setattr("dicetalk.drawn.clips.speak", sometimes)
     with pytest.raises(DatasetError, match=r"1 of 60 clips could not be drawn, .* because: espeak-ng did not finish"):
         clips.run()
     assert not clips.result.exists()

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from training_room import ONCE
 
+from dicetalk.drawn.train.config import TinyTraining
+from dicetalk.drawn.train.priors import save_priors
+from dicetalk.drawn.train.record import FILE, WRITE_EVERY, StageRecord, StageTimes
 from dicetalk.errors import OutputError, SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.train.config import Ablations
-from dicetalk.train.tiny.config import TinyTraining
-from dicetalk.train.tiny.priors import save_priors
-from dicetalk.train.tiny.record import FILE, WRITE_EVERY, StageRecord, StageTimes
 
 
 def test_a_stage_is_not_mixed_with_those_of_another_config(tmp_path: Path) -> None:

@@ -8,10 +8,8 @@ import librosa
 import numpy as np
 import pytest
 
-from dicetalk.emotion.prior import PRESET_NAMES
-from dicetalk.errors import EmotionError, SettingError, SpeechError
-from dicetalk.train import voices
-from dicetalk.train.clips import (
+from dicetalk.drawn import voices
+from dicetalk.drawn.clips import (
     CHANGING_TAKES,
     INTENSITIES,
     PAIRED_INTENSITIES,
@@ -28,9 +26,11 @@ from dicetalk.train.clips import (
     plan_pairs,
     plan_takes,
 )
-from dicetalk.train.faces.identity import identity_seeds
-from dicetalk.train.faces.measure import measure_mouth
-from dicetalk.train.voices import HIGH_VOICES, LOW_VOICES, PROSODY, Voice, sample_voice, sentences, speak
+from dicetalk.drawn.faces.identity import identity_seeds
+from dicetalk.drawn.faces.measure import measure_mouth
+from dicetalk.drawn.voices import HIGH_VOICES, LOW_VOICES, PROSODY, Voice, sample_voice, sentences, speak
+from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.errors import EmotionError, SettingError, SpeechError
 
 spoken = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 

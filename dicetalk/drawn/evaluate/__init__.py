@@ -1,0 +1,1 @@
+"""Evaluation of a model against drawn faces, whose emotion, identity and mouth are known."""

@@ -1,0 +1,1 @@
+"""Procedural talking heads: identity, expression, motion, and their rendering."""
