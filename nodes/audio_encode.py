@@ -7,13 +7,13 @@ from comfy_api.latest import io
 from dicetalk.audio.silence import pad_speech, shut_in_silence, with_pauses
 from dicetalk.audio.whisper import speech_features
 
-from .checks import CheckedNode
-from .convert import to_audio, to_speech
+from .checks import verdict
+from .convert import check_duration, to_audio, to_speech
 from .hooks import comfy_hooks
-from .wires import CATEGORY, EncodedSpeech, HostedModel, ModelWire, SpeechWire
+from .wires import CATEGORY, AudioWire, EncodedSpeech, HostedModel, ModelWire, SpeechWire
 
 
-class AudioEncode(CheckedNode):
+class AudioEncode(io.ComfyNode):
     """Sound to speech features."""
 
     @classmethod
@@ -26,7 +26,7 @@ class AudioEncode(CheckedNode):
             search_aliases=["whisper", "speech", "lip sync"],
             inputs=[
                 ModelWire.Input("model", tooltip="From Load DICE Model."),
-                io.Audio.Input("audio", tooltip="The speech: any rate, mono, stereo or surround, 0.1 s to an hour."),
+                AudioWire.Input("audio", tooltip="The speech: any rate, mono, stereo or surround, 0.1 s to an hour."),
                 io.Float.Input(
                     "start", default=0.0, min=0.0, max=86400.0, step=0.01, tooltip="Seconds of the sound to skip."
                 ),
@@ -36,7 +36,7 @@ class AudioEncode(CheckedNode):
                     min=0.0,
                     max=3600.0,
                     step=0.01,
-                    tooltip="Seconds to use; 0 takes all that follows the start.",
+                    tooltip="Seconds to use, 0.1 or more; 0 takes all that follows the start.",
                 ),
                 io.Float.Input(
                     "pad_start",
@@ -77,6 +77,10 @@ class AudioEncode(CheckedNode):
                 io.Float.Output("seconds", tooltip="Length of the speech."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, duration: float | None = None) -> bool | str:
+        return verdict(lambda: duration is None or check_duration(duration))
 
     @classmethod
     def execute(

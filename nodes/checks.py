@@ -1,77 +1,64 @@
-"""What is refused before a workflow runs: wires of another kind, and values that no run could use."""
+"""What is refused before a workflow runs, with one message at the input that it is about."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from comfy_api.latest import io
 
 from dicetalk.emotion.prior import PRESET_NAMES, PRIOR_DIM, EmotionPrior
 from dicetalk.errors import DiceTalkError
 
-WAYS = {
-    "DICE_MODEL": "Load DICE Model",
-    "DICE_SPEECH": "Audio Encode's speech",
-    "DICE_EMOTION": "an emotion of Emotion Bank Mix, Emotion Timeline, Extract Emotion Prior or Load Emotion",
-    "DICE_PORTRAIT": "Portrait Crop's portrait",
-    "IMAGE": "images, for example of Load Image",
-    "AUDIO": "sound, for example of Load Audio",
-    "VIDEO": "a video, for example of Load Video",
-    "MASK": "a mask, for example of Load Image",
-    "BOUNDING_BOX": "the box of a face detector",
-}
-"""What to connect to an input, by its type."""
-
-ANY = "*"
+from .prompts import Refused
 
 NAMES_ALONE = {name: EmotionPrior(torch.zeros(PRIOR_DIM), name=name) for name in PRESET_NAMES}
 """Presets that stand for any model's, whose names are the same: enough to find what is wrong with a text."""
 
 
-class CheckedNode(io.ComfyNode):
-    """A node whose wires say what to connect instead of what does not fit.
-
-    A node with values to check overrides :meth:`validate_inputs` with :func:`verdict`. ComfyUI passes none for a value
-    that comes over a wire, leaves out what is missing, and stops checking the range of a value that is named there.
-    """
-
-    @classmethod
-    def validate_inputs(cls, input_types: Mapping[str, Any]) -> bool | str:
-        return verdict(cls, input_types)
-
-
-def verdict(node: type[io.ComfyNode], input_types: Mapping[str, Any], *checks: Callable[[], Any]) -> bool | str:
-    """What `validate_inputs` returns: true, or all that is wrong.
+class Wanted(str):
+    """An input's type, which in ComfyUI's message about a wire of another type says what to connect.
 
     Args:
-        node: whose inputs they are.
-        input_types: type of what is connected, by input. Who asks ComfyUI for it has to compare the types.
-        checks: of values; each raises :class:`dicetalk.errors.DiceTalkError` for what is wrong.
+        io_type: the type.
+        way: what gives it.
     """
-    expected = {port.id: port.get_io_type() for port in node.define_schema().inputs}
-    problems = [
-        f"{name}: got {received}; connect {WAYS.get(expected[name], expected[name])}."
-        for name, received in input_types.items()
-        if name in expected and not fits(received, expected[name])
-    ]
-    for check in checks:
-        try:
-            check()
-        except DiceTalkError as error:
-            problems.append(str(error))
-    return " ".join(problems) or True
+
+    way: str
+
+    def __new__(cls, io_type: str, way: str) -> "Wanted":
+        made = super().__new__(cls, io_type)
+        made.way = way
+        return made
+
+    def __deepcopy__(self, memo: Any) -> "Wanted":  # ComfyUI copies what it says of a node
+        return self
+
+    def __format__(self, form: str) -> str:
+        return f"{self!s}; connect {self.way}"
 
 
-def fits(received: Any, expected: str) -> bool:
-    """Whether an output of the type `received` may be connected to an input of the type `expected`.
+def verdict(check: Callable[[], Any]) -> bool | str:
+    """What a node's `validate_inputs` returns for one input: true, or what `check` raises.
 
-    Either may be several types with commas between, of which one in common is enough.
+    ComfyUI puts the answer at every input that a node's `validate_inputs` names, and stops checking the range of those,
+    so that one input is named alone. It passes none for a value that comes over a wire.
     """
-    # Older packs have a type for everything that is no other text than any: it answers "not equal" with no.
-    if not received != expected:  # noqa: SIM202
-        return True
-    # The options of a list stand for its type in older packs; what adapts its type is checked by the editor.
-    if not isinstance(received, str) or received == io.MatchType.io_type:
-        return True
-    offered, taken = ({kind.strip() for kind in types.split(",")} for types in (received, expected))
-    return ANY in offered or bool(offered & taken)
+    try:
+        check()
+    except DiceTalkError as error:
+        return str(error)
+    return True
+
+
+def choice_verdict(name: str, chosen: Any, options: tuple[str, ...]) -> bool | str:
+    """What `validate_inputs` returns for a choice that decides which inputs there are.
+
+    Args:
+        name: of the input.
+        chosen: what ComfyUI hands over: a table for an option that it knows, else the value as it was sent.
+        options: all that can be chosen.
+    """
+    if isinstance(chosen, Refused):
+        return chosen.why
+    if isinstance(chosen, str) and chosen not in options:
+        return f"{name} {chosen!r} is unknown. Choose one of: {', '.join(options)}."
+    return True

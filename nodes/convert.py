@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from comfy_api.latest import InputImpl, Types
 
-from dicetalk.audio.speech import Speech, load_speech
+from dicetalk.audio.speech import MAX_SECONDS, MIN_SECONDS, Speech, load_speech
 from dicetalk.errors import NotEnoughMemoryError, PortraitError, SpeechError, VideoError
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.prepare import Box
@@ -41,6 +41,18 @@ def to_speech(audio: Mapping[str, Any] | None, start: float, duration: float, ho
     if not waveform.shape[-1]:
         raise SpeechError("The audio input is empty: it has no samples. Give at least 0.1 s of speech.")
     return load_speech((waveform, audio["sample_rate"]), start=start, duration=duration or None, hooks=hooks)
+
+
+def check_duration(duration: float) -> None:
+    """Refuse what no recording could be cut to; 0 stands for all that follows.
+
+    Raises:
+        SpeechError: it is too short or too long.
+    """
+    if duration and not MIN_SECONDS <= duration <= MAX_SECONDS:
+        raise SpeechError(
+            f"The duration is {duration:g} s: give {MIN_SECONDS:g} to {MAX_SECONDS:g}, or 0 for all that follows."
+        )
 
 
 def to_audio(speech: Speech) -> dict[str, Any]:

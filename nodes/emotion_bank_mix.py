@@ -1,6 +1,6 @@
 """Emotion Bank Mix."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,18 @@ from dicetalk.emotion.timing import sample
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.emotion.track_file import mix_from_json
 
-from .checks import NAMES_ALONE, CheckedNode, verdict
+from .checks import NAMES_ALONE, verdict
 from .convert import to_image
+from .prompts import SettledNode, numbers
 from .wires import CATEGORY, Emotion, EmotionWire, HostedModel, ModelWire, check_emotion
+
+FIRST, MORE = "ab", "cdefgh"
+"""Letters of the emotions that can be wired: two that were always there, and those that grow."""
 
 DEFAULT_MIX = '{"weights": {"happy": 1.0}, "intensity": 1.0}'
 
 
-class EmotionBankMix(CheckedNode):
+class EmotionBankMix(SettledNode):
     """Presets and wired emotions to one emotion."""
 
     @classmethod
@@ -70,6 +74,26 @@ class EmotionBankMix(CheckedNode):
                     advanced=True,
                     tooltip="Of the draw; has no effect at temperature 0.",
                 ),
+                io.Autogrow.Input(
+                    "more",
+                    optional=True,
+                    template=io.Autogrow.TemplateNames(
+                        EmotionWire.Input("emotion", optional=True, tooltip="A further emotion to mix in."),
+                        names=[f"emotion_{letter}" for letter in MORE],
+                        min=0,
+                    ),
+                    tooltip="Further emotions to mix in: with each one connected there is place for another, up to "
+                    f"emotion_{MORE[-1]}.",
+                ),
+                *(
+                    io.Float.Input(
+                        f"weight_{letter}",
+                        optional=True,
+                        **weight,
+                        tooltip=f"Weight of emotion_{letter}; used while it is connected.",
+                    )
+                    for letter in MORE
+                ),
             ],
             outputs=[
                 EmotionWire.Output("emotion", tooltip="For DICE Sampler or Save Emotion."),
@@ -78,8 +102,14 @@ class EmotionBankMix(CheckedNode):
         )
 
     @classmethod
-    def validate_inputs(cls, input_types: Mapping[str, Any], emotions: str | None = None) -> bool | str:
-        return verdict(cls, input_types, lambda: emotions is None or _check_text(emotions))
+    def validate_inputs(cls, emotions: str | None = None, more: Any = None) -> bool | str:
+        return verdict(lambda: emotions is None or _check_text(emotions))
+
+    @classmethod
+    def dead_inputs(cls, inputs: Mapping[str, Any]) -> Iterable[str]:
+        wired = {name.rpartition("_")[2] for name in inputs if name.startswith(("emotion_", "more.emotion_"))}
+        dead = [f"weight_{letter}" for letter in (*FIRST, *MORE) if letter not in wired]
+        return [*dead, "seed"] if numbers(inputs, "temperature") == [0] else dead
 
     @classmethod
     def execute(
@@ -92,14 +122,18 @@ class EmotionBankMix(CheckedNode):
         seed: int,
         emotion_a: Emotion | None = None,
         emotion_b: Emotion | None = None,
+        more: Mapping[str, Emotion] | None = None,
+        **weights: float,
     ) -> io.NodeOutput:
         priors = model.dice.priors
         wanted = mix_from_json(emotions)
         parts = []
-        for name, emotion, weight in (("emotion_a", emotion_a, weight_a), ("emotion_b", emotion_b, weight_b)):
+        wired = {"emotion_a": emotion_a, "emotion_b": emotion_b, **(more or {})}
+        weights |= {"weight_a": weight_a, "weight_b": weight_b}
+        for name, emotion in wired.items():
             if emotion is not None:
                 check_emotion(model, emotion, name)
-                parts.append((emotion.track, weight))
+                parts.append((emotion.track, weights.get(name.replace("emotion", "weight"), 1.0)))
         if wanted.weights:
             parts.append((EmotionTrack.constant(mix(wanted.weights, priors)), 1.0))
         mixed = scale(weighted_mix(parts, priors[NEUTRAL]), wanted.intensity, priors[NEUTRAL])

@@ -1,18 +1,15 @@
 """Save Emotion and Load Emotion."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from comfy_api.latest import io
 
 from dicetalk.emotion.saved import load_emotion, save_emotion
 
-from .checks import CheckedNode, verdict
+from .checks import verdict
 from .folders import check_emotion_name, emotion_choices, emotion_path, new_emotion_path
 from .wires import CATEGORY, Emotion, EmotionWire, HostedModel, ModelWire, check_emotion
 
 
-class SaveEmotion(CheckedNode):
+class SaveEmotion(io.ComfyNode):
     """An emotion to a file in the emotions folder."""
 
     @classmethod
@@ -40,8 +37,8 @@ class SaveEmotion(CheckedNode):
         )
 
     @classmethod
-    def validate_inputs(cls, input_types: Mapping[str, Any], name: str | None = None) -> bool | str:
-        return verdict(cls, input_types, lambda: name is None or check_emotion_name(name))
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        return verdict(lambda: name is None or check_emotion_name(name))
 
     @classmethod
     def execute(cls, model: HostedModel, emotion: Emotion, name: str) -> io.NodeOutput:
@@ -50,7 +47,7 @@ class SaveEmotion(CheckedNode):
         return io.NodeOutput(emotion)
 
 
-class LoadEmotion(CheckedNode):
+class LoadEmotion(io.ComfyNode):
     """An emotion from a file in the emotions folder."""
 
     @classmethod
@@ -73,8 +70,8 @@ class LoadEmotion(CheckedNode):
         )
 
     @classmethod
-    def validate_inputs(cls, input_types: Mapping[str, Any], name: str | None = None) -> bool | str:
-        return verdict(cls, input_types, lambda: name is None or emotion_path(name))
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        return verdict(lambda: name is None or emotion_path(name))
 
     @classmethod
     def fingerprint_inputs(cls, name: str | None, model: HostedModel | None = None) -> tuple[int, int]:

@@ -1,8 +1,5 @@
 """Emotion Timeline."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from comfy_api.latest import io
 
@@ -10,7 +7,7 @@ from dicetalk.audio.speech import SAMPLE_RATE, Speech
 from dicetalk.emotion.show import plot_track
 from dicetalk.emotion.track_file import track_from_json
 
-from .checks import NAMES_ALONE, CheckedNode, verdict
+from .checks import NAMES_ALONE, verdict
 from .convert import to_image
 from .wires import CATEGORY, EmotionWire, EncodedSpeech, HostedModel, ModelWire, SpeechWire
 
@@ -19,7 +16,7 @@ PEAKS = 800
 DEFAULT_KEYFRAMES = '{"keyframes": [{"time": 0.0, "weights": {"happy": 1.0}, "intensity": 1.0, "easing": "smooth"}]}'
 
 
-class EmotionTimeline(CheckedNode):
+class EmotionTimeline(io.ComfyNode):
     """Keyframes to an emotion that changes over the speech."""
 
     @classmethod
@@ -50,8 +47,8 @@ class EmotionTimeline(CheckedNode):
         )
 
     @classmethod
-    def validate_inputs(cls, input_types: Mapping[str, Any], keyframes: str | None = None) -> bool | str:
-        return verdict(cls, input_types, lambda: keyframes is None or track_from_json(keyframes, NAMES_ALONE))
+    def validate_inputs(cls, keyframes: str | None = None) -> bool | str:
+        return verdict(lambda: keyframes is None or track_from_json(keyframes, NAMES_ALONE))
 
     @classmethod
     def execute(cls, model: HostedModel, speech: EncodedSpeech, keyframes: str) -> io.NodeOutput:

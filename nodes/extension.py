@@ -12,6 +12,7 @@ from .folders import register_folders
 from .interpolate import FrameInterpolate
 from .load_model import LoadModel
 from .portrait import PasteBack, PortraitCrop
+from .prompts import settle_prompts_of
 from .replacements import register_replacements
 from .sampler import DiceSampler
 
@@ -37,6 +38,7 @@ class DiceTalkExtension(ComfyExtension):
         register_folders()
         offer_examples()
         await register_replacements()
+        settle_prompts_of({node.define_schema().node_id: node for node in NODES})
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

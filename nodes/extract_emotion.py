@@ -1,6 +1,6 @@
 """Extract Emotion Prior."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,16 +20,17 @@ from dicetalk.errors import EmotionError
 from dicetalk.hooks import Hooks
 from dicetalk.settings import EMBEDDED_SECONDS
 
-from .checks import CheckedNode, verdict
+from .checks import choice_verdict
 from .convert import decoded, to_frames, to_image, to_speech, whole_file
 from .hooks import comfy_hooks
-from .wires import CATEGORY, Emotion, EmotionWire, HostedModel, ModelWire
+from .prompts import SettledNode
+from .wires import CATEGORY, AudioWire, Emotion, EmotionWire, HostedModel, ImageWire, ModelWire, VideoWire
 
 ONE, OVER_TIME = RESULTS = ("one emotion", "emotion over time")
 SHARES = {"watch": 60, "speech": 20, "embed": 20}
 
 
-class ExtractEmotionPrior(CheckedNode):
+class ExtractEmotionPrior(SettledNode):
     """A reference clip to the emotion that it shows."""
 
     @classmethod
@@ -41,53 +42,29 @@ class ExtractEmotionPrior(CheckedNode):
             description="Reads an emotion from a reference clip: from the face in images or a video, and, with a model "
             "that has an emotion embedder, from the voice.",
             search_aliases=["emotion from video", "reference emotion", "emotion embedder"],
+            accept_all_inputs=True,  # else a result that does not exist would be left out, and not be refused
             inputs=[
                 ModelWire.Input("model", tooltip="From Load DICE Model."),
-                io.Image.Input("images", optional=True, tooltip="Frames of the reference clip with one face."),
-                io.Video.Input(
+                ImageWire.Input("images", optional=True, tooltip="Frames of the reference clip with one face."),
+                VideoWire.Input(
                     "video",
                     optional=True,
                     tooltip="The reference clip as a video, instead of images; a model with an emotion embedder hears "
                     "its sound unless audio is connected.",
                 ),
-                io.Audio.Input(
+                AudioWire.Input(
                     "audio",
                     optional=True,
                     tooltip="Speech of the reference clip. Only a model with an emotion embedder hears it; others read "
                     "faces alone.",
                 ),
-                io.Combo.Input(
+                io.DynamicCombo.Input(
                     "result",
-                    options=list(RESULTS),
-                    default=ONE,
+                    options=[
+                        io.DynamicCombo.Option(ONE, [_strength()]),
+                        io.DynamicCombo.Option(OVER_TIME, [_strength(), *_over_time()]),
+                    ],
                     tooltip="One emotion with mean and spread for the whole clip, or one that follows the clip.",
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=2.0,
-                    step=0.05,
-                    tooltip="How strong the emotion becomes where it is recognised among the eight presets; a model "
-                    "with an embedder of its own reads it as it is.",
-                ),
-                io.Float.Input(
-                    "smoothing",
-                    default=0.2,
-                    min=0.0,
-                    max=10.0,
-                    step=0.05,
-                    advanced=True,
-                    tooltip="Emotion over time: seconds over which it is blurred; more is calmer.",
-                ),
-                io.Float.Input(
-                    "window",
-                    default=EMBEDDED_SECONDS,
-                    min=0.5,
-                    max=6.0,
-                    step=0.1,
-                    advanced=True,
-                    tooltip="Emotion over time, by an embedder: seconds that it reads together.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -116,17 +93,23 @@ class ExtractEmotionPrior(CheckedNode):
         )
 
     @classmethod
-    def validate_inputs(cls, input_types: Mapping[str, Any]) -> bool | str:
-        return verdict(cls, input_types, lambda: _check_connected(input_types))
+    def validate_inputs(cls, result: Any = None) -> bool | str:
+        return choice_verdict("result", result, RESULTS)
+
+    @classmethod
+    def dead_inputs(cls, inputs: Mapping[str, Any]) -> Iterable[str]:
+        return () if "images" in inputs else ("fps",)
+
+    @classmethod
+    def refusals(cls, inputs: Mapping[str, Any]) -> Mapping[str, str]:
+        why = _contradiction(inputs)
+        return {"result": why} if why else {}
 
     @classmethod
     def execute(
         cls,
         model: HostedModel,
-        result: str,
-        strength: float,
-        smoothing: float,
-        window: float,
+        result: Mapping[str, Any],
         fps: float,
         images: torch.Tensor | None = None,
         video: Any = None,
@@ -134,7 +117,8 @@ class ExtractEmotionPrior(CheckedNode):
         audio_stream: int = 0,
     ) -> io.NodeOutput:
         given = {"images": images, "video": video, "audio": audio}
-        _check_connected([name for name, value in given.items() if value is not None])
+        if why := _contradiction([name for name, value in given.items() if value is not None]):
+            raise EmotionError(why)
         hooks = comfy_hooks(SHARES)
         hears = model.dice.embedder is not None
         if not hears:
@@ -148,9 +132,9 @@ class ExtractEmotionPrior(CheckedNode):
         reference = _reference(images, video, audio, fps, hears, audio_stream, hooks)
         extracted = extract_emotion(
             reference,
-            _way(model, strength, window, hooks),
-            as_track=result == OVER_TIME,
-            smoothing=smoothing,
+            _way(model, result["strength"], result.get("window", EMBEDDED_SECONDS), hooks),
+            as_track=result["result"] == OVER_TIME,
+            smoothing=result.get("smoothing", 0.0),
             detector=model.detector,
             residency=model.residency,
             hooks=hooks,
@@ -160,12 +144,49 @@ class ExtractEmotionPrior(CheckedNode):
         return io.NodeOutput(emotion, preview, ui=ui.PreviewImage(preview, cls=cls))
 
 
-def _check_connected(connected: Collection[str]) -> None:
-    """Raise :class:`dicetalk.errors.EmotionError` unless there is one thing to read an emotion from."""
+def _strength() -> io.Input:
+    return io.Float.Input(
+        "strength",
+        default=1.0,
+        min=0.0,
+        max=2.0,
+        step=0.05,
+        tooltip="How strong the emotion becomes where it is recognised among the eight presets; a model with an "
+        "embedder of its own reads it as it is.",
+    )
+
+
+def _over_time() -> list[io.Input]:
+    """What an emotion that follows the clip asks for."""
+    return [
+        io.Float.Input(
+            "smoothing",
+            default=0.2,
+            min=0.0,
+            max=10.0,
+            step=0.05,
+            advanced=True,
+            tooltip="Seconds over which the emotion is blurred; more is calmer.",
+        ),
+        io.Float.Input(
+            "window",
+            default=EMBEDDED_SECONDS,
+            min=0.5,
+            max=6.0,
+            step=0.1,
+            advanced=True,
+            tooltip="For a model with an emotion embedder: seconds that it reads together.",
+        ),
+    ]
+
+
+def _contradiction(connected: Collection[str]) -> str:
+    """Why there is not one thing to read an emotion from; empty if there is."""
     if {"images", "video"} <= set(connected):
-        raise EmotionError("Both images and a video are connected. Disconnect one of them.")
+        return "Both images and a video are connected. Disconnect one of them."
     if not {"images", "video", "audio"} & set(connected):
-        raise EmotionError("Nothing to read an emotion from: connect images, a video or audio.")
+        return "Nothing to read an emotion from: connect images, a video or audio."
+    return ""
 
 
 def _reference(

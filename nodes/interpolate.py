@@ -7,16 +7,15 @@ from dicetalk.errors import CheckpointError
 from dicetalk.hooks import Hooks
 from dicetalk.video.interpolate import interpolate_frames, interpolated_length
 
-from .checks import CheckedNode
 from .convert import check_room, to_frames, to_images
 from .hooks import cancelled, comfy_hooks
-from .wires import CATEGORY, HostedModel, ModelWire
+from .wires import CATEGORY, HostedModel, ImageWire, ModelWire
 
 DOUBLINGS = {"2": 1, "4": 2, "8": 3}
 CHUNK = 16
 
 
-class FrameInterpolate(CheckedNode):
+class FrameInterpolate(io.ComfyNode):
     """More frames per second."""
 
     @classmethod
@@ -29,7 +28,7 @@ class FrameInterpolate(CheckedNode):
             search_aliases=["RIFE", "frame rate", "smooth video", "vfi"],
             inputs=[
                 ModelWire.Input("model", tooltip="From Load DICE Model; it brings RIFE."),
-                io.Image.Input("images", tooltip="Frames of one clip."),
+                ImageWire.Input("images", tooltip="Frames of one clip."),
                 io.Float.Input("fps", default=12.5, min=1.0, max=240.0, step=0.01, tooltip="Their frame rate."),
                 io.Combo.Input("multiplier", options=list(DOUBLINGS), default="2", tooltip="Times the frame rate."),
             ],

@@ -1,6 +1,8 @@
 """Load DICE Model."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import comfy.model_management
 import torch
@@ -24,6 +26,7 @@ from .folders import (
     svd_path,
 )
 from .hooks import comfy_hooks
+from .prompts import SettledNode
 from .residency import Operations
 from .wires import CATEGORY, HostedModel, ModelWire
 
@@ -31,7 +34,7 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 UNET_PARAMETERS = 1_600_000_000
 
 
-class LoadModel(io.ComfyNode):
+class LoadModel(SettledNode):
     """Weights to one wire."""
 
     @classmethod
@@ -66,6 +69,10 @@ class LoadModel(io.ComfyNode):
             ],
             outputs=[ModelWire.Output("model_out", display_name="model", tooltip="All networks and emotion presets.")],
         )
+
+    @classmethod
+    def dead_inputs(cls, inputs: Mapping[str, Any]) -> Iterable[str]:
+        return ("svd",) if inputs.get("model") == TINY else ()
 
     @classmethod
     def validate_inputs(cls, svd: str | None = None) -> bool | str:

@@ -1,6 +1,6 @@
 """Portrait Crop and Paste Back."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,20 +12,22 @@ from dicetalk.errors import PortraitError
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.paste import ColourMatch
 from dicetalk.portrait.paste import PasteBack as Paste
-from dicetalk.portrait.prepare import Portrait, prepare_portrait
+from dicetalk.portrait.prepare import STRIDE, Portrait, prepare_portrait
 from dicetalk.portrait.read import read_picture
 from dicetalk.portrait.small import small_face_notice
 
-from .checks import CheckedNode, verdict
+from .checks import choice_verdict
 from .convert import check_room, first_box, mask_box, to_frames, to_image, to_images
 from .hooks import cancelled, comfy_hooks
-from .wires import CATEGORY, BoxWire, HostedModel, ModelWire, PortraitWire
+from .prompts import SettledNode, numbers
+from .wires import CATEGORY, BoxWire, HostedModel, ImageWire, MaskWire, ModelWire, PortraitWire
 
 FACE, WHOLE, EVERYTHING = AREAS = ("face", "whole picture", "everything moves")
 CHUNK = 16
+BOTH = "Both a box and a mask are connected, and each says where the face is. Disconnect one."
 
 
-class PortraitCrop(CheckedNode):
+class PortraitCrop(SettledNode):
     """A picture to the part that will speak."""
 
     @classmethod
@@ -36,32 +38,21 @@ class PortraitCrop(CheckedNode):
             category=CATEGORY,
             description="Finds the face and prepares the picture for DICE Sampler.",
             search_aliases=["face crop", "face detect", "portrait"],
+            accept_all_inputs=True,  # else an area that does not exist would be left out, and not be refused
             inputs=[
                 ModelWire.Input("model", tooltip="From Load DICE Model; tells the sizes that its networks want."),
-                io.Image.Input(
+                ImageWire.Input(
                     "image", tooltip="One picture of a person, 64 pixels to 8K; transparency becomes white."
                 ),
-                io.Combo.Input(
+                io.DynamicCombo.Input(
                     "area",
-                    options=list(AREAS),
-                    default=FACE,
+                    options=[
+                        io.DynamicCombo.Option(FACE, [_face_index(), _margin()]),
+                        io.DynamicCombo.Option(WHOLE, [_face_index()]),
+                        io.DynamicCombo.Option(EVERYTHING, []),
+                    ],
                     tooltip="face: animate a square around the face (Paste Back puts it into the full picture). whole "
                     "picture: animate all of it, the face moves. everything moves: no face is looked for.",
-                ),
-                io.Int.Input(
-                    "face_index",
-                    default=0,
-                    min=0,
-                    max=100,
-                    tooltip="Which face, 0 is the largest; not used with a box, a mask or everything moves.",
-                ),
-                io.Float.Input(
-                    "margin",
-                    default=0.5,
-                    min=0.0,
-                    max=3.0,
-                    step=0.05,
-                    tooltip="For the area face: how much of the picture around the face box, as a part of the box.",
                 ),
                 io.Int.Input(
                     "short_side",
@@ -89,7 +80,7 @@ class PortraitCrop(CheckedNode):
                     tooltip="The face as x, y, width, height in pixels of the picture, instead of looking for it; of a "
                     "list the first. Not together with a mask.",
                 ),
-                io.Mask.Input(
+                MaskWire.Input(
                     "mask",
                     optional=True,
                     tooltip="The face painted on the picture, instead of looking for it. Not together with a box.",
@@ -103,41 +94,57 @@ class PortraitCrop(CheckedNode):
         )
 
     @classmethod
-    def validate_inputs(cls, input_types: Mapping[str, Any]) -> bool | str:
-        return verdict(cls, input_types, lambda: _check_one_face(input_types))
+    def validate_inputs(cls, area: Any = None) -> bool | str:
+        return choice_verdict("area", area, AREAS)
+
+    @classmethod
+    def dead_inputs(cls, inputs: Mapping[str, Any]) -> Iterable[str]:
+        if inputs["area"] == EVERYTHING:
+            return ("mask_scale", "box", "mask")
+        return ("area.face_index",) if {"box", "mask"} & inputs.keys() else ()
+
+    @classmethod
+    def refusals(cls, inputs: Mapping[str, Any]) -> Mapping[str, str]:
+        side = numbers(inputs, "short_side")
+        refused = {}
+        if side and side[0] % STRIDE:
+            refused["short_side"] = f"give a multiple of {STRIDE}, or 0 for the size that the model was made for"
+        if {"box", "mask"} <= inputs.keys():
+            refused["area"] = BOTH
+        return refused
 
     @classmethod
     def execute(
         cls,
         model: HostedModel,
         image: torch.Tensor,
-        area: str,
-        face_index: int,
-        margin: float,
+        area: Mapping[str, Any],
         short_side: int,
         mask_scale: float,
         box: Any = None,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        _check_one_face({"box", "mask"} if box is not None and mask is not None else ())
+        chosen = area["area"]
+        if box is not None and mask is not None and chosen != EVERYTHING:
+            raise PortraitError(BOTH)
         cancelled()
         picture = read_picture(image, comfy_hooks({}))
         face = None
-        if area != EVERYTHING:
+        if chosen != EVERYTHING:
             face = (
                 mask_box(mask, *picture.shape[:2]) if mask is not None else first_box(box) if box is not None else None
             )
         portrait = prepare_portrait(
             picture,
-            detector=model.detector if area != EVERYTHING and face is None else None,
-            face_index=face_index if area != EVERYTHING and face is None else None,
+            detector=model.detector if chosen != EVERYTHING and face is None else None,
+            face_index=area["face_index"] if chosen != EVERYTHING and face is None else None,
             box=face,
-            whole_picture=area == EVERYTHING,
-            crop=area == FACE,
+            whole_picture=chosen == EVERYTHING,
+            crop=chosen == FACE,
             short_side=short_side or model.dice.config.sampling.short_side,
             mask_scale=mask_scale,
             clip_size=model.dice.config.image_encoder.image_size,
-            margin=margin,
+            **({"margin": area["margin"]} if chosen == FACE else {}),
         )
         if notice := small_face_notice(portrait, f"area: {FACE}, and Paste Back after the sampler,"):
             comfy_hooks({}).notice(notice)
@@ -145,10 +152,21 @@ class PortraitCrop(CheckedNode):
         return io.NodeOutput(portrait, animated, portrait.mask, ui=ui.PreviewImage(_marked(portrait), cls=cls))
 
 
-def _check_one_face(connected: Collection[str]) -> None:
-    """Raise :class:`dicetalk.errors.PortraitError` if the face is given twice."""
-    if {"box", "mask"} <= set(connected):
-        raise PortraitError("Both a box and a mask are connected, and each says where the face is. Disconnect one.")
+def _face_index() -> io.Input:
+    return io.Int.Input(
+        "face_index", default=0, min=0, max=100, tooltip="Which face, 0 is the largest; not used with a box or a mask."
+    )
+
+
+def _margin() -> io.Input:
+    return io.Float.Input(
+        "margin",
+        default=0.5,
+        min=0.0,
+        max=3.0,
+        step=0.05,
+        tooltip="How much of the picture around the face box, as a part of the box.",
+    )
 
 
 def _marked(portrait: Portrait) -> torch.Tensor:
@@ -163,7 +181,7 @@ def _marked(portrait: Portrait) -> torch.Tensor:
     return to_image(np.array(picture))
 
 
-class PasteBack(CheckedNode):
+class PasteBack(io.ComfyNode):
     """Animated frames back into the full picture."""
 
     @classmethod
@@ -175,7 +193,7 @@ class PasteBack(CheckedNode):
             description="Puts the frames into the picture that the portrait was cut from.",
             search_aliases=["uncrop", "paste face", "composite"],
             inputs=[
-                io.Image.Input("images", tooltip="Frames from DICE Sampler, as they are or upscaled."),
+                ImageWire.Input("images", tooltip="Frames from DICE Sampler, as they are or upscaled."),
                 PortraitWire.Input("portrait", tooltip="The same portrait that the sampler had."),
                 io.Float.Input(
                     "feather",

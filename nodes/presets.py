@@ -1,5 +1,6 @@
 """What the sampler's inputs and its presets mean to the library."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -7,70 +8,70 @@ from dicetalk.config import SamplingConfig
 from dicetalk.errors import SettingError
 from dicetalk.settings import Ramp, SamplerSettings
 
+from .prompts import numbers
+
 REFERENCE, FAST, CUSTOM = PRESETS = ("reference", "fast", "custom")
 MEGABYTE = 1 << 20
 
 
 def sampler_settings(
-    made_for: SamplingConfig,
-    *,
-    preset: str,
-    steps: int,
-    schedule: str,
-    window: int,
-    overlap: int,
-    shift: int,
-    portrait_guidance: float,
-    portrait_guidance_change: float,
-    expression_guidance: float,
-    expression_guidance_change: float,
-    key_value_budget: int,
-    **always: Any,
+    made_for: SamplingConfig, preset: Mapping[str, Any], *, key_value_budget: int, **always: Any
 ) -> SamplerSettings:
     """The library's settings.
 
     Args:
         made_for: what the model's reference is.
-        preset: one of :data:`PRESETS`; the arguments down to `expression_guidance_change` count for `custom` alone.
+        preset: one of :data:`PRESETS` under ``preset``; for `custom` its inputs beside it.
         key_value_budget: in megabytes.
         always: what holds with every preset.
 
     Raises:
-        SettingError: a value is out of range, or two do not go together.
+        SettingError: the preset is unknown, a value is out of range, or two do not go together.
     """
-    settings = SamplerSettings(
-        steps=made_for.steps,
+    values = dict(preset)
+    chosen = values.pop("preset")
+    if chosen == REFERENCE:
+        own: dict[str, Any] = {"steps": made_for.steps}
+    elif chosen == FAST:
+        own = {"steps": max(made_for.steps // 2, 1), "schedule": "tight"}
+    elif chosen == CUSTOM:
+        own = values
+        for name in ("portrait_guidance", "expression_guidance"):
+            own[name] = _ramp(own[name], own.pop(f"{name}_change"))
+    else:
+        raise SettingError(f"preset {chosen!r} is unknown. Choose one of: {', '.join(PRESETS)}.")
+    reference = SamplerSettings(
         portrait_guidance=made_for.portrait_guidance,
         expression_guidance=made_for.expression_guidance,
         key_value_budget=key_value_budget * MEGABYTE,
-        **always,
     )
-    if preset == FAST:
-        return replace(settings, steps=max(settings.steps // 2, 1), schedule="tight")
-    if preset == REFERENCE:
-        return settings
-    return replace(
-        settings,
-        steps=steps,
-        schedule=schedule,
-        window=window,
-        overlap=overlap,
-        shift=shift,
-        portrait_guidance=_ramp(portrait_guidance, portrait_guidance_change),
-        expression_guidance=_ramp(expression_guidance, expression_guidance_change),
-    )
+    return replace(reference, **always, **own)
 
 
-def check_windows(preset: str | None, window: int | None, overlap: int | None) -> None:
-    """Refuse what the sampler's inputs cannot be together; none is not known before the run.
+def setting_refusals(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Two of the sampler's inputs that do not go together, by the input to change.
 
-    Raises:
-        SettingError: the preset is unknown, or with it the windows are out of range or overlap wholly.
+    Args:
+        inputs: of a prompt, by their full names. A number out of its own range is left to ComfyUI, and the steps of a
+            preset are the model's, which is not known before the run.
     """
-    if preset is not None and preset not in PRESETS:
-        raise SettingError(f"preset {preset!r} is unknown. Choose one of: {', '.join(PRESETS)}.")
-    if preset == CUSTOM and None not in (window, overlap):
-        SamplerSettings(window=window, overlap=overlap)
+    refused = {}
+    windows = numbers(inputs, "preset.window", "preset.overlap")
+    if windows and windows[0] >= 1:
+        window, overlap = map(int, windows)
+        refused["preset.overlap"] = _refusal(lambda: SamplerSettings(window=window, overlap=overlap))
+    ends = numbers(inputs, "preset.steps", "noise_strength")
+    if ends and ends[0] >= 1 and ends[1] >= 0:
+        refused["noise_strength"] = _refusal(lambda: SamplerSettings(steps=int(ends[0]), noise_strength=ends[1]))
+    return {name: why for name, why in refused.items() if why}
+
+
+def _refusal(make: Callable[[], SamplerSettings]) -> str:
+    try:
+        make()
+    except SettingError as error:
+        return str(error)
+    return ""
 
 
 def _ramp(first: float, change: float) -> Ramp:

@@ -12,10 +12,11 @@ from dicetalk.settings import FPS
 from dicetalk.video import frames_to_cover, hold_last_frame
 from dicetalk.video.preview import LatentPreview
 
-from .checks import CheckedNode, verdict
+from .checks import choice_verdict
 from .convert import check_room, to_audio, to_images, to_video
 from .hooks import clip_preview, comfy_hooks, with_preview
-from .presets import PRESETS, REFERENCE, check_windows, sampler_settings
+from .presets import CUSTOM, FAST, PRESETS, REFERENCE, sampler_settings, setting_refusals
+from .prompts import SettledNode
 from .wires import (
     CATEGORY,
     Emotion,
@@ -33,7 +34,7 @@ from .wires import (
 SHARES = {"portrait": 5, "sample": 80, "decode": 10, "interpolate": 5}
 
 
-class DiceSampler(CheckedNode):
+class DiceSampler(SettledNode):
     """A portrait, speech and an emotion to a clip."""
 
     @classmethod
@@ -44,6 +45,7 @@ class DiceSampler(CheckedNode):
             category=CATEGORY,
             description="Lets the portrait speak with the emotion. The clip is as long as the speech.",
             search_aliases=["DICE-Talk", "talking head", "talking portrait", "lip sync", "audio to video"],
+            accept_all_inputs=True,  # else a preset that does not exist would be left out, and not be refused
             inputs=[
                 ModelWire.Input("model", tooltip="From Load DICE Model."),
                 PortraitWire.Input("portrait", tooltip="From Portrait Crop."),
@@ -57,85 +59,15 @@ class DiceSampler(CheckedNode):
                     control_after_generate=True,
                     tooltip="Of the noise; the same seed gives the same noise on every device.",
                 ),
-                io.Combo.Input(
+                io.DynamicCombo.Input(
                     "preset",
-                    options=list(PRESETS),
-                    default=REFERENCE,
+                    options=[
+                        io.DynamicCombo.Option(REFERENCE, []),
+                        io.DynamicCombo.Option(FAST, []),
+                        io.DynamicCombo.Option(CUSTOM, _custom_inputs()),
+                    ],
                     tooltip="reference: the steps, guidance and windows that the model was made for. fast: half the "
-                    "steps and no padding around the clip. custom: the values of the next inputs, down to shift.",
-                ),
-                io.Int.Input(
-                    "steps",
-                    default=25,
-                    min=1,
-                    max=1000,
-                    tooltip="Preset custom: denoising steps; fewer are faster and rougher.",
-                ),
-                io.Float.Input(
-                    "portrait_guidance",
-                    default=3.0,
-                    min=-100.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Preset custom: how strongly the portrait is followed.",
-                ),
-                io.Float.Input(
-                    "expression_guidance",
-                    default=6.0,
-                    min=-100.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Preset custom: how strongly speech and emotion are followed.",
-                ),
-                io.Float.Input(
-                    "portrait_guidance_change",
-                    default=0.0,
-                    min=-100.0,
-                    max=100.0,
-                    step=0.1,
-                    advanced=True,
-                    tooltip="Preset custom: by how much portrait_guidance has changed at the last step.",
-                ),
-                io.Float.Input(
-                    "expression_guidance_change",
-                    default=0.0,
-                    min=-100.0,
-                    max=100.0,
-                    step=0.1,
-                    advanced=True,
-                    tooltip="Preset custom: by how much expression_guidance has changed at the last step.",
-                ),
-                io.Combo.Input(
-                    "schedule",
-                    options=list(SCHEDULES),
-                    default="reference",
-                    advanced=True,
-                    tooltip="Preset custom: reference pads the clip by one window, as released; tight does not, which "
-                    "needs fewer windows on short clips.",
-                ),
-                io.Int.Input(
-                    "window",
-                    default=25,
-                    min=1,
-                    max=1000,
-                    advanced=True,
-                    tooltip="Preset custom: frames denoised together; the released network was trained with 25.",
-                ),
-                io.Int.Input(
-                    "overlap",
-                    default=0,
-                    min=0,
-                    max=999,
-                    advanced=True,
-                    tooltip="Preset custom: frames that neighbouring windows share; more is smoother and slower.",
-                ),
-                io.Int.Input(
-                    "shift",
-                    default=7,
-                    min=0,
-                    max=1000,
-                    advanced=True,
-                    tooltip="Preset custom: frames by which the windows move each step.",
+                    "steps and no padding around the clip. custom: steps, guidance and windows of your own.",
                 ),
                 io.Boolean.Input(
                     "interpolate", default=True, tooltip="25 frames per second by RIFE; off gives the network's 12.5."
@@ -233,14 +165,12 @@ class DiceSampler(CheckedNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        input_types: Mapping[str, Any],
-        preset: str | None = None,
-        window: int | None = None,
-        overlap: int | None = None,
-    ) -> bool | str:
-        return verdict(cls, input_types, lambda: check_windows(preset, window, overlap))
+    def validate_inputs(cls, preset: Any = None) -> bool | str:
+        return choice_verdict("preset", preset, PRESETS)
+
+    @classmethod
+    def refusals(cls, inputs: Mapping[str, Any]) -> Mapping[str, str]:
+        return setting_refusals(inputs)
 
     @classmethod
     def execute(
@@ -249,6 +179,7 @@ class DiceSampler(CheckedNode):
         portrait: Portrait,
         speech: EncodedSpeech,
         emotion: Emotion,
+        preset: Mapping[str, Any],
         interpolate: bool,
         decode_chunk: int,
         **values: Any,
@@ -256,7 +187,7 @@ class DiceSampler(CheckedNode):
         check_portrait(model, portrait)
         check_speech(model, speech)
         check_emotion(model, emotion, "emotion")
-        settings = sampler_settings(model.dice.config.sampling, **values)
+        settings = sampler_settings(model.dice.config.sampling, preset, **values)
         dice, residency, sound = model.dice, model.residency, speech.speech
         hooks = comfy_hooks(SHARES)
         if interpolate and dice.flownet is None:
@@ -278,3 +209,82 @@ class DiceSampler(CheckedNode):
         audio = to_audio(sound)
         samples = latents.values[: latents.frames] / dice.config.vae.scaling_factor
         return io.NodeOutput(images, audio, fps, to_video(images, audio, fps), {"samples": samples})
+
+
+def _custom_inputs() -> list[io.Input]:
+    """What the preset `custom` asks for."""
+    return [
+        io.Int.Input(
+            "steps",
+            default=25,
+            min=1,
+            max=1000,
+            tooltip="Denoising steps; fewer are faster and rougher.",
+        ),
+        io.Float.Input(
+            "portrait_guidance",
+            default=3.0,
+            min=-100.0,
+            max=100.0,
+            step=0.1,
+            tooltip="How strongly the portrait is followed.",
+        ),
+        io.Float.Input(
+            "expression_guidance",
+            default=6.0,
+            min=-100.0,
+            max=100.0,
+            step=0.1,
+            tooltip="How strongly speech and emotion are followed.",
+        ),
+        io.Float.Input(
+            "portrait_guidance_change",
+            default=0.0,
+            min=-100.0,
+            max=100.0,
+            step=0.1,
+            advanced=True,
+            tooltip="By how much portrait_guidance has changed at the last step.",
+        ),
+        io.Float.Input(
+            "expression_guidance_change",
+            default=0.0,
+            min=-100.0,
+            max=100.0,
+            step=0.1,
+            advanced=True,
+            tooltip="By how much expression_guidance has changed at the last step.",
+        ),
+        io.Combo.Input(
+            "schedule",
+            options=list(SCHEDULES),
+            default="reference",
+            advanced=True,
+            tooltip="reference pads the clip by one window, as released; tight does not, which "
+            "needs fewer windows on short clips.",
+        ),
+        io.Int.Input(
+            "window",
+            default=25,
+            min=1,
+            max=1000,
+            advanced=True,
+            tooltip="Frames denoised together; the released network was trained with 25.",
+        ),
+        io.Int.Input(
+            "overlap",
+            default=0,
+            min=0,
+            max=999,
+            advanced=True,
+            tooltip="Frames that neighbouring windows share; more is smoother and slower.",
+        ),
+        io.Int.Input(
+            "shift",
+            default=7,
+            min=0,
+            max=1000,
+            advanced=True,
+            tooltip="Frames by which the windows move each step.",
+        ),
+    ]

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from comfy_api.latest import io
@@ -21,17 +23,31 @@ from dicetalk.portrait.faces import FaceDetector
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.settings import SamplerSettings
 
+from .checks import Wanted
 from .residency import ComfyResidency
 
 CATEGORY = "DICE-Talk"
 
-ModelWire = io.Custom("DICE_MODEL")
-SpeechWire = io.Custom("DICE_SPEECH")
-EmotionWire = io.Custom("DICE_EMOTION")
-PortraitWire = io.Custom("DICE_PORTRAIT")
 
-# Not io.BoundingBox, whose options differ between releases of ComfyUI; a detector's output is all that plugs in.
-BoxWire = io.Custom("BOUNDING_BOX")
+def wire(io_type: str, way: str) -> Any:
+    """A type of wire; `way` says in messages what to connect to its inputs."""
+    return SimpleNamespace(Input=io.Custom(Wanted(io_type, way)).Input, Output=io.Custom(io_type).Output)
+
+
+ModelWire = wire("DICE_MODEL", "Load DICE Model")
+SpeechWire = wire("DICE_SPEECH", "Audio Encode's speech")
+EmotionWire = wire(
+    "DICE_EMOTION", "an emotion of Emotion Bank Mix, Emotion Timeline, Extract Emotion Prior or Load Emotion"
+)
+PortraitWire = wire("DICE_PORTRAIT", "Portrait Crop's portrait")
+
+# ComfyUI's own types. For the box not io.BoundingBox, whose options differ between releases; a detector's output is all
+# that plugs in.
+ImageWire = wire("IMAGE", "images, for example of Load Image")
+AudioWire = wire("AUDIO", "sound, for example of Load Audio")
+VideoWire = wire("VIDEO", "a video, for example of Load Video")
+MaskWire = wire("MASK", "a mask, for example of Load Image")
+BoxWire = wire("BOUNDING_BOX", "the box of a face detector")
 
 
 Emotion = SavedEmotion

@@ -2,6 +2,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { addStyles } from "./dom.mjs";
 import { translator } from "./i18n.mjs";
+import { openOld, watchNode } from "./live.mjs";
 import { createPad, DEFAULT_PAD } from "./pad_widget.mjs";
 import { createTimeline, DEFAULT_TIMELINE } from "./timeline_widget.mjs";
 
@@ -65,6 +66,18 @@ app.registerExtension({
   async init() {
     addStyles();
     t = translator(await api.getCustomNodesI18n(), app.ui.settings.getSettingValue("Comfy.Locale") ?? "en");
+  },
+
+  beforeRegisterNodeDef(type, { name }) {
+    if (name.startsWith("DICETalk_")) openOld(type);
+  },
+
+  nodeCreated(node) {
+    watchNode(node, ({ size, computeSize }) => {
+      const [width, height] = computeSize.call(node);
+      node.setSize([Math.max(size[0], width), node.comfyClass === "DICETalk_EmotionBankMix" ? Math.max(size[1], height) : height]);
+      app.canvas?.setDirty(true, true);
+    });
   },
 
   setup() {

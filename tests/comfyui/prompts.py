@@ -8,15 +8,15 @@ Prompt = dict[str, dict[str, Any]]
 SAMPLER = {
     "seed": 1,
     "preset": "custom",
-    "steps": 3,
-    "portrait_guidance": 3.0,
-    "expression_guidance": 6.0,
-    "portrait_guidance_change": 0.0,
-    "expression_guidance_change": 0.0,
-    "schedule": "tight",
-    "window": 5,
-    "overlap": 0,
-    "shift": 2,
+    "preset.steps": 3,
+    "preset.portrait_guidance": 3.0,
+    "preset.expression_guidance": 6.0,
+    "preset.portrait_guidance_change": 0.0,
+    "preset.expression_guidance_change": 0.0,
+    "preset.schedule": "tight",
+    "preset.window": 5,
+    "preset.overlap": 0,
+    "preset.shift": 2,
     "interpolate": True,
     "audio_scale": 1.0,
     "emotion_scale": 1.0,
@@ -28,7 +28,24 @@ SAMPLER = {
     "key_value_budget": 64,
     "decode_chunk": 10,
 }
+FACE = {"area": "face", "face_index": 0, "margin": 0.5}
 SPEECH_SECONDS = 0.5
+
+
+def nested(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Inputs of a prompt as a node's `execute` takes them: those of a choice in one table with it."""
+    tables = {name.partition(".")[0] for name in inputs if "." in name}
+    made = {name: {name: value} if name in tables else value for name, value in inputs.items() if "." not in name}
+    for name, value in inputs.items():
+        table, _, inner = name.partition(".")
+        if inner:
+            made[table][inner] = value
+    return made
+
+
+def _full_names(choice: str, known: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Inputs of `changes` under the names that they have in `known`, where those of `choice` come after its name."""
+    return {f"{choice}.{name}" if f"{choice}.{name}" in known else name: value for name, value in changes.items()}
 
 
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:
@@ -54,15 +71,15 @@ def talking(emotion: str = "happy", model: str = "dicetalk.safetensors", **sampl
             portrait=["5", 0],
             speech=["4", 0],
             emotion=["6", 0],
-            **SAMPLER | sampler,
+            **SAMPLER | _full_names("preset", SAMPLER, sampler),
         ),
         "8": save(["7", 3]),
     }
 
 
 def portrait(model: list[Any], image: list[Any], **changes: Any) -> dict[str, Any]:
-    values = {"area": "face", "face_index": 0, "margin": 0.5, "short_side": 64, "mask_scale": 1.1}
-    return node("DICETalk_PortraitCrop", model=model, image=image, **values | changes)
+    values = {"area": "face", "area.face_index": 0, "area.margin": 0.5, "short_side": 64, "mask_scale": 1.1}
+    return node("DICETalk_PortraitCrop", model=model, image=image, **values | _full_names("area", values, changes))
 
 
 def mixed(model: list[Any], emotion: str) -> dict[str, Any]:
@@ -97,7 +114,9 @@ def reduced(prompt: Prompt) -> Prompt:
         if kind == "DICETalk_LoadModel" and inputs["model"] != "tiny":
             inputs |= {"model": "dicetalk.safetensors", "svd": "auto"}
         elif kind == "DICETalk_Sampler":
-            inputs |= {name: SAMPLER[name] for name in ("preset", "schedule", "window", "shift")} | {"steps": 1}
+            inputs |= {name: value for name, value in SAMPLER.items() if name.startswith("preset")} | {
+                "preset.steps": 1
+            }
         elif kind == "DICETalk_AudioEncode":
             inputs["duration"] = SPEECH_SECONDS
         elif kind == "DICETalk_PortraitCrop":

@@ -1,12 +1,13 @@
 """The pack in a real ComfyUI, over its HTTP API and WebSocket."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from comfyui.media import probe
-from comfyui.prompts import SPEECH_SECONDS, Prompt, node, portrait, save, talking
+from comfyui.prompts import SPEECH_SECONDS, Prompt, mixed, node, portrait, save, talking
 from comfyui.server import Run, Server
 from safetensors.torch import load_file
 
@@ -96,7 +97,7 @@ def test_two_models_in_one_graph_and_one_loaded_twice(server: Server, first_run:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"5": {"face_index": 7}}, "PortraitError: .*Face 7 does not exist"),
+        ({"5": {"area.face_index": 7}}, "PortraitError: .*Face 7 does not exist"),
         ({"4": {"start": 1000.0}}, "SpeechError: .*behind its end"),
     ],
 )
@@ -113,12 +114,16 @@ def test_mistakes_are_explained_and_the_server_stays_up(
     [
         ({"6": {"emotions": '{"weights": {"joyful": 1}}'}}, "joyful.*Known"),
         ({"6": {"emotions": "happy"}}, "not JSON"),
-        ({"6": {"emotion_a": ["4", 0]}}, "emotion_a: got DICE_SPEECH; connect an emotion of Emotion Bank Mix"),
-        ({"7": {"overlap": 9}}, "overlap 9 must be smaller than the window of 5 frames"),
-        ({"7": {"window": 0}}, "window is 0: give a whole number from 1"),
-        ({"7": {"portrait": ["2", 0]}}, "portrait: got IMAGE; connect Portrait Crop's portrait"),
-        ({"5": {"box": ["2", 1], "mask": ["2", 1]}}, "box: got MASK; connect the box of a face detector.*Disconnect"),
-        ({"4": {"audio": ["2", 0]}}, "audio: got IMAGE; connect sound, for example of Load Audio"),
+        ({"7": {"preset": "slow"}}, "preset 'slow' is unknown"),
+        ({"7": {"noise_strength": 0.1}}, "noise_strength 0.1 leaves no step of 3"),
+        ({"5": {"short_side": 100}}, "multiple of 64"),
+        ({"5": {"box": ["2", 1]}}, "box, .*MASK.*; connect the box of a face detector"),
+        ({"4": {"duration": 0.05}}, "duration is 0.05 s"),
+        ({"6": {"emotion_a": ["4", 0]}}, r"emotion_a, .*DICE_SPEECH.* mismatch .*DICE_EMOTION; connect an emotion of"),
+        ({"7": {"preset.overlap": 9}}, "overlap 9 must be smaller than the window of 5 frames"),
+        ({"7": {"preset.window": 0}}, "Value 0 smaller than min of 1"),
+        ({"7": {"portrait": ["2", 0]}}, "portrait, .*IMAGE.*; connect Portrait Crop's portrait"),
+        ({"4": {"audio": ["2", 0]}}, "audio, .*IMAGE.*; connect sound, for example of Load Audio"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_runs(
@@ -126,7 +131,11 @@ def test_what_cannot_work_is_refused_before_anything_runs(
 ) -> None:
     run = server.run(changed(talking("fear"), change))
     assert run.prompt_id == "" and not run.executed
-    assert "custom_validation_failed" in run.error and re.search(message, run.error), run.error
+    assert re.search(message, run.error), run.error
+    ((number, refused),) = json.loads(run.error)["node_errors"].items()
+    (error,) = refused["errors"]
+    if len(change[number]) == 1:
+        assert [error["extra_info"]["input_name"]] == list(change[number])
 
 
 def test_values_that_come_over_wires_are_let_through(server: Server, first_run: Run) -> None:
@@ -137,7 +146,7 @@ def test_values_that_come_over_wires_are_let_through(server: Server, first_run: 
         "21": node("PrimitiveInt", value=0),
     }
     prompt["6"]["inputs"]["emotions"] = ["20", 0]
-    prompt["7"]["inputs"]["overlap"] = ["21", 0]
+    prompt["7"]["inputs"]["preset.overlap"] = ["21", 0]
     assert server.run(prompt).error is None
 
 
@@ -158,6 +167,44 @@ def test_a_name_that_leaves_the_folder_or_is_not_there_is_refused(
         prompt["10"] = node("DICETalk_SaveEmotion", model=["1", 0], emotion=["9", 0], name="a copy")
     run = server.run(prompt)
     assert run.prompt_id == "" and re.search(message, run.error), run.error
+
+
+@pytest.mark.parametrize(
+    ("preset", "dead"),
+    [("reference", {"steps": 9, "preset.steps": 9, "expression_guidance": 1.0}), ("fast", {"schedule": "reference"})],
+)
+def test_a_change_of_a_dead_input_runs_nothing_again(
+    server: Server, first_run: Run, preset: str, dead: dict[str, Any]
+) -> None:
+    prompt = talking("happy", preset=preset)
+    assert server.run(prompt).error is None
+    run = server.run(changed(talking("happy", preset=preset), {"7": dead, "6": {"seed": 7, "weight_a": 0.3}}))
+    assert run.error is None and not run.executed, run.error
+
+
+def test_prompts_of_earlier_releases_run_and_are_the_same(server: Server, first_run: Run) -> None:
+    prompt = talking("happy")
+    for number in ("5", "7"):
+        inputs = prompt[number]["inputs"]
+        prompt[number]["inputs"] = {name.rpartition(".")[2]: value for name, value in inputs.items()}
+    assert server.run(talking("happy")).error is None
+    run = server.run(prompt)
+    assert run.error is None and not run.executed, run.error
+
+
+def test_more_than_two_emotions_are_mixed(server: Server, first_run: Run) -> None:
+    prompt = talking("happy")
+    for letter, emotion in zip("abcd", ("sad", "fear", "angry", "contempt"), strict=True):
+        prompt[f"6{letter}"] = mixed(["1", 0], emotion)
+        name = f"emotion_{letter}" if letter in "ab" else f"more.emotion_{letter}"
+        prompt["6"]["inputs"] |= {name: [f"6{letter}", 0], f"weight_{letter}": 0.5}
+    run = server.run(prompt)
+    assert run.error is None, run.error
+    prompt["6"]["inputs"]["weight_d"] = 0.0
+    again = server.run(prompt)
+    assert again.executed == ["DICETalk_EmotionBankMix", "DICETalk_Sampler", "SaveVideo"]
+    files = [server.file(r.outputs["8"]["images"][0]).read_bytes() for r in (run, again)]
+    assert files[0] != files[1]
 
 
 def changed(prompt: Prompt, change: dict[str, dict[str, Any]]) -> Prompt:

@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from comfyui.prompts import FACE
 from small_models import write_small_model
 
 from dicetalk.attention import sdpa_attention
@@ -205,4 +206,4 @@ def speech(nodes: dict[str, Any], model: Any, audio: dict[str, Any]) -> Any:
 @pytest.fixture
 def portrait(nodes: dict[str, Any], model: Any, image: torch.Tensor, box: dict[str, int]) -> Any:
     """The picture on its wire, 64 pixels."""
-    return nodes["DICETalk_PortraitCrop"].execute(model, image, "face", 0, 0.5, 64, 1.1, box=box).result[0]
+    return nodes["DICETalk_PortraitCrop"].execute(model, image, FACE, 64, 1.1, box=box).result[0]

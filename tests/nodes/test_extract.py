@@ -29,8 +29,11 @@ def smile() -> torch.Tensor:
 
 
 def extracted(nodes: dict[str, Any], model: Any, **inputs: Any) -> Any:
-    values = {"result": "one emotion", "strength": 1.0, "smoothing": 0.2, "window": 2.0, "fps": 25.0}
-    return nodes["DICETalk_ExtractEmotionPrior"].execute(model, **values | inputs)
+    choice = {"result": "one emotion", "strength": 1.0}
+    if inputs.get("result") == "emotion over time":
+        choice |= {"smoothing": 0.2, "window": 2.0}
+    choice |= {name: inputs.pop(name) for name in ("result", "strength", "window") if name in inputs}
+    return nodes["DICETalk_ExtractEmotionPrior"].execute(model, **{"result": choice, "fps": 25.0} | inputs)
 
 
 def feeling(model: Any, mu: torch.Tensor) -> str:

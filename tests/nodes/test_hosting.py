@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from comfyui.prompts import SAMPLER
+from comfyui.prompts import FACE, SAMPLER, nested
 from PIL import Image
 from torch import nn
 
@@ -140,7 +140,7 @@ def test_cancel_leaves_by_comfyuis_own_exception(room: Any) -> None:
 def test_cancel_reaches_every_long_stage(nodes: dict[str, Any], model: Any, audio: Any, image: Any, box: Any) -> None:
     import comfy.model_management as management
 
-    crop = ("face", 0, 0.5, 64, 1.1)
+    crop = (FACE, 64, 1.1)
     stages = {
         "load": lambda: nodes["DICETalk_LoadModel"].execute("dicetalk.safetensors", "auto", "fp32"),
         "speech": lambda: nodes["DICETalk_AudioEncode"].execute(model, audio, 0.0, 0.0),
@@ -168,13 +168,13 @@ def test_cancel_in_the_middle_of_a_stage_calls_no_network_more_and_leaves_nothin
     import comfy.utils
 
     emotion = model.emotion(model.dice.priors["happy"])
-    short = SAMPLER | {"steps": 4, "decode_chunk": 1}
+    short = nested(SAMPLER | {"preset.steps": 4, "decode_chunk": 1})
     smile = torch.from_numpy(np.array(Image.open(SMILE).convert("RGB").resize((256, 256))))[None] / 255
 
     def work() -> None:
         if stage == "watch":
             extract = nodes["DICETalk_ExtractEmotionPrior"].execute
-            extract(model, "one emotion", 1.0, 0.2, 2.0, 12.5, images=smile.expand(40, -1, -1, -1))
+            extract(model, {"result": "one emotion", "strength": 1.0}, 12.5, images=smile.expand(40, -1, -1, -1))
         else:
             nodes["DICETalk_Sampler"].execute(model, portrait, speech, emotion, **short)
 

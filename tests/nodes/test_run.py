@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui.prompts import SAMPLER
+from comfyui.prompts import FACE, SAMPLER, nested
 
 from dicetalk.config import SamplingConfig
 from dicetalk.emotion.prior import EmotionPrior
@@ -22,7 +22,7 @@ from dicetalk.errors import (
     VideoError,
 )
 
-SHORT = SAMPLER | {"steps": 2, "window": 8, "shift": 7}
+SHORT = SAMPLER | {"preset.steps": 2, "preset.window": 8, "preset.shift": 7}
 TRACK = '{"keyframes": [{"time": 0, "weights": {"happy": 1.0}}, {"time": 0.3, "emotion": "sad:0.5"}]}'
 
 
@@ -38,7 +38,7 @@ def mixed(nodes: dict[str, Any], model: Any, **changes: Any) -> tuple[Any, ...]:
 
 
 def sampled(nodes: dict[str, Any], model: Any, portrait: Any, speech: Any, emotion: Any, **changes: Any) -> Any:
-    return nodes["DICETalk_Sampler"].execute(model, portrait, speech, emotion, **SHORT | changes).result
+    return nodes["DICETalk_Sampler"].execute(model, portrait, speech, emotion, **nested(SHORT | changes)).result
 
 
 def test_audio_encode_gives_the_part_that_was_asked_for(nodes: dict[str, Any], model: Any, audio: dict) -> None:
@@ -99,25 +99,26 @@ def test_seed_emotion_and_track_make_a_difference(
         sampled(nodes, model, portrait, speech, happy, seed=2),
         sampled(nodes, model, portrait, speech, mixed(nodes, model, emotions='{"weights": {"sad": 1}}')[0]),
         sampled(nodes, model, portrait, speech, track),
-        sampled(nodes, model, portrait, speech, happy, portrait_guidance_change=2.0),
+        sampled(nodes, model, portrait, speech, happy, **{"preset.portrait_guidance_change": 2.0}),
     ):
         assert not torch.equal(first, changed[0])
 
 
 def test_presets(nodes: dict[str, Any]) -> None:
     def settings(**changes: Any) -> Any:
-        return make(made_for, **values | changes)
+        return make(made_for, **nested(values | changes))
 
     make = sys.modules[nodes["DICETalk_Sampler"].__module__].sampler_settings
     made_for = SamplingConfig(steps=9, portrait_guidance=1.5, expression_guidance=2.5)
     values = {k: v for k, v in SHORT.items() if k not in ("interpolate", "decode_chunk")}
-    reference = settings(preset="reference", seed=5, audio_scale=0.5)
+    custom = settings(**{"preset.portrait_guidance_change": 1.5})
+    values = {name: value for name, value in values.items() if "." not in name}
+    reference = settings(preset={"preset": "reference"}, seed=5, audio_scale=0.5)
     assert (reference.steps, reference.schedule, reference.window) == (9, "reference", 25)
     assert (reference.portrait_guidance, reference.expression_guidance) == (1.5, 2.5)
     assert (reference.seed, reference.audio_scale) == (5, 0.5)
-    fast = settings(preset="fast")
+    fast = settings(preset={"preset": "fast"})
     assert (fast.steps, fast.schedule, fast.portrait_guidance) == (4, "tight", 1.5)
-    custom = settings(portrait_guidance_change=1.5)
     assert (custom.steps, custom.window, custom.portrait_guidance) == (2, 8, (3.0, 4.5))
     assert custom.key_value_budget == 64 << 20
 
@@ -181,7 +182,7 @@ def test_mixing_presets_and_wired_emotions(nodes: dict[str, Any], model: Any) ->
 def test_a_mix_that_was_typed_wrongly(nodes: dict[str, Any], model: Any, text: str, message: str) -> None:
     with pytest.raises(EmotionError, match=message):
         mixed(nodes, model, emotions=text)
-    assert re.search(message, nodes["DICETalk_EmotionBankMix"].validate_inputs({}, text))
+    assert re.search(message, nodes["DICETalk_EmotionBankMix"].validate_inputs(text))
 
 
 def test_the_timeline_tells_its_widget_the_waveform(nodes: dict[str, Any], model: Any, speech: Any) -> None:
@@ -193,33 +194,33 @@ def test_the_timeline_tells_its_widget_the_waveform(nodes: dict[str, Any], model
     timeless = '{"keyframes": [{"weights": {"sad": 1}}]}'
     with pytest.raises(EmotionError, match=r"keyframes\[0\].*time"):
         nodes["DICETalk_EmotionTimeline"].execute(model, speech, timeless)
-    assert "keyframes[0]" in nodes["DICETalk_EmotionTimeline"].validate_inputs({}, timeless)
+    assert "keyframes[0]" in nodes["DICETalk_EmotionTimeline"].validate_inputs(timeless)
 
 
 def test_portrait_crop_by_box_mask_and_whole(nodes: dict[str, Any], model: Any, image: Any, box: Any) -> None:
     crop = nodes["DICETalk_PortraitCrop"].execute
-    made = crop(model, image, "face", 0, 0.5, 64, 1.1, box=[[box]])
+    made = crop(model, image, FACE, 64, 1.1, box=[[box]])
     portrait, shown, mask = made.result
     assert shown.shape == (1, 64, 64, 3) and mask.shape == (1, 64, 64) and 0 < mask.mean() < 1
     assert made.ui.image.shape == image.shape
 
     painted = torch.zeros(1, 80, 96)
     painted[:, 20:56, 30:62] = 1
-    assert crop(model, image, "face", 0, 0.5, 64, 1.1, mask=painted).result[0].crop == portrait.crop
+    assert crop(model, image, FACE, 64, 1.1, mask=painted).result[0].crop == portrait.crop
     halved = torch.nn.functional.max_pool2d(painted, 2)
-    assert crop(model, image, "face", 0, 0.5, 64, 1.1, mask=halved).result[0].crop == portrait.crop
+    assert crop(model, image, FACE, 64, 1.1, mask=halved).result[0].crop == portrait.crop
 
-    wider = crop(model, image, "face", 0, 0.7, 64, 1.1, box=box).result[0]
+    wider = crop(model, image, FACE | {"margin": 0.7}, 64, 1.1, box=box).result[0]
     assert wider.crop[2] - wider.crop[0] > portrait.crop[2] - portrait.crop[0]
-    whole = crop(model, image, "whole picture", 0, 0.5, 64, 1.1, box=box).result[0]
+    whole = crop(model, image, {"area": "whole picture", "face_index": 0}, 64, 1.1, box=box).result[0]
     assert whole.crop == (0, 0, 96, 80) and whole.mask.mean() < 1
-    moving = crop(model, image, "everything moves", 0, 0.5, 64, 1.1, box=box).result[0]
+    moving = crop(model, image, {"area": "everything moves"}, 64, 1.1, box=box).result[0]
     assert moving.face is None and moving.mask.min() == 1
 
 
 def test_pictures_that_cannot_be_used(nodes: dict[str, Any], model: Any, image: Any, box: Any) -> None:
     def crop(picture: Any, **inputs: Any) -> Any:
-        return nodes["DICETalk_PortraitCrop"].execute(model, picture, "face", 0, 0.5, 64, 1.1, **inputs)
+        return nodes["DICETalk_PortraitCrop"].execute(model, picture, FACE, 64, 1.1, **inputs)
 
     with pytest.raises(NoFaceError, match="box"):
         crop(image)
@@ -239,7 +240,7 @@ def test_pictures_that_cannot_be_used(nodes: dict[str, Any], model: Any, image: 
 
 def test_transparent_pixels_become_white(nodes: dict[str, Any], model: Any, image: Any, box: Any) -> None:
     clear = torch.cat([image, torch.zeros(1, 80, 96, 1)], dim=-1)
-    shown = nodes["DICETalk_PortraitCrop"].execute(model, clear, "face", 0, 0.5, 64, 1.1, box=box).result[1]
+    shown = nodes["DICETalk_PortraitCrop"].execute(model, clear, FACE, 64, 1.1, box=box).result[1]
     assert shown.min() == 1
 
 
@@ -291,8 +292,8 @@ def test_emotions_are_saved_and_loaded(nodes: dict[str, Any], model: Any, happy:
 def test_a_name_does_not_leave_the_folder(nodes: dict[str, Any], model: Any, happy: Any, name: str) -> None:
     with pytest.raises(EmotionError, match="cannot be called"):
         nodes["DICETalk_SaveEmotion"].execute(model, happy, name)
-    assert "cannot be called" in nodes["DICETalk_SaveEmotion"].validate_inputs({}, name)
+    assert "cannot be called" in nodes["DICETalk_SaveEmotion"].validate_inputs(name)
     nodes["DICETalk_SaveEmotion"].execute(model, happy, "x")
     with pytest.raises(EmotionError, match="no saved emotion"):
         nodes["DICETalk_LoadEmotion"].execute(model, f"{name}/../x")
-    assert "no saved emotion" in nodes["DICETalk_LoadEmotion"].validate_inputs({}, f"{name}/../x")
+    assert "no saved emotion" in nodes["DICETalk_LoadEmotion"].validate_inputs(f"{name}/../x")

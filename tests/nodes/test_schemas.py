@@ -49,6 +49,8 @@ def described(node: Any) -> dict[str, Any]:
 
 
 def described_input(node_id: str, port: Any) -> dict[str, Any]:
+    from comfy_api.latest import io
+
     found = {"id": port.id, "type": port.get_io_type()}
     found |= {
         name: getattr(port, name, None) for name in ("default", "options", "min", "max", "control_after_generate")
@@ -56,6 +58,12 @@ def described_input(node_id: str, port: Any) -> dict[str, Any]:
     found |= {name: getattr(port, name, None) or None for name in ("optional", "advanced")}
     if (node_id, port.id) in FILE_CHOICES:
         found["options"] = "files"
+    elif isinstance(port, io.DynamicCombo.Input):
+        found["options"] = {
+            option.key: [described_input(node_id, each) for each in option.inputs] for option in port.options
+        }
+    elif isinstance(port, io.Autogrow.Input):
+        found["grows"] = {"min": port.template.min, "names": port.template.names}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -75,7 +83,7 @@ def test_everything_has_a_tooltip_and_ids_are_unique_within_a_node(nodes: dict[s
         schema = node.define_schema()
         schema.validate()
         assert node_id.startswith("DICETalk_") and schema.description
-        for port in [*schema.inputs, *schema.outputs]:
+        for port in [*(each for whole in schema.inputs for each in whole.get_all()), *schema.outputs]:
             assert port.tooltip and port.tooltip[-1] in ".}", (node_id, port.id)
         names = [port.id for port in [*schema.inputs, *schema.outputs]]
         assert len(set(names)) == len(names), node_id
