@@ -150,6 +150,14 @@ class DiceSampler(SettledNode):
                     advanced=True,
                     tooltip="Frames decoded together; released: 10. Another number changes the pictures slightly.",
                 ),
+                io.Boolean.Input(
+                    "retrieval",
+                    default=False,
+                    optional=True,  # prompts from before have no such input
+                    advanced=True,
+                    tooltip="Let each emotion attend to its nearest entry of the emotion bank alone, as in training, "
+                    "instead of the whole bank.",
+                ),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="The frames."),

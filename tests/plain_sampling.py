@@ -202,7 +202,13 @@ def ring(total: int, window: int, overlap: int, shift: int) -> Windows:
 
 @torch.no_grad()
 def plain_clip(
-    model: DiceModel, portrait: EncodedPortrait, features: SpeechFeatures, means: torch.Tensor, noise: torch.Tensor
+    model: DiceModel,
+    portrait: EncodedPortrait,
+    features: SpeechFeatures,
+    means: torch.Tensor,
+    noise: torch.Tensor,
+    *,
+    retrieval: bool = False,
 ) -> PlainClip:
     """A clip of `model`, each frame's tokens made alone; padding has neither speech nor emotion.
 
@@ -212,6 +218,7 @@ def plain_clip(
         features: of the speech; frame i hears the ten steps from 4i, the first four before it.
         means: the emotion prior of each frame, ``(frames, prior_dim)``.
         noise: standard normal, padding included.
+        retrieval: attend to the bank's entry that is nearest to the prior, instead of to all entries.
     """
     total, frames = len(noise), len(means)
 
@@ -219,7 +226,13 @@ def plain_clip(
         return model.audio_projection(states[None])[0]
 
     def feel(mean: torch.Tensor) -> torch.Tensor:
-        return model.emotion_model.tokens(mean[None])[0]
+        network = model.emotion_model
+        if not retrieval:
+            return network.tokens(mean[None])[0]
+        place, entries = network.codebook.fc(mean), network.codebook.codebook.weight
+        nearest = min(entries, key=lambda entry: float((entry - place).square().sum()))
+        context = network.attention.context(network.kv_tokens_linear(nearest[None]))
+        return network.attention(network.emo_linear(mean[None]), context)[0]
 
     silence, nothing = hear(torch.zeros_like(features.states[:10])), feel(torch.zeros_like(means[0]))
     speech = [hear(features.states[4 * frame :][:10]) for frame in range(frames)]

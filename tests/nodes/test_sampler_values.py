@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui.prompts import SAMPLER
+from comfyui.prompts import SAMPLER, nested
 from plain_sampling import PlainSettings, plain_clip, plain_latents, ring
 
 from dicetalk.emotion.mix import mix
@@ -18,15 +18,15 @@ KEYFRAMES = """{"keyframes": [
 ]}"""
 VALUES = SAMPLER | {
     "seed": 5,
-    "steps": 5,
+    "preset.steps": 5,
     "noise_strength": 0.6,
-    "portrait_guidance": 1.5,
-    "portrait_guidance_change": 1.5,
-    "expression_guidance": 4.0,
-    "expression_guidance_change": -2.0,
-    "window": 4,
-    "overlap": 1,
-    "shift": 3,
+    "preset.portrait_guidance": 1.5,
+    "preset.portrait_guidance_change": 1.5,
+    "preset.expression_guidance": 4.0,
+    "preset.expression_guidance_change": -2.0,
+    "preset.window": 4,
+    "preset.overlap": 1,
+    "preset.shift": 3,
     "audio_scale": 0.35,
     "emotion_scale": 0.8,
     "motion_bucket": 60.0,
@@ -49,13 +49,13 @@ TIGHT = ((0, 1), (0, 1), (0, 1))
 """First frames of the windows of 4 over 5 frames, in each step."""
 
 
-@pytest.mark.parametrize("schedule", ["reference", "tight"])
+@pytest.mark.parametrize(("schedule", "retrieval"), [("reference", False), ("tight", False), ("tight", True)])
 def test_the_latents_are_those_of_the_method(
-    nodes: dict[str, Any], model: Any, portrait: Any, speech: Any, schedule: str
+    nodes: dict[str, Any], model: Any, portrait: Any, speech: Any, schedule: str, retrieval: bool
 ) -> None:
     emotion = nodes["DICETalk_EmotionTimeline"].execute(model, speech, KEYFRAMES).result[0]
-    given = VALUES | {"schedule": schedule}
-    made = nodes["DICETalk_Sampler"].execute(model, portrait, speech, emotion, **given).result[4]["samples"]
+    given = VALUES | {"preset.schedule": schedule, "retrieval": retrieval}
+    made = nodes["DICETalk_Sampler"].execute(model, portrait, speech, emotion, **nested(given)).result[4]["samples"]
 
     dice = model.dice
     first, last = mix({"happy": 1.5}, dice.priors).mu, mix({"sad": 0.5}, dice.priors).mu
@@ -66,7 +66,8 @@ def test_the_latents_are_those_of_the_method(
     generator = torch.Generator().manual_seed(5)
     torch.randn(1, 3, *portrait.image.shape[1:], generator=generator)  # the portrait's noise comes first
     noise = torch.randn(1, total, *encoded.start_latents.shape, generator=generator)[0]
-    clip = plain_clip(dice, encoded, speech.features, means, noise)
+    clip = plain_clip(dice, encoded, speech.features, means, noise, retrieval=retrieval)
+    whole_bank = plain_clip(dice, encoded, speech.features, means, noise)
 
     plain = PLAIN
     if schedule == "tight":
@@ -77,7 +78,10 @@ def test_the_latents_are_those_of_the_method(
     # Otherwise what follows could not be told apart.
     swapped = replace(plain, audio_scale=plain.emotion_scale, emotion_scale=plain.audio_scale)
     late = replace(clip, emotion=clip.emotion.roll(1, dims=0))
-    for other in (plain_latents(dice.unet, clip, swapped), plain_latents(dice.unet, late, plain)):
+    others = [plain_latents(dice.unet, clip, swapped), plain_latents(dice.unet, late, plain)]
+    if retrieval:
+        others.append(plain_latents(dice.unet, whole_bank, plain))
+    for other in others:
         assert (other[:5] / 0.18215 - expected).abs().max() > 0.02
 
 
@@ -93,8 +97,8 @@ def test_every_value_reaches_the_library(
 
     monkeypatch.setattr(sampler, "denoise", watched)
     emotion = nodes["DICETalk_EmotionTimeline"].execute(model, speech, KEYFRAMES).result[0]
-    given = VALUES | {"schedule": "tight", "batched_guidance": False, "key_value_budget": 3}
-    nodes["DICETalk_Sampler"].execute(model, portrait, speech, emotion, **given)
+    given = VALUES | {"preset.schedule": "tight", "batched_guidance": False, "key_value_budget": 3, "retrieval": True}
+    nodes["DICETalk_Sampler"].execute(model, portrait, speech, emotion, **nested(given))
     assert seen == [
         SamplerSettings(
             steps=5,
@@ -113,5 +117,6 @@ def test_every_value_reaches_the_library(
             seed=5,
             batched_guidance=False,
             key_value_budget=3 * 1024 * 1024,
+            retrieval=True,
         )
     ]
