@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dicetalk.errors import OutputError
+from dicetalk.paths import reason_of, shown_path
 from dicetalk.unfinished import sweep, unfinished
 
 
@@ -25,8 +26,9 @@ def replacing(target: Path) -> Iterator[Path]:
         writes into the folder removes it, see :mod:`dicetalk.unfinished`.
 
     Raises:
-        OutputError: the folder of `target` is missing, or cannot be written.
+        OutputError: the folder of `target` is missing or cannot be written, or no file can have its name.
     """
+    _check_name(target)
     _check_parent(target)
     with ExitStack() as stack:
         with explained(target):
@@ -93,7 +95,9 @@ def _check_name(target: Path) -> None:
         with explained(target), suppress(FileNotFoundError, NotADirectoryError):
             os.lstat(target)
     except ValueError as error:
-        raise OutputError(f"{str(target)!r} cannot be the name of a file ({error}). Choose another.") from error
+        raise OutputError(
+            f"{shown_path(target)} cannot be the name of a file ({reason_of(error)}). Choose another."
+        ) from error
 
 
 def _check_place(target: Path) -> None:
@@ -124,7 +128,10 @@ def explained(target: Path) -> Iterator[None]:
         elif error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
             way_on = "Something else was put there meanwhile: choose another name."
         elif error.errno == errno.ENAMETOOLONG:
-            way_on = "The name is too long: choose a shorter one."
+            raise OutputError(
+                f"{shown_path(target)} could not be written ({error.strerror}). The name is too long: choose a shorter "
+                "one."
+            ) from error
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             way_on = "No permission to write there: choose another folder."
         else:

@@ -1,6 +1,7 @@
 """Paths that users give: one boundary between what a system says of them and the library's own errors."""
 
 import os
+import stat
 from pathlib import Path
 
 from dicetalk.errors import DiceTalkError, SettingError
@@ -16,18 +17,28 @@ def shown_path(path: Path | str) -> str:
 
 
 def checked_path(path: Path | str, error: type[DiceTalkError] = SettingError) -> Path:
-    """`path`, if the system could have a file of that name; there may be none.
+    """`path`, if the system could have a file or folder of that name; there may be none.
 
     Raises:
-        DiceTalkError: an `error`: the path is too long, holds a zero byte, leads round in a circle or must not be seen.
+        DiceTalkError: an `error`: the path is too long, holds a zero byte, leads round in a circle, or is a file or
+            folder that must not be seen.
     """
     try:
-        os.stat(path)
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            os.scandir(path).close()
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as cause:
         raise error(f"{shown_path(path)} cannot be used as a path ({reason_of(cause)}).") from cause
     return Path(path)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; false for what no file can be called, as a long name with a suffix put to it."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def read_limited(path: Path | str, limit: int, error: type[DiceTalkError], what: str, named: bool = True) -> bytes:

@@ -11,12 +11,15 @@ from dicetalk.checkpoints.sources import Repository
 from dicetalk.checkpoints.tiny import model_folder
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import CheckpointError
-from dicetalk.paths import checked_path
+from dicetalk.paths import checked_path, is_file
 
 SVD_REPO = sources.SVD.name
 SVD_FOLDER = "stable-video-diffusion-img2vid-xt"
 
 _SVD_FOLDERS = (f"{SVD_FOLDER}-1-1", SVD_FOLDER, "svd_xt", "")
+_LONGEST_NAME = 128
+"""Characters, at most, of any path that is looked for in a folder."""
+
 _BASES = ("", "DICE-Talk", "checkpoints", "checkpoints/DICE-Talk")
 _PACKED = "dicetalk*.safetensors"
 _SVD_SINGLE_FILE = "svd_xt*.safetensors"
@@ -198,6 +201,9 @@ def find_files(folder: Path | str, svd: Path | str | None = None, shared: Sequen
     Raises:
         CheckpointError: `svd` is given and does not exist, or this copy of the package has no bundled model.
     """
+    for place in (svd, model_folder(folder)):
+        if place is not None:
+            checked_path(Path(place, "x" * _LONGEST_NAME), CheckpointError)
     if svd is not None and not checked_path(svd, CheckpointError).exists():
         raise CheckpointError(
             f"{svd}: there is no such file or folder to take SVD-XT from. Give a diffusers folder or a single-file "
@@ -231,7 +237,7 @@ def _candidates(file: ModelFile, folders: Sequence[Path], svd: Path | None) -> I
             yield from _hits(file, place)
         if file.source is sources.PROGRAM:
             paths = (clone / file.remote for place in folders for clone in layouts.clones(place))
-            yield from (path for path in paths if path.is_file())
+            yield from (path for path in paths if is_file(path))
 
 
 def _hits(file: ModelFile, folder: Path) -> Iterator[Path]:
@@ -240,7 +246,7 @@ def _hits(file: ModelFile, folder: Path) -> Iterator[Path]:
             yield from sorted(p for p in (folder / base).glob(_PACKED) if p.is_file())
             continue
         for place in (file.name, *file.places):
-            if (folder / base / place).is_file():
+            if is_file(folder / base / place):
                 yield folder / base / place
 
 

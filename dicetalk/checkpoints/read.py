@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from dicetalk.errors import CheckpointError
+from dicetalk.paths import checked_path
 
 LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of torch.save before torch 1.6 start: a pickled magic number."""
@@ -69,6 +70,7 @@ def check_start(path: Path) -> None:
     Raises:
         DamagedFileError: the file cannot be opened, is empty, a web page, an error message or a Git-LFS pointer.
     """
+    checked_path(path, CheckpointError)
     try:
         with path.open("rb") as file:
             start = file.read(256)

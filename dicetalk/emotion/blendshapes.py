@@ -11,6 +11,7 @@ import numpy as np
 
 from dicetalk.emotion.face_crop import FaceCrop
 from dicetalk.errors import CheckpointError, NoFaceError, SettingError
+from dicetalk.paths import checked_path
 
 BLENDSHAPES = 52
 MIN_SHARE = 0.5
@@ -33,7 +34,7 @@ class MediaPipeBlendshapes:
 
     def __init__(self, model: Path | str):
         mediapipe = _mediapipe()
-        path = Path(model)
+        path = checked_path(model, CheckpointError)
         if not path.is_file():
             raise CheckpointError(f"{path}: there is no such file. Give MediaPipe's face_landmarker.task.")
         vision = mediapipe.tasks.vision

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from dicetalk.emotion.npy import read_mu
 from dicetalk.errors import EmotionError
 from dicetalk.files import explained, replacing
+from dicetalk.paths import read_limited
 
 PRIOR_DIM = 256
 PRESET_NAMES = ("neutral", "happy", "sad", "angry", "surprised", "fear", "disgusted", "contempt")
@@ -74,8 +75,9 @@ def read_prior_npy(path: Path | str) -> EmotionPrior:
         EmotionError: the file is missing, too large, damaged, or holds something else.
     """
     path = Path(path)
+    content = _bytes_of(path)
     try:
-        mu = read_mu(_bytes_of(path))
+        mu = read_mu(content)
     except ValueError as error:
         raise EmotionError(f"{path} is not an emotion prior: {error}") from error
     if mu.size != PRIOR_DIM or PRIOR_DIM not in mu.shape:
@@ -131,11 +133,4 @@ def _prior(path: Path, mu: torch.Tensor, sigma: torch.Tensor | None, name: str) 
 
 
 def _bytes_of(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise EmotionError(f"{path}: the emotion prior cannot be read ({error.strerror}).") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise EmotionError(f"{path} is larger than {MAX_FILE_BYTES} bytes; an emotion prior has about 1400.")
-    return data
+    return read_limited(path, MAX_FILE_BYTES, EmotionError, "the emotion prior")

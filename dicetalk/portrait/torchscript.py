@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from dicetalk.errors import CheckpointError
+from dicetalk.paths import checked_path
 
 MAX_BYTES = 512 << 20
 MAX_CODE_BYTES = 8 << 20
@@ -90,6 +91,7 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
         RefusedProgramError: the file is too large, or its program does what a detector does not need.
         CheckpointError: the file is missing, damaged, or no TorchScript archive.
     """
+    checked_path(path, CheckpointError)
     try:
         return torch.jit.load(checked_archive(path), map_location="cpu").eval()
     except (RuntimeError, ValueError) as error:

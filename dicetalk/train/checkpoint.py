@@ -11,6 +11,7 @@ import torch
 
 from dicetalk.errors import CheckpointError
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.paths import checked_path
 
 _NAME = re.compile(r"step-(\d{9})")
 _UNFINISHED = ".unfinished-"
@@ -51,7 +52,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints in `folder`, the newest last."""
-    if not folder.is_dir():
+    if not checked_path(folder, CheckpointError).is_dir():
         return []
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name) and (path / _STATE).is_file())
 

@@ -1,11 +1,18 @@
 """Learning curves: CSV files that any program can plot, and TensorBoard's where it is installed."""
 
 import csv
+import os
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from dicetalk.errors import OutputError
 from dicetalk.files import explained, replacing
+from dicetalk.hooks import SILENT, Hooks
+from dicetalk.paths import checked_path
+
+_STEP = re.compile(r"[0-9]{1,18}")
 
 CURVE_FILES = ("train.csv", "validation.csv")
 
@@ -18,17 +25,19 @@ class Curves:
     Args:
         folder: made if missing.
         step: of the checkpoint that the run goes on from; rows of later steps are removed.
+        hooks: hears of damaged rows, which are left out, and of damaged files, which are put aside.
 
     Raises:
         OutputError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, step: int = 0):
+    def __init__(self, folder: Path, step: int = 0, hooks: Hooks = SILENT):
+        checked_path(folder, OutputError)
         self.folder, self.step = folder, step
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for path in folder.glob("*.csv"):
-                _cut(path, step)
+            for path in sorted(folder.glob("*.csv")):
+                _cut(path, step, hooks)
         self.board = None
         if find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
@@ -74,18 +83,45 @@ def _write(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def _cut(path: Path, step: int) -> None:
+def _cut(path: Path, step: int, hooks: Hooks) -> None:
     """Keep the header and whole rows up to `step`; without any row, remove the file."""
-    lines = path.read_text().splitlines(keepends=True)
-    columns = len(next(csv.reader(lines[:1]), []))
-    kept = [line for line in lines[1:] if line.endswith("\n") and _row_step(line, columns) <= step]
+    header, *lines = path.read_bytes().splitlines(keepends=True) or [b""]
+    columns = _cells(header)
+    if header and columns[:1] != ["step"]:
+        aside = path.with_name(f"{path.name}.damaged")
+        os.replace(path, aside)
+        hooks.notice(f"{path} is damaged: its first line names no columns. It is now {aside.name}, and begun anew.")
+        return
+    if lines and not lines[-1].endswith(b"\n"):
+        del lines[-1]  # a kill came in the middle of it
+    steps = [_row_step(_cells(line), len(columns)) for line in lines]
+    kept = [line for line, at in zip(lines, steps, strict=True) if at is not None and at <= step]
+    damaged = [number for number, at in enumerate(steps, start=2) if at is None]
+    if damaged:
+        first = ", ".join(map(str, damaged[:4]))
+        hooks.notice(f"{path}: {len(damaged)} damaged rows are left out, the first in lines {first}.")
     if not kept:
         path.unlink()
         return
     with replacing(path) as partial:
-        partial.write_text("".join([lines[0], *kept]), newline="")
+        partial.write_bytes(b"".join([header, *kept]))
 
 
-def _row_step(line: str, columns: int) -> float:
-    cells = line.strip().split(",")
-    return int(cells[0]) if len(cells) == columns and cells[0].isdecimal() else float("inf")
+def _cells(line: bytes) -> list[str]:
+    """The cells of a line, none if it is damaged."""
+    try:
+        return next(csv.reader([line.decode()]), [])
+    except (UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _row_step(cells: list[str], columns: int) -> int | None:
+    """The step of a row; `None` if it is damaged."""
+    if len(cells) != columns or not _STEP.fullmatch(cells[0]):
+        return None
+    try:
+        for cell in filter(None, cells):
+            float(cell)
+    except ValueError:
+        return None
+    return int(cells[0])

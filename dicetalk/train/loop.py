@@ -245,7 +245,7 @@ def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator",
     start = resume(task, optimizer, ema, meter, begun, usual, out / CHECKPOINTS, accelerator, hooks)
 
     batches = _told(_loader(task, config, start, accelerator))
-    curves = Curves(out / CURVES, start) if accelerator.is_main_process else None
+    curves = Curves(out / CURVES, start, hooks) if accelerator.is_main_process else None
     try:
         for step in range(start + 1, config.steps + 1):
             for part, group in zip(groups, optimizer.param_groups, strict=True):

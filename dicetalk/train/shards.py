@@ -21,9 +21,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dicetalk.audio.features import STEPS_PER_FRAME, WINDOW
-from dicetalk.errors import SettingError
+from dicetalk.errors import OutputError, SettingError
 from dicetalk.files import explained, replacing
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.paths import checked_path
 from dicetalk.settings import FPS
 from dicetalk.train.clip_record import SPLITS, TENSORS, ClipLabels, ClipRecord, DatasetError, check_clip
 from dicetalk.unfinished import sweep
@@ -44,7 +45,7 @@ def list_clips(folder: Path | str, *, hooks: Hooks = SILENT) -> list[ClipRecord]
     Raises:
         DatasetError: the folder is missing or holds no clip.
     """
-    folder = Path(folder)
+    folder = checked_path(folder, DatasetError)
     records = _list(_shards(folder), hooks)
     if not records:
         raise DatasetError(f"{folder} holds no training clips. Make some: `dicetalk prepare DATASET {folder}`.")
@@ -53,7 +54,7 @@ def list_clips(folder: Path | str, *, hooks: Hooks = SILENT) -> list[ClipRecord]
 
 def list_prepared(folder: Path | str) -> list[ClipRecord]:
     """Every clip that a :class:`ShardWriter` would find in a folder, which may be missing; without notices."""
-    folder = Path(folder)
+    folder = checked_path(folder, DatasetError)
     if not folder.is_dir():
         return []
     pending = sorted((folder / _PENDING).glob("[0-9]*.safetensors"))
@@ -168,7 +169,7 @@ class ShardWriter:
     def __init__(self, folder: Path | str, clips_per_shard: int = CLIPS_PER_SHARD, *, hooks: Hooks = SILENT):
         if clips_per_shard < 1:
             raise SettingError(f"clips_per_shard is {clips_per_shard}: give 1 or more; {CLIPS_PER_SHARD} is usual.")
-        self.folder = Path(folder)
+        self.folder = checked_path(folder, OutputError)
         self.clips_per_shard = clips_per_shard
         self._lock = threading.Lock()
         with explained(self.folder):

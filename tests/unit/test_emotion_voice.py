@@ -318,9 +318,10 @@ def test_folders_that_are_no_classifier(classifier_folder: Path, tmp_path: Path)
     ):
         load_voice_classifier(tmp_path)
     folder = shutil.copytree(classifier_folder, tmp_path / "copy")
-    (folder / "model.safetensors").write_bytes(b"\xff" * 100)
-    with pytest.raises(CheckpointError, match="cannot be loaded"):
-        load_voice_classifier(folder)
+    for length, message in ((100, "cut off"), (100_000, "cannot be loaded")):
+        (folder / "model.safetensors").write_bytes(b"\xff" * length)
+        with pytest.raises(CheckpointError, match=message):
+            load_voice_classifier(folder)
     shutil.copy(classifier_folder / "model.safetensors", folder)
     config = json.loads((folder / "config.json").read_text())
     for changes in ({"id2label": {str(i): f"LABEL_{i}" for i in range(5)}}, {"model_type": "nonsense"}):
@@ -334,6 +335,34 @@ def test_folders_that_are_no_classifier(classifier_folder: Path, tmp_path: Path)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):
+        load_voice_classifier(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("config.json", {"layerdrop": "a"}),
+        ("config.json", {"conv_dim": "abc"}),
+        ("config.json", {"id2label": [1, 2]}),
+        ("config.json", {"hidden_size": 10**9}),
+        ("config.json", {"hidden_size": 1 << 16}),
+        ("config.json", {"num_hidden_layers": 10**6}),
+        ("config.json", {"conv_stride": [1, 1]}),
+        ("config.json", []),
+        ("preprocessor_config.json", {"sampling_rate": 0}),
+        ("preprocessor_config.json", {"sampling_rate": "fast"}),
+        ("preprocessor_config.json", {"feature_extractor_type": 7}),
+        ("preprocessor_config.json", None),
+    ],
+    ids=str,
+)
+def test_configs_that_make_transformers_stumble(
+    name: str, changes: object, classifier_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(classifier_folder, tmp_path / "copy")
+    table = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(table | changes if isinstance(changes, dict) else changes))
+    with pytest.raises(CheckpointError, match="copy"):
         load_voice_classifier(folder)
 
 

@@ -323,6 +323,22 @@ def test_rows_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
     assert not (tmp_path / "late.csv").exists()
 
 
+def test_damaged_curves_are_told_and_the_run_goes_on(tmp_path: Path) -> None:
+    rows = [b"step,loss", b"1,0.5", b"2,\xff\xfe", b"3", b"\0\0\0", b"9" * 5000 + b",1", b"4,x", b"5,0.25", b"6,0."]
+    (tmp_path / "train.csv").write_bytes(b"\n".join(rows))
+    (tmp_path / "validation.csv").write_bytes(b"\xff" * 200_000 + b"\n1,2\n")
+    told: list[str] = []
+    curves = Curves(tmp_path, 10, Hooks(notice=told.append))
+    curves.add("train", 11, {"loss": 0.125})
+    curves.add("validation", 11, {"loss": 0.5})
+    curves.close()
+    assert (tmp_path / "train.csv").read_text().splitlines() == ["step,loss", "1,0.5", "5,0.25", "11,0.125"]
+    assert (tmp_path / "validation.csv").read_text().splitlines() == ["step,loss", "11,0.5"]
+    assert (tmp_path / "validation.csv.damaged").stat().st_size == 200_005
+    assert "train.csv: 5 damaged rows are left out, the first in lines 3, 4, 5, 6." in told[0]
+    assert "validation.csv.damaged" in told[1] and len(told) == 2
+
+
 def test_values_stand_under_their_names_whichever_a_row_has(tmp_path: Path) -> None:
     curves = Curves(tmp_path)
     curves.add("train", 0, {"loss": 1.0, "clip": 2.0})

@@ -20,7 +20,7 @@ from typing import Any
 from dicetalk.emotion.face_crop import FaceCrop
 from dicetalk.emotion.prior import ALIASES, PRESET_NAMES
 from dicetalk.errors import EmotionError
-from dicetalk.paths import read_limited
+from dicetalk.paths import is_file, read_limited
 
 COLOURS = ("rgb", "bgr", "grey")
 LAYOUTS = ("nchw", "nhwc")
@@ -95,7 +95,7 @@ def find_description(model: Path) -> RecogniserDescription:
         EmotionError: there is none, or it is damaged; the message names the entry.
     """
     path = model.with_suffix(".json")
-    if path.is_file():
+    if is_file(path):
         return read_description(path)
     if model.stem.lower() in KNOWN:
         return KNOWN[model.stem.lower()]

@@ -1,6 +1,7 @@
 """Which emotion a voice has: a transformers audio classifier out of a local folder."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soxr
 import torch
-from safetensors import SafetensorError
 
-from dicetalk.audio.speech import SAMPLE_RATE
+from dicetalk.audio.speech import MAX_SAMPLE_RATE, SAMPLE_RATE
 from dicetalk.emotion.prior import ALIASES, PRESET_NAMES
 from dicetalk.emotion.track import MODEL_FPS
+from dicetalk.emotion.voice.folder import check_folder
 from dicetalk.errors import CheckpointError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.residency import CPU, Residency
@@ -25,6 +26,9 @@ SHORTEST_SECONDS = 1.0
 """Shorter speech is filled up with silence: the convolutions of a network need some length."""
 
 HOP_SECONDS = 0.5
+
+MAX_STEPS = 3000
+"""Features of a window; wav2vec 2.0 makes 149, spectrograms have 300."""
 
 UNUSED_WEIGHTS = ("masked_spec_embed",)
 """Only training uses these; not every folder has them."""
@@ -64,29 +68,71 @@ def load_voice_classifier(folder: Path | str) -> VoiceClassifier:
 
     Raises:
         CheckpointError: the folder is incomplete or damaged, its weights are not all of this network's, its labels are
-            not numbered from 0 on, or none of them is one of the eight emotions.
+            not numbered from 0 on, none of them is one of the eight emotions, or the network cannot hear a second of
+            silence.
     """
     from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-    folder = Path(folder)
-    missing = [name for name in ("config.json", "preprocessor_config.json") if not (folder / name).is_file()]
-    if not list(folder.glob("*.safetensors")):
-        missing.append("model.safetensors")
-    if missing:
-        raise CheckpointError(
-            f"{folder} is not a folder of a transformers audio classifier: {', '.join(missing)} is missing."
-        )
+    folder = check_folder(folder)
     only_here = {"local_files_only": True, "trust_remote_code": False}
-    try:
+    with _loading(folder):
+        _check_size(folder, only_here)
         network, report = AutoModelForAudioClassification.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, **only_here
         )
         extractor = AutoFeatureExtractor.from_pretrained(folder, **only_here)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"{folder}: the audio classifier cannot be loaded ({reason}).") from error
     _check_whole(folder, report)
-    named = network.config.id2label
+    # Saved in half precision it would be loaded so, and sound comes in float32.
+    classifier = VoiceClassifier(network.float().eval(), extractor, _classes(folder, network.config.id2label))
+    with _loading(folder), torch.no_grad():
+        _check_rate(network, extractor)
+        _window_scores(np.zeros(SAMPLE_RATE, np.float32), classifier, torch.device("cpu"))
+    return classifier
+
+
+@contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    """Turn what transformers raises into the library's own error.
+
+    It believes the folder's configs, and stumbles over a wrong entry wherever that is used first, in any way.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CheckpointError(f"{folder}: the audio classifier cannot be loaded ({reason[:200]}).") from error
+
+
+def _check_size(folder: Path, options: Mapping[str, bool]) -> None:
+    """Refuse a config of a network for which the folder has not nearly enough weights, before it is built."""
+    from transformers import AutoConfig, AutoModelForAudioClassification
+
+    with torch.device("meta"):
+        network = AutoModelForAudioClassification.from_config(AutoConfig.from_pretrained(folder, **options))
+    wanted = sum(parameter.numel() for parameter in network.parameters())
+    there = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    if wanted > there:
+        raise CheckpointError(
+            f"{folder}: config.json describes a network of {wanted} weights, and the weights have {there} bytes: they "
+            "are of another network, or cut off."
+        )
+
+
+def _check_rate(network: "PreTrainedModel", extractor: "FeatureExtractionMixin") -> None:
+    """Refuse sample rates, and numbers of features, whose windows would need gigabytes."""
+    rate = extractor.sampling_rate
+    if not (isinstance(rate, int) and 1000 <= rate <= MAX_SAMPLE_RATE):
+        raise ValueError(f"its sampling_rate is {str(rate)[:40]}; expected 1000 to {MAX_SAMPLE_RATE}")
+    lengths = getattr(network, "_get_feat_extract_output_lengths", None)
+    steps = 0 if lengths is None else int(lengths(torch.tensor(round(WINDOW_SECONDS * rate))))
+    if steps > MAX_STEPS:
+        raise ValueError(f"it makes {steps} features of {WINDOW_SECONDS:g} s; expected at most {MAX_STEPS}")
+
+
+def _classes(folder: Path, named: Mapping[int, Any]) -> tuple[str | None, ...]:
+    """What the outputs mean, in order; `None` for one that is no preset."""
     if sorted(named) != list(range(len(named))):
         raise CheckpointError(
             f"{folder}: config.json numbers its labels {str(sorted(named))[:80]}; expected 0 to {len(named) - 1}."
@@ -98,8 +144,7 @@ def load_voice_classifier(folder: Path | str) -> VoiceClassifier:
             f"{folder}: none of the labels {', '.join(map(str, labels))[:200]} is one of the emotions "
             f"{', '.join(PRESET_NAMES)}."
         )
-    # Saved in half precision it would be loaded so, and sound comes in float32.
-    return VoiceClassifier(network.float().eval(), extractor, classes)
+    return classes
 
 
 def _check_whole(folder: Path, report: Mapping[str, Any]) -> None:

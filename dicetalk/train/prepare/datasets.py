@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from dicetalk.emotion.prior import ALIASES
 from dicetalk.errors import DiceTalkError
+from dicetalk.paths import checked_path
 from dicetalk.train.clip_record import ClipLabels, DatasetError
 from dicetalk.train.prepare.labels import NamedVideo, parse_cremad, parse_mead, parse_ravdess, split_of
 
@@ -66,7 +67,7 @@ def find_videos(folder: Path | str, kind: str = "auto") -> tuple[list[SourceVide
     Raises:
         DatasetError: the folder is missing, or has no such videos, or its CSV file is none.
     """
-    folder = Path(folder)
+    folder = checked_path(folder, DatasetError)
     if not folder.is_dir():
         raise DatasetError(f"Data set {folder} is no folder.")
     if kind not in KINDS:
