@@ -35,11 +35,18 @@ LAYERS = tuple(layer for layer in vars(Operations).values() if isinstance(layer,
 
 
 class Hosted(nn.Module):
-    """What the manager holds instead of a network: it writes attributes, which not every network takes."""
+    """Proxy handed to ComfyUI's model manager: it writes attributes, which not every network takes."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
+
+
+def hosted(network: nn.Module) -> Hosted:
+    """A proxy under the class name of `network`, which is what ComfyUI's log calls a model by."""
+    # A TorchScript module is of one class for all programs and knows the name that it was compiled from.
+    name = getattr(network, "original_name", type(network).__name__)
+    return type(name, (Hosted,), {})(network)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +82,7 @@ class ComfyResidency:
             # The newer manager streams weights layer by layer, which takes layers that know how.
             streamed = getattr(comfy.model_patcher, "CoreModelPatcher", whole)
             patcher = streamed if can_be_split(module) else whole
-            known = patcher(Hosted(module), load_device=device, offload_device=memory.unet_offload_device())
+            known = patcher(hosted(module), load_device=device, offload_device=memory.unet_offload_device())
             self.patchers[module] = known
         return known
 

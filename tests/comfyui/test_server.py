@@ -49,6 +49,12 @@ def test_a_run_shows_progress_and_a_picture_at_each_step(first_run: Run) -> None
     assert all(b"\xff\xd8\xff" in preview[:400] for preview in first_run.previews)  # JPEG
 
 
+def test_the_log_names_the_networks_that_are_loaded(server: Server, first_run: Run) -> None:
+    loaded = set(re.findall(r"Requested to load (\S+)", server.log_text()))
+    assert {"UNet", "AutoencoderKLTemporalDecoder", "WhisperEncoder", "FlowNet"} <= loaded, loaded
+    assert not re.search(r"\bHosted\b", server.log_text())
+
+
 def test_only_the_emotion_changed_leaves_speech_portrait_and_model_alone(server: Server, first_run: Run) -> None:
     run = server.run(talking("sad"))
     assert run.error is None, run.error

@@ -45,6 +45,15 @@ def test_networks_of_one_stage_are_asked_for_in_one_call(model: Any, loads: Any)
     assert loads[1][0][0] is patchers[0]  # the manager recognises it
 
 
+def test_the_manager_knows_each_network_by_its_own_name(model: Any, loads: Any) -> None:
+    dice = model.dice
+    scripted = torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2))
+    with model.residency(dice.unet, dice.vae, scripted):
+        pass
+    names = [type(patcher.model).__name__ for patcher in loads[0][0]]
+    assert names == ["UNet", "AutoencoderKLTemporalDecoder", "Linear"]
+
+
 def test_networks_of_other_libraries_are_loaded_as_a_whole(model: Any, loads: Any) -> None:
     for network in (model.dice.vae, model.dice.image_encoder, model.dice.whisper, model.dice.flownet):
         with model.residency(network):
