@@ -49,6 +49,14 @@ def test_a_run_shows_progress_and_a_picture_at_each_step(first_run: Run) -> None
     assert all(b"\xff\xd8\xff" in preview[:400] for preview in first_run.previews)  # JPEG
 
 
+@pytest.mark.parametrize(("setting", "pictures"), [(None, 0), ("default", 0), ("none", 0), ("auto", 3)])
+def test_previews_come_only_if_comfyui_is_asked_for_them(server: Server, setting: str | None, pictures: int) -> None:
+    """As the help pages say: the page sends its setting along, and the server's own is none."""
+    asked = {} if setting is None else {"preview_method": setting}
+    run = server.run(talking("happy", seed=["", None, "default", "none", "auto"].index(setting)), **asked)
+    assert run.error is None and len(run.previews) == pictures
+
+
 def test_the_log_names_the_networks_that_are_loaded(server: Server, first_run: Run) -> None:
     loaded = set(re.findall(r"Requested to load (\S+)", server.log_text()))
     assert {"UNet", "AutoencoderKLTemporalDecoder", "WhisperEncoder", "FlowNet"} <= loaded, loaded
@@ -246,7 +254,7 @@ def test_the_latents_are_saved_as_the_cores_nodes_take_them(server: Server, firs
 
 
 def test_killed_in_mid_run_and_started_again(comfyui: Path, base: Path) -> None:
-    with Server(comfyui, base) as second:
+    with Server(comfyui, base, "--preview-method", "auto") as second:
 
         def pull_the_plug(server: Server, run: Run, message: dict[str, Any]) -> None:
             if message["type"] == "progress" and message["data"]["node"] == "7":
@@ -255,4 +263,5 @@ def test_killed_in_mid_run_and_started_again(comfyui: Path, base: Path) -> None:
         with pytest.raises(Exception, match=r"clos|reset|lost|Broken"):
             second.run(talking("angry", steps=1000), watch=pull_the_plug)
         second.start()
-        assert second.run(talking("angry")).error is None
+        again = second.run(talking("angry"))
+        assert again.error is None and len(again.previews) == 3  # as the command line asks for them

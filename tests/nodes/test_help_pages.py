@@ -34,7 +34,7 @@ def ports(node: Any) -> Iterator[tuple[str, str]]:
 def input_names(node: Any, language: str) -> list[str]:
     """Names of the node's inputs as the editor shows them in `language`; of a series of letters the ends."""
     node_id = node.define_schema().node_id
-    found = [(name, key) for name, key in ports(node) if not re.search("_[c-g]$", name)]
+    found = [(name, key) for name, key in ports(node) if not re.search("_[b-g]$", name)]
     if language == "en":
         return [name for name, _ in found]
     words = json.loads((LOCALES / language / "nodeDefs.json").read_text(encoding="utf-8"))[node_id]["inputs"]
