@@ -49,9 +49,9 @@ class LoadModel(SettledNode):
                 io.Combo.Input(
                     "model",
                     options=model_names(),
-                    tooltip="The bundled tiny model, or a file in models/dice_talk: the released unet.pth (6.5 GB in float32; "
-                    "its neighbours, with emo_model.pth of 286 MB, are found by themselves; dicetalk download fetches "
-                    "about 9 GB in all) or one converted safetensors.",
+                    tooltip="The bundled tiny model, or a file in models/dice_talk: the released unet.pth (6.5 GB in "
+                    "float32; its neighbours, with emo_model.pth of 286 MB, are found by themselves; dicetalk download "
+                    "fetches about 9 GB in all) or one converted safetensors.",
                 ),
                 io.Combo.Input(
                     "svd",
