@@ -4,15 +4,16 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-from dicetalk.denoise.windows import SCHEDULES
 from dicetalk.errors import SettingError
 
 FPS = 12.5
+"""Frames per second that the network makes; interpolation doubles it."""
 
 EMBEDDED_SECONDS = 1.0
 """What an embedder reads at once for a track: the shortest part that it was trained on, which follows changes best."""
 
-"""Frames per second that the network makes; interpolation doubles it."""
+SCHEDULES = ("reference", "tight")
+"""Names of the window schedules of :mod:`dicetalk.denoise.windows`."""
 
 Ramp = float | tuple[float, float]
 """A guidance scale: one number, or its values at the first and the last step."""

@@ -5,10 +5,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from dicetalk.denoise.windows import SCHEDULES
 from dicetalk.pipeline import denoise, render
 from dicetalk.portrait.prepare import Portrait
-from dicetalk.settings import FPS
+from dicetalk.settings import FPS, SCHEDULES
 from dicetalk.video import frames_to_cover, hold_last_frame
 from dicetalk.video.preview import LatentPreview
 

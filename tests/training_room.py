@@ -8,6 +8,7 @@ import torch
 from accelerate.state import AcceleratorState
 from released_files import write_released
 
+from dicetalk.checkpoints.embedder import save_embedder
 from dicetalk.config import (
     AudioConfig,
     EmotionConfig,
@@ -19,7 +20,6 @@ from dicetalk.config import (
     VAEConfig,
 )
 from dicetalk.emotion.embedder import EmbedderConfig
-from dicetalk.emotion.embedder_file import save_embedder
 from dicetalk.emotion.prior import PRIOR_DIM
 from dicetalk.train.config import DiffusionTraining, EmbedderTraining, LoopConfig
 from dicetalk.train.data import NumberedBatches

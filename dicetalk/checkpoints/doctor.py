@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicetalk.checkpoints import files
+from dicetalk.checkpoints.embedder import load_embedder
+from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.files import FoundFiles, ModelFile, find_files
 from dicetalk.checkpoints.parts import Part, dice_parts, other_parts
 from dicetalk.checkpoints.read import DamagedFileError, check_start
 from dicetalk.checkpoints.strict import check_names_and_shapes
 from dicetalk.checkpoints.whisper import read_whisper_sizes
 from dicetalk.config import FULL, ModelConfig
-from dicetalk.emotion.embedder_file import load_embedder
-from dicetalk.emotion.expression_reader import load_expression_reader
 from dicetalk.emotion.prior import load_prior
 from dicetalk.errors import CheckpointError, EmotionError
 from dicetalk.portrait.torchscript import RefusedProgramError, load_torchscript

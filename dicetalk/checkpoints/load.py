@@ -12,6 +12,8 @@ from torch import nn
 from dicetalk.attention import Attention, sdpa_attention
 from dicetalk.audio.projection import AudioProjection
 from dicetalk.checkpoints import files
+from dicetalk.checkpoints.embedder import load_embedder
+from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.files import FoundFiles, find_files
 from dicetalk.checkpoints.parts import dice_parts, explained, other_parts
 from dicetalk.checkpoints.strict import fill
@@ -19,8 +21,7 @@ from dicetalk.config import FULL, ModelConfig
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.unet import UNet
 from dicetalk.emotion.embedder import EmotionEmbedder
-from dicetalk.emotion.embedder_file import load_embedder
-from dicetalk.emotion.expression_reader import ExpressionReader, load_expression_reader
+from dicetalk.emotion.expression_reader import ExpressionReader
 from dicetalk.emotion.model import EmotionModel, PriorTokens
 from dicetalk.emotion.prior import EmotionPrior, load_prior
 from dicetalk.errors import CheckpointError, EmotionError

@@ -8,7 +8,6 @@ from pathlib import Path
 from dicetalk.audio.speech import load_speech
 from dicetalk.cli.emotion_room import check_no_preset, check_out, hearing, read_presets, save_track
 from dicetalk.cli.idle import refuse_idle
-from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import found_folder
 from dicetalk.device import choose_device
 from dicetalk.emotion.algebra import interpolate, limit, preset_radius, scale, weighted_mix
@@ -25,6 +24,7 @@ from dicetalk.emotion.voice.features import measure_voice
 from dicetalk.emotion.voice.intensity import IntensityScale, describe_speaker, voice_intensity
 from dicetalk.errors import SettingError
 from dicetalk.hooks import Hooks
+from dicetalk.progress import Bars
 from dicetalk.residency import DeviceResidency
 
 Length = Callable[[], float | None]

@@ -13,7 +13,6 @@ from PIL import Image
 from dicetalk.audio.speech import SAMPLE_RATE
 from dicetalk.cli.emotion_room import hearing, read_emotion_model, read_presets
 from dicetalk.cli.idle import refuse_idle
-from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import found_folder
 from dicetalk.emotion.compare import FEELINGS, bank_attention, compare, entropy_bits, preset_weights
 from dicetalk.emotion.given import given_emotion, names_file
@@ -22,6 +21,7 @@ from dicetalk.emotion.show import check_plots, plot_bank_attention, plot_priors,
 from dicetalk.emotion.show.bank import MAX_ROWS
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.files import explained, replacing
+from dicetalk.progress import Bars
 
 TOP_PROTOTYPES = 3
 MAX_MOMENTS = 25

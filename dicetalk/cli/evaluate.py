@@ -8,7 +8,6 @@ from pathlib import Path
 
 from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.tiny import TINY
-from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import recommended
 from dicetalk.device import choose_device, choose_dtype
 from dicetalk.drawn.evaluate.ablations import AblationRow, ablation_row, format_ablations, load_ablation
@@ -27,6 +26,7 @@ from dicetalk.drawn.voices import espeak
 from dicetalk.errors import SettingError
 from dicetalk.evaluate.table import Row, format_rows
 from dicetalk.files import check_no_input, explained, replacing
+from dicetalk.progress import Bars
 from dicetalk.residency import DeviceResidency
 
 JUDGES_FILE, TABLE_FILE, JSON_FILE = "judges.safetensors", "table.txt", "evaluation.json"

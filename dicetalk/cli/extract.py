@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dicetalk.checkpoints.embedder import load_embedder
+from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.files import DETECTOR, EMBEDDER, READER, find_files
 from dicetalk.cli.emotion_room import check_no_preset, check_out, printable, read_presets
 from dicetalk.cli.hearing import open_ears
 from dicetalk.cli.idle import refuse_idle
-from dicetalk.cli.progress import Bars
 from dicetalk.cli.tiny import found_folder
 from dicetalk.device import choose_device
 from dicetalk.emotion.blendshapes import BlendshapeReader, MediaPipeBlendshapes
 from dicetalk.emotion.embedder import EmotionEmbedder
-from dicetalk.emotion.embedder_file import load_embedder
-from dicetalk.emotion.expression_reader import ReadExpressions, load_expression_reader
+from dicetalk.emotion.expression_reader import ReadExpressions
 from dicetalk.emotion.extract import Embedding, ExtractedEmotion, Recognition, extract_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
 from dicetalk.emotion.recognise.recogniser import load_recogniser
@@ -25,6 +25,7 @@ from dicetalk.emotion.space import space_of
 from dicetalk.emotion.watch import FaceReader
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.portrait.detector import choose_detector
+from dicetalk.progress import Bars
 from dicetalk.residency import DeviceResidency
 
 

@@ -6,7 +6,6 @@ from dicetalk.audio.silence import pad_speech, shut_in_silence
 from dicetalk.audio.speech import load_speech
 from dicetalk.checkpoints.tiny import TINY, model_folder
 from dicetalk.cli.idle import refuse_idle
-from dicetalk.cli.progress import Bars
 from dicetalk.cli.sampler_options import sampler_settings
 from dicetalk.cli.tiny import DRAWN_FACES_ONLY, found_folder
 from dicetalk.device import choose_device
@@ -14,6 +13,7 @@ from dicetalk.errors import SettingError
 from dicetalk.files import check_file_target, check_folder_target
 from dicetalk.portrait.paste import FEATHER, check_feather
 from dicetalk.portrait.prepare import Portrait
+from dicetalk.progress import Bars
 from dicetalk.talk import DiceTalk
 
 

@@ -5,8 +5,8 @@ import argparse
 from dicetalk.checkpoints.convert import convert_model
 from dicetalk.checkpoints.doctor import format_report, inspect_model
 from dicetalk.checkpoints.download import download_model
-from dicetalk.cli.progress import Bars
 from dicetalk.device import DTYPES
+from dicetalk.progress import Bars
 
 
 def doctor(options: argparse.Namespace) -> int:

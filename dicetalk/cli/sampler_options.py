@@ -5,9 +5,8 @@ from dataclasses import fields
 from typing import Any
 
 from dicetalk.config import FULL, ModelConfig
-from dicetalk.denoise.windows import SCHEDULES
 from dicetalk.errors import SettingError
-from dicetalk.settings import Ramp, SamplerSettings
+from dicetalk.settings import SCHEDULES, Ramp, SamplerSettings
 
 _HELP = {
     "steps": "denoising steps; fewer are faster and rougher",

@@ -7,10 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dicetalk.cli.progress import Bars
 from dicetalk.errors import SettingError
 from dicetalk.files import check_no_input, explained
 from dicetalk.hooks import Hooks
+from dicetalk.progress import Bars
 from dicetalk.train.config import DiffusionTraining, EmbedderTraining, read_config
 
 WRITTEN = ("out", "latents")

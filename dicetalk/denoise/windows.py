@@ -39,10 +39,11 @@ def tight_windows(step: int, total: int, window: int, overlap: int, shift: int) 
     return [list(range(place, min(place + window, total))) for place in kept]
 
 
-SCHEDULES: dict[str, Callable[[int, int, int, int, int], list[list[int]]]] = {
+WINDOWS: dict[str, Callable[[int, int, int, int, int], list[list[int]]]] = {
     "reference": rotating_windows,
     "tight": tight_windows,
 }
+"""By the names of :data:`dicetalk.settings.SCHEDULES`."""
 
 
 def padding(name: str, window: int) -> int:
@@ -52,4 +53,4 @@ def padding(name: str, window: int) -> int:
 
 def window_schedule(name: str, total: int, window: int, overlap: int, shift: int) -> WindowSchedule:
     """Schedule `name` for a clip of `total` frames, padding included."""
-    return partial(SCHEDULES[name], total=total, window=window, overlap=overlap, shift=shift)
+    return partial(WINDOWS[name], total=total, window=window, overlap=overlap, shift=shift)

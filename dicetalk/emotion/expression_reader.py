@@ -6,7 +6,6 @@ tracker.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -14,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dicetalk.checkpoints.single import SingleFile
 from dicetalk.emotion.face_crop import FaceCrop
 from dicetalk.errors import SettingError
 from dicetalk.residency import CPU, Residency
@@ -128,30 +126,3 @@ def crop_of(config: ExpressionReaderConfig) -> FaceCrop:
 def to_input(crops: torch.Tensor) -> torch.Tensor:
     """uint8 ``(N, H, W, 3)`` to float32 ``(N, 3, H, W)`` in -1..1."""
     return crops.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-_FILE = SingleFile(
-    "dicetalk.expression_reader",
-    "`dicetalk train tiny`",
-    ExpressionReaderConfig,
-    ExpressionReader,
-    {"size": 512},
-)
-
-
-def save_expression_reader(reader: ExpressionReader, path: Path) -> None:
-    """Write the reader in float16, which is finer than it reads.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    _FILE.save(reader, path, torch.float16)
-
-
-def load_expression_reader(path: Path | str) -> ExpressionReader:
-    """Read what :func:`save_expression_reader` wrote; on the CPU, ready for inference.
-
-    Raises:
-        CheckpointError: the file is missing, damaged or no expression reader.
-    """
-    return _FILE.load(path)

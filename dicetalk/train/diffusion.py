@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.checkpoints.files import find_files
 from dicetalk.checkpoints.load import load_priors
 from dicetalk.config import ModelConfig
 from dicetalk.emotion.embedder import EmotionEmbedder
-from dicetalk.emotion.embedder_file import load_embedder
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks

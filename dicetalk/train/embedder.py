@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from dicetalk.checkpoints.embedder import save_embedder
 from dicetalk.emotion.embedder import EmbedderConfig, EmotionEmbedder
-from dicetalk.emotion.embedder_file import save_embedder
 from dicetalk.emotion.prior import PRESET_NAMES, read_prior_npy
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks

@@ -13,13 +13,13 @@ import torch
 
 from dicetalk.audio.speech import load_speech
 from dicetalk.checkpoints.doctor import inspect_model
+from dicetalk.checkpoints.embedder import load_embedder
+from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.packed import read_packed
 from dicetalk.checkpoints.read import read_tensors
 from dicetalk.config import AudioConfig
 from dicetalk.drawn.evaluate.judge_file import load_judges
 from dicetalk.drawn.train.config import TinyTraining
-from dicetalk.emotion.embedder_file import load_embedder
-from dicetalk.emotion.expression_reader import load_expression_reader
 from dicetalk.emotion.given import given_emotion, given_file
 from dicetalk.emotion.prior import PRESET_NAMES, PRIOR_DIM, EmotionPrior, load_prior, read_prior_npy
 from dicetalk.emotion.recognise.description import read_description
@@ -182,7 +182,7 @@ def _weights() -> Files:
     from small_models import SMALL_MODEL, write_small_model
     from training_room import EMBEDDER
 
-    from dicetalk.emotion.embedder_file import save_embedder
+    from dicetalk.checkpoints.embedder import save_embedder
     from dicetalk.train.embedder import build_embedder
 
     def write(folder: Path) -> None:

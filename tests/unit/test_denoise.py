@@ -16,12 +16,16 @@ from dicetalk.denoise.guidance import combine, guidance_branches
 from dicetalk.denoise.sampler import sample_euler
 from dicetalk.denoise.schedule import karras_sigmas, scale_input, sigma_to_timestep, v_to_denoised
 from dicetalk.denoise.tokens import NOT_KEPT, ProjectedRows, StoredRows
-from dicetalk.denoise.windows import padding, window_schedule
+from dicetalk.denoise.windows import WINDOWS, padding, window_schedule
 from dicetalk.errors import Cancelled, SettingError, VideoError
 from dicetalk.hooks import Hooks
-from dicetalk.settings import SamplerSettings, ramp_values
+from dicetalk.settings import SCHEDULES, SamplerSettings, ramp_values
 
 clips = st.tuples(st.integers(1, 120), st.integers(1, 30), st.integers(0, 29), st.integers(0, 40), st.integers(0, 60))
+
+
+def test_every_named_schedule_has_its_windows() -> None:
+    assert tuple(WINDOWS) == SCHEDULES
 
 
 @given(clips)

@@ -17,6 +17,7 @@ from small_models import SMALL_MODEL
 
 from dicetalk.audio.speech import SAMPLE_RATE, load_speech
 from dicetalk.checkpoints.convert import convert_model
+from dicetalk.checkpoints.embedder import save_embedder
 from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.packed import packed_metadata
 from dicetalk.cli import main
@@ -35,7 +36,6 @@ from dicetalk.drawn.evaluate.generate import Maker
 from dicetalk.drawn.evaluate.plan import full_plan, quick_plan, unseen_people
 from dicetalk.drawn.evaluate.takes import Plan, Shot, Sound, Take, change_moments, drawn_shot, spoken
 from dicetalk.emotion.embedder import EmbedderConfig, PriorDistribution
-from dicetalk.emotion.embedder_file import save_embedder
 from dicetalk.emotion.model import EmotionModel, PriorTokens
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack

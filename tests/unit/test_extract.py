@@ -13,10 +13,10 @@ from colour_faces import BY_COLOUR, PRIORS, MeanColour, embedder, happiness, qui
 from PIL import Image
 from small_films import BrightSquare, film, listen, moving, number_of, pictures, sound, talking
 
+from dicetalk.checkpoints.embedder import save_embedder
 from dicetalk.cli.emotion_extract import add_extract
 from dicetalk.cli.extract import extract
 from dicetalk.emotion.embed import audio_states, embed_prior, embed_track
-from dicetalk.emotion.embedder_file import save_embedder
 from dicetalk.emotion.extract import Embedding, extract_emotion
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.reference import open_reference, reference_of

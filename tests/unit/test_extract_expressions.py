@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dicetalk.checkpoints.expression_reader import load_expression_reader, save_expression_reader
 from dicetalk.drawn.faces.expression import ACTION_UNITS
 from dicetalk.drawn.train.expression_reader import (
     DrawnFaces,
@@ -19,8 +20,6 @@ from dicetalk.emotion.expression_reader import (
     ExpressionReaderConfig,
     ReadExpressions,
     crop_of,
-    load_expression_reader,
-    save_expression_reader,
 )
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.train.seeds import seeded

@@ -9,12 +9,12 @@ from dicetalk.evaluate.judge_file import load_judges
 
 from dicetalk.audio.speech import load_speech
 from dicetalk.checkpoints.doctor import inspect_model
+from dicetalk.checkpoints.embedder import load_embedder
+from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.packed import read_packed
 from dicetalk.checkpoints.read import read_tensors
 from dicetalk.cli import main
-from dicetalk.emotion.embedder_file import load_embedder
-from dicetalk.emotion.expression_reader import load_expression_reader
 from dicetalk.emotion.given import given_file
 from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior, load_prior, read_prior_npy, save_prior
 from dicetalk.emotion.recognise.description import read_description

@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_room import CLIPS, EMBEDDER, FRAMES, curve, embedder_training, make_room, reset_accelerate, write_clips
 
-from dicetalk.emotion.embedder_file import load_embedder, save_embedder
+from dicetalk.checkpoints.embedder import load_embedder, save_embedder
 from dicetalk.emotion.prior import PRESET_NAMES, read_prior_npy
 from dicetalk.errors import CheckpointError, DiceTalkError, EmotionError, SettingError
 from dicetalk.hooks import Hooks

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from dicetalk.checkpoints.expression_reader import save_expression_reader
 from dicetalk.drawn.clips import FPS, SIZE
 from dicetalk.drawn.faces.expression import ACTION_UNITS, UNIT, express
 from dicetalk.drawn.faces.identity import Split, identity_seeds, sample_identity
@@ -23,13 +24,13 @@ from dicetalk.emotion.expression_reader import (
     ExpressionReaderConfig,
     ReadExpressions,
     crop_of,
-    save_expression_reader,
     to_input,
 )
 from dicetalk.emotion.face_crop import FaceCrop
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.portrait.faces import FaceBox
+from dicetalk.progress import Bars
 from dicetalk.train.seeds import seeded
 
 FACES_EACH = 16
@@ -161,8 +162,6 @@ def _varied(faces: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw, train, measure on unseen people, and write the file."""
-    from dicetalk.cli.progress import Bars  # the only part of this room that talks to a terminal
-
     parser = argparse.ArgumentParser(prog="python -m dicetalk.drawn.train.expression_reader", description=__doc__)
     parser.add_argument("out", type=Path, help="file to write, expression_reader.safetensors")
     parser.add_argument("--faces", type=int, default=16_000, help="to draw (default: 16000)")

@@ -18,6 +18,8 @@ from torch import nn
 
 from dicetalk.audio.whisper import speech_features
 from dicetalk.checkpoints import files, networks
+from dicetalk.checkpoints.embedder import load_embedder
+from dicetalk.checkpoints.expression_reader import save_expression_reader
 from dicetalk.checkpoints.files import find_files
 from dicetalk.checkpoints.parts import other_parts
 from dicetalk.checkpoints.strict import fill
@@ -34,8 +36,7 @@ from dicetalk.drawn.train.record import TIMES, StageRecord, StageTimes
 from dicetalk.drawn.train.seeing import train_seeing
 from dicetalk.drawn.train.vae import train_vae
 from dicetalk.emotion.embedder import EmbedderConfig
-from dicetalk.emotion.embedder_file import load_embedder
-from dicetalk.emotion.expression_reader import ExpressionReaderConfig, save_expression_reader
+from dicetalk.emotion.expression_reader import ExpressionReaderConfig
 from dicetalk.errors import SettingError
 from dicetalk.files import explained, replacing
 from dicetalk.hooks import SILENT, Hooks

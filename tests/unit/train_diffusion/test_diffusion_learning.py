@@ -21,13 +21,13 @@ from training_room import (
 )
 
 from dicetalk.checkpoints.convert import convert_model
+from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.checkpoints.load import load_model
 from dicetalk.denoise.guided import Conditioning, GuidedUNet
 from dicetalk.denoise.schedule import scale_input
 from dicetalk.denoise.tokens import FrameTokens, StoredRows
 from dicetalk.emotion.compare import bank_attention
 from dicetalk.emotion.embedder import PriorDistribution
-from dicetalk.emotion.embedder_file import load_embedder
 from dicetalk.emotion.model import PriorTokens
 from dicetalk.emotion.show import plot_bank_attention
 from dicetalk.errors import CheckpointError

@@ -25,9 +25,9 @@ from training_room import (
     seeded,
 )
 
+from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.checkpoints.load import load_model
 from dicetalk.cli.train import train as train_command
-from dicetalk.emotion.embedder_file import load_embedder
 from dicetalk.errors import CheckpointError, DiceTalkError, SettingError
 from dicetalk.train import loop as loop_module
 from dicetalk.train.config import DiffusionTraining

@@ -1,4 +1,4 @@
-"""Progress bars of the command line."""
+"""Progress bars on a terminal."""
 
 import sys
 from types import TracebackType
