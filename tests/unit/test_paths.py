@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from dicetalk.evaluate.judge_file import load_judges
 
 from dicetalk.audio.speech import load_speech
 from dicetalk.checkpoints.doctor import inspect_model
@@ -15,6 +14,7 @@ from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.packed import read_packed
 from dicetalk.checkpoints.read import read_tensors
 from dicetalk.cli import main
+from dicetalk.drawn.evaluate.judge_file import load_judges
 from dicetalk.emotion.given import given_file
 from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior, load_prior, read_prior_npy, save_prior
 from dicetalk.emotion.recognise.description import read_description
