@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from golden_fixtures import Golden
+from golden_fixtures import Golden, golden_set
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"
@@ -24,4 +24,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest) -> Golden:
     """The numeric fixtures of ``--golden-dir``."""
-    return Golden(request.config.getoption("--golden-dir"))
+    return golden_set(request.config)

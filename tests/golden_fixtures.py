@@ -1,7 +1,8 @@
 """Reads the numeric fixtures: a folder with `manifest.json` and one safetensors file a stage.
 
-Keys of the safetensors files: ``w/<state-dict key>``, ``in/<name>``, ``out/<name>``. Nothing here knows a size or a
-seed: another folder of the same form runs through the same tests.
+Keys of the safetensors files: ``w/<state-dict key>``, ``in/<name>``, ``out/<name>``. Nothing here knows a size, a
+seed or the name of a case: another folder of the same form runs through the same tests. What a folder lacks skips the
+test that needs it, with the missing thing's name.
 """
 
 import json
@@ -19,26 +20,76 @@ from safetensors.torch import load_file
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "float8_e4m3fn": torch.float8_e4m3fn}
 
 
+PROGRAM = "DICE-Talk"
+"""The program that these tests reimplement, as the manifest's `reference` names it."""
+
+
+class Table(dict[str, Any]):
+    """A table of a set, or tensors by name; asking for an entry that is not there skips the test and names it."""
+
+    def __init__(self, values: dict[str, Any], where: str):
+        super().__init__({key: _table(value, f"{where}, {key}") for key, value in values.items()})
+        self.where = where
+
+    def __missing__(self, key: str) -> Any:
+        pytest.skip(f"{self.where}: no {key!r} is recorded")
+
+
+def _table(value: Any, where: str) -> Any:
+    if isinstance(value, dict):
+        return Table(value, where)
+    if isinstance(value, list):
+        return [_table(item, f"{where} [{place}]") for place, item in enumerate(value)]
+    return value
+
+
 class Golden:
-    """One folder of fixtures."""
+    """One folder of fixtures.
+
+    Args:
+        folder: holds `manifest.json`.
+
+    Raises:
+        pytest.UsageError: there is no such file, or it lists no files.
+    """
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        if not (self.folder / "manifest.json").is_file():
+        manifest = self.folder / "manifest.json"
+        if not manifest.is_file():
             raise pytest.UsageError(f"--golden-dir {self.folder}: no manifest.json in there.")
-        self.manifest = json.loads((self.folder / "manifest.json").read_text())
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
+            raise pytest.UsageError(f"--golden-dir {self.folder}: manifest.json has no table `files`.")
+        self.manifest = Table(content, "manifest.json")
+        self.compared: set[tuple[str, str]] = set()
+        """File and name of every output that a test has compared."""
+        self._files: dict[str, GoldenFile] = {}
+
+    @property
+    def foreign(self) -> str | None:
+        """Why this set cannot be compared, if it was recorded from another program than :data:`PROGRAM`."""
+        reference = self.manifest.get("reference", PROGRAM)
+        if PROGRAM.lower() in str(reference).lower():
+            return None
+        return f"{self.folder} holds fixtures of {reference}; these tests compare {PROGRAM}"
+
+    def names(self, pattern: str) -> list[str]:
+        """Files that the manifest lists, the folder holds and the regular expression `pattern` matches as a whole."""
+        listed = self.manifest["files"]
+        return [name for name in listed if re.fullmatch(pattern, name) and (self.folder / name).is_file()]
 
     def file(self, name: str) -> "GoldenFile":
         """The fixtures of one stage; the test is skipped where the folder does not hold them."""
-        if not (self.folder / name).is_file():
+        if name not in self.manifest["files"] or not (self.folder / name).is_file():
             pytest.skip(f"{name} is not in {self.folder}")
-        return GoldenFile(self, name)
+        return self._files.setdefault(name, GoldenFile(self, name))
 
     def json(self, name: str) -> Any:
         """A JSON file of the folder (`preprocess.json`, `keys/unet.pth.keys.json`)."""
         if not (self.folder / name).is_file():
             pytest.skip(f"{name} is not in {self.folder}")
-        return json.loads((self.folder / name).read_text())
+        return _table(json.loads((self.folder / name).read_text(encoding="utf-8")), name)
 
 
 class GoldenFile:
@@ -47,21 +98,47 @@ class GoldenFile:
     def __init__(self, golden: Golden, name: str):
         self.golden = golden
         self.name = name
-        self.entry: dict[str, Any] = golden.manifest["files"][name]
+        self.entry: Table = golden.manifest["files"][name]
 
     @cached_property
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> Table:
         """Everything stored, by key, in the stored dtype."""
-        return load_file(self.golden.folder / self.name)
+        return Table(load_file(self.golden.folder / self.name), self.name)
 
-    def inputs(self, prefix: str = "") -> dict[str, torch.Tensor]:
+    def inputs(self, prefix: str = "") -> Table:
         """Inputs whose name starts with `prefix`, named by the rest."""
         start = f"in/{prefix}"
-        return {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
+        found = {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
+        return Table(found, f"{self.name}, inputs {prefix}".rstrip())
 
     def output_names(self, prefix: str = "") -> list[str]:
         """Names of the recorded outputs that start with `prefix`."""
         return [k.removeprefix("out/") for k in self.tensors if k.startswith(f"out/{prefix}")]
+
+    @cached_property
+    def cases(self) -> dict[str, Table]:
+        """Cases by name: those of the manifest, in a file without such a table the folders of its outputs."""
+        if "cases" in self.entry:
+            return dict(self.entry["cases"])
+        folders = dict.fromkeys(name.partition("/")[0] for name in self.output_names() if "/" in name)
+        return {name: Table({}, f"{self.name}, case {name}") for name in folders}
+
+    def inputs_of(self, case: str) -> Table:
+        """Inputs of `case`: those of every case, those of the group that the manifest names, and its own."""
+        for_all = {name: value for name, value in self.inputs().items() if "/" not in name}
+        group = self.cases[case].get("inputs")
+        grouped = self.inputs(f"{group}/") if isinstance(group, str) else {}
+        return Table(for_all | grouped | self.inputs(f"{case}/"), f"{self.name}, inputs of case {case}")
+
+    @property
+    def words(self) -> str:
+        """What the manifest says about this file in prose."""
+        return "\n".join([str(self.entry.get("what", "")), *map(str, self.entry.get("notes", []))])
+
+    def said_of(self, case: str) -> str:
+        """The clause about `case` in the manifest's prose (``a: ...;`` or ``a = ...,``), empty if there is none."""
+        clause = re.search(rf"(?<![\w/]){re.escape(case)}(?::| =) ([^;\n]*)", self.words)
+        return clause[1] if clause else ""
 
     def weights(self, like: dict[str, torch.Tensor] | None = None, prefix: str = "") -> dict[str, torch.Tensor]:
         """Weights as float32, without `prefix`.
@@ -75,10 +152,19 @@ class GoldenFile:
             return stored
         return recipe_weights(self.entry, {k: tuple(v.shape) for k, v in like.items()})
 
+    def check_recorded(self, made: dict[str, torch.Tensor]) -> None:
+        """Compare those of `made`, by output name, that are recorded; skip the test where none is."""
+        recorded = [name for name in made if f"out/{name}" in self.tensors]
+        for name in recorded:
+            self.check(name, made[name])
+        if not recorded:
+            pytest.skip(f"{self.name}: none of {', '.join(made)} is recorded")
+
     def check(self, name: str, actual: torch.Tensor, stored: torch.Tensor | None = None) -> None:
         """Compare with output `name` under the manifest's own tolerance (absolute; exact where it says so)."""
         expected = self.tensors[f"out/{name}"] if stored is None else stored
         tolerance = self.entry["tolerance"][name]
+        self.golden.compared.add((self.name, name))
         actual = actual.detach().cpu()
         assert actual.shape == expected.shape, f"{self.name} {name}: {tuple(actual.shape)} != {tuple(expected.shape)}"
         if tolerance.get("exact"):
@@ -86,6 +172,16 @@ class GoldenFile:
             return
         worst = (actual.double() - expected.double()).abs().max().item()
         assert worst <= tolerance["atol"], f"{self.name} {name}: off by {worst:.3g}, allowed {tolerance['atol']:.3g}"
+
+
+_KEY = pytest.StashKey[Golden]()
+
+
+def golden_set(config: pytest.Config) -> Golden:
+    """The set of ``--golden-dir``, the same object throughout a run."""
+    if _KEY not in config.stash:
+        config.stash[_KEY] = Golden(config.getoption("--golden-dir"))
+    return config.stash[_KEY]
 
 
 def recipe_weights(entry: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:

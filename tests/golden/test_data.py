@@ -21,3 +21,18 @@ def test_every_tensor_of_a_stage_is_there() -> None:
             stored = golden.file(name).tensors
             for kind in ("in", "out"):
                 assert set(entry["tensors"].get(kind, {})) <= set(stored), name
+
+
+def test_the_own_set_has_what_other_sets_may_lack() -> None:
+    """Tests skip what is not recorded; of the own set nothing that decides may go missing."""
+    golden = Golden(DATA)
+    assert golden.foreign is None
+    released = {"audio_linear.pth", "emo_model.pth", "flownet.pkl", "pose_guider.pth", "unet.pth", "vae"}
+    assert {name.removesuffix(".keys.json") for name in golden.json("keys/index.json")} == released
+    loop = golden.file("pipeline_loop.safetensors")
+    assert any(
+        case["g1"][0] != case["g1"][1] and case["g2"][0] != case["g2"][1] and case.get("strength", 1) < 1
+        for name, case in loop.cases.items()
+        if len(loop.inputs_of(name)["emotion"]) > 1
+    ), "a case in which everything changes over time"
+    assert any("gen" in case for case in loop.cases.values()), "a case whose noise is drawn"

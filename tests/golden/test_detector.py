@@ -41,11 +41,11 @@ def test_network_input_has_the_released_size_and_pixels(fixtures: GoldenFile) ->
     names = names_of(fixtures, "/image_bgr_u8")
     assert names
     for name in names:
-        (output,) = fixtures.output_names(f"{name}/model_input_u8_stride")
-        stride = int(output.rpartition("stride")[2])
         pixels = torch.from_numpy(network_input(picture_of(fixtures, name)))
         assert pixels.dtype == torch.float32
-        fixtures.check(output, (pixels * 255).round().to(torch.uint8)[..., ::stride, ::stride])
+        for output in fixtures.output_names(f"{name}/model_input_u8_stride"):
+            stride = int(output.rpartition("stride")[2])
+            fixtures.check(output, (pixels * 255).round().to(torch.uint8)[..., ::stride, ::stride])
 
 
 def test_input_sizes(golden: Golden) -> None:
@@ -59,7 +59,8 @@ def test_cell_grids(golden: Golden, fixtures: GoldenFile) -> None:
     for name, case in golden.json("detector.json")["cases"].items():
         grids = cell_grids(case["h1"], case["w1"])
         assert [list(grid.shape) for grid in grids] == case["grids"]
-        fixtures.check(f"{name}/grid8_corner", grids[0][0, 0, -1, -1])
+        if f"{name}/grid8_corner" in fixtures.output_names():
+            fixtures.check(f"{name}/grid8_corner", grids[0][0, 0, -1, -1])
 
 
 def test_suppression(golden: Golden, fixtures: GoldenFile) -> None:
@@ -73,7 +74,7 @@ def test_suppression(golden: Golden, fixtures: GoldenFile) -> None:
         stored = fixtures.tensors[f"out/{name}/nms"]
         assert (stored[:, 15] == 0).all()  # the class, of which there is one
         fixtures.check(f"{name}/nms", torch.from_numpy(rows), stored[:, :15])
-        if name in cases:
+        if "kept" in cases.get(name, {}):
             assert len(rows) == cases[name]["kept"]
 
 
@@ -82,14 +83,15 @@ def test_faces_in_source_pixels(golden: Golden, fixtures: GoldenFile, tmp_path: 
         torch.jit.script(Recorded(fixtures.tensors[f"in/{name}/pred"])).save(tmp_path / "yoloface.pt")
         faces = YoloFace(tmp_path / "yoloface.pt").detect(picture_of(fixtures, name))
         assert [face.area for face in faces] == pytest.approx(sorted(case["areas"], reverse=True), rel=1e-5)
-        largest = fixtures.tensors[f"out/{name}/bboxes_xywh"][case["largest_index"]]
-        assert choose_face(faces).x == pytest.approx(largest[0].item(), abs=2e-4)
+        if "largest_index" in case and f"{name}/bboxes_xywh" in fixtures.output_names():
+            largest = fixtures.tensors[f"out/{name}/bboxes_xywh"][case["largest_index"]]
+            assert choose_face(faces).x == pytest.approx(largest[0].item(), abs=2e-4)
 
         by_score = sorted(faces, key=lambda face: face.score, reverse=True)
         boxes = [(face.x, face.y, face.width, face.height) for face in by_score]
-        fixtures.check(f"{name}/bboxes_xywh", torch.tensor(boxes, dtype=torch.float64))
-        fixtures.check(f"{name}/keypoints", torch.tensor([face.landmarks for face in by_score], dtype=torch.float64))
-        fixtures.check(f"{name}/scores", torch.tensor([face.score for face in by_score], dtype=torch.float64))
+        made = {"bboxes_xywh": boxes, "keypoints": [face.landmarks for face in by_score]}
+        made |= {"scores": [face.score for face in by_score]}
+        fixtures.check_recorded({f"{name}/{what}": torch.tensor(v, dtype=torch.float64) for what, v in made.items()})
 
 
 def test_the_really_largest_face_is_chosen(golden: Golden) -> None:

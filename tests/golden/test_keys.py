@@ -35,7 +35,7 @@ def released(golden: Golden, file: str) -> dict[str, torch.Tensor]:
 
 
 def test_every_listed_file_has_a_network(golden: Golden) -> None:
-    assert {name.removesuffix(END) for name in golden.json("keys/index.json")} == set(BUILDERS)
+    assert {name.removesuffix(END) for name in golden.json("keys/index.json")} <= set(BUILDERS)
 
 
 @pytest.mark.parametrize("file", BUILDERS)
