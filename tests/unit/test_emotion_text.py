@@ -485,6 +485,11 @@ GERMAN = SAID.format("fröhlich", "Schönen guten Morgen!", "traurig 0.8", "Es r
         (CHINESE, "utf-16-be", "UTF-16, big-endian"),
         (CHINESE, "gbk", "GBK"),
         (JAPANESE, "shift_jis", "Shift-JIS"),
+        (JAPANESE, "iso2022_jp", "ISO-2022-JP"),
+        (CHINESE, "utf-32-le", "UTF-32, little-endian"),
+        (CHINESE, "utf-32-be", "UTF-32, big-endian"),
+        (GERMAN, "mac_roman", "Mac Roman"),
+        (GERMAN, "cp850", "code page 850"),
         (JAPANESE, "euc_jp", "EUC-JP"),
         (SAID.format("開心", "早安，今天天氣真好！", "悲傷 0.8", "又下雨了。"), "big5", "Big5"),
         (GERMAN, "cp1252", "Windows-1252"),
@@ -660,3 +665,8 @@ def test_files_that_are_no_emotion(tmp_path: Path) -> None:
         read_text(tmp_path / "big.txt")
     with pytest.raises(EmotionError, match=r"none\.vtt"):
         given_file(tmp_path / "none.vtt", PRIORS, never)
+
+
+@pytest.mark.parametrize("text", ["happy & sad", "happy/sad", "glücklich & traurig", "happy:0,7071+sad:0,7071"])
+def test_signs_between_words_and_in_numbers(text: str) -> None:
+    assert read_weights(text) == pytest.approx({"happy": 0.5**0.5, "sad": 0.5**0.5}, abs=1e-4)

@@ -27,10 +27,16 @@ CANDIDATES = {
     "cp1251": "Windows-1251 (Cyrillic)",
     "cp1253": "Windows-1253 (Greek)",
     "cp1254": "Windows-1254 (Turkish)",
+    "mac_roman": "Mac Roman (western European)",
+    "cp850": "DOS code page 850 (western European)",
 }
 """What a text without a byte order mark may be, as Python and as people call it; of equals the first is taken."""
 
 _WIDE = {"utf-16-le": "UTF-16, little-endian", "utf-16-be": "UTF-16, big-endian"}
+_WIDEST = {"utf-32-le": "UTF-32, little-endian", "utf-32-be": "UTF-32, big-endian"}
+
+_SHIFTS = (b"\x1b$B", b"\x1b$@", b"\x1b(J")
+"""What changes the set of characters in ISO-2022-JP, the encoding of Japanese mail; all its bytes are ASCII."""
 
 MOST_DAMAGED = 0.1
 """A text of which a larger part is no UTF-8, in damaged places to whole characters, is in another encoding."""
@@ -42,8 +48,8 @@ _LOST = re.compile("\ufffd+")
 def decode_text(content: bytes) -> tuple[str, str | None]:
     """A text and, unless its encoding is certain, a sentence about what was assumed.
 
-    A byte order mark is believed. Without one UTF-8 is tried, then UTF-16 by its zero bytes; what is left is judged by
-    charset-normalizer, and of what that finds possible, the one is taken in which most tags are emotions.
+    A byte order mark is believed. Without one UTF-8 is tried, then UTF-32 and UTF-16 by their zero bytes; what is left
+    is judged by charset-normalizer, and of what that finds possible, the one is taken in which most tags are emotions.
 
     Raises:
         EmotionError: it is none of these; the message does not name the file.
@@ -56,12 +62,25 @@ def decode_text(content: bytes) -> tuple[str, str | None]:
                 if len(mark) == 4:
                     continue  # UTF-16 whose first character is a zero
                 return _damaged(content[len(mark) :], encoding)
+    if any(shift in content for shift in _SHIFTS):
+        try:
+            return content.decode("iso2022_jp"), _assumed("ISO-2022-JP (Japanese)")
+        except UnicodeDecodeError:
+            pass
     zeros = content[:65536].count(0)
     if not zeros:
         try:
             return content.decode("utf-8"), None
         except UnicodeDecodeError:
             return _mostly_utf8(content) or _detected(content)
+    if not len(content) % 4:
+        for encoding, name in _WIDEST.items():
+            try:
+                text = content.decode(encoding)
+            except UnicodeDecodeError:  # nearly always, since most numbers of 32 bits are no character
+                continue
+            if "\0" not in text:
+                return text, _assumed(name)
     # Every second byte of the letters, digits and line ends of UTF-16 is zero; of which half says the byte order.
     encoding = "utf-16-le" if 2 * content[1:65536:2].count(0) >= zeros else "utf-16-be"
     try:

@@ -99,6 +99,7 @@ def read_weights(emotion: str) -> dict[str, float]:
     plain = unicodedata.normalize("NFKC", emotion)
     if ":" not in plain and "+" not in plain:
         return describe_emotion(emotion)
+    plain = re.sub(r"(?<=\d),(?=\d)", ".", plain)  # 0,8 in most of Europe
     parts = [part.partition(":") for part in plain.split("+")]
     return parse_emotion("+".join(f"{known_preset(name) or name}{colon}{number}" for name, colon, number in parts))
 

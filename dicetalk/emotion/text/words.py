@@ -180,7 +180,7 @@ _LONGEST_DEGREE = max(len(degree.split()) for degree in (*_ALL_DEGREES, *_ALL_DE
 def _separators() -> tuple[re.Pattern[str], re.Pattern[str], frozenset[str], frozenset[str]]:
     """Joints between words, the units of languages without spaces, and which of those are joints or particles."""
     latin = ["and", "but"] + [w for one in LANGUAGES.values() if one.spaced for w in _listed(one.joints)]
-    joints = re.compile(rf" ?(?:[,;、]|\b(?:{'|'.join(latin)})\b) ?")
+    joints = re.compile(rf" ?(?:[,;、&/]|\b(?:{'|'.join(latin)})\b) ?")
     dense = [one for one in LANGUAGES.values() if not one.spaced]
     between = {plain(w) for one in dense for w in _listed(one.joints)}
     particles = {plain(w) for one in dense for w in _listed(one.particles)}
