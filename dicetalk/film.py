@@ -13,10 +13,21 @@ from av.stream import Stream
 
 from dicetalk.audio.decode import file_source
 from dicetalk.audio.downmix import Downmix
+from dicetalk.audio.header import wav_promise
 from dicetalk.audio.speech import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
 from dicetalk.errors import SpeechError, VideoError
 from dicetalk.hooks import Hooks
-from dicetalk.media import MAX_SIDE, Unwrapped, guarded, listed, open_media, translated, usable
+from dicetalk.media import (
+    MAX_SIDE,
+    Unwrapped,
+    guarded,
+    listed,
+    open_media,
+    promised_end,
+    torso_message,
+    translated,
+    usable,
+)
 from dicetalk.settings import FPS
 
 TOLERANCE_SECONDS = 0.002
@@ -127,7 +138,7 @@ def missing_seconds(path: Path, end: float) -> float:
     with _opened(path) as container:
         if not container.duration or not any(name in container.format.name for name in TRUE_LENGTHS):
             return 0.0
-        missing = ((container.start_time or 0) + container.duration) / av.time_base - end
+        missing = promised_end(container) - end
     return missing if missing > CUT_SECONDS else 0.0
 
 
@@ -214,16 +225,27 @@ def _resampled(path: Path, number: int | None, notice: Notice | None) -> Iterato
             raise SpeechError(f"{path} has {source.channels} channels; expected at most {MAX_CHANNELS}.")
         resampler = soxr.ResampleStream(source.sample_rate, SAMPLE_RATE, 1, dtype="float32")
         downmix = Downmix(source.channels, int(source.sample_rate), source.layout)
+        gain = np.float32(1.0 if source.channels == 1 else _gain(path, number))
         try:
             for block in source.blocks:
                 if not np.isfinite(block).all():
                     raise SpeechError(f"{path} holds samples that are not finite (NaN or infinity). Repair it.")
-                yield resampler.resample_chunk(np.ascontiguousarray(downmix.mono(block)[:, 0]))
+                yield resampler.resample_chunk(gain * downmix.mono(block)[:, 0])
             rest = downmix.mono(np.zeros((0, source.channels), np.float32), last=True)
-            yield resampler.resample_chunk(np.ascontiguousarray(rest[:, 0]), last=True)
+            yield resampler.resample_chunk(gain * rest[:, 0], last=True)
         finally:
             for note in source.notes():
                 hooks.notice(note)
+
+
+def _gain(path: Path, number: int | None) -> float:
+    """Factor for channels that are never in use, which is known only once all of them were heard."""
+    with file_source(path, stream=number, lead_in=False) as source:
+        downmix = Downmix(source.channels, int(source.sample_rate), source.layout)
+        for block in source.blocks:
+            downmix.mono(block)
+        downmix.mono(np.zeros((0, source.channels), np.float32), last=True)
+        return downmix.mono_gain
 
 
 def _pictures(path: Path, notice: Notice | None) -> Iterator[tuple[float, av.VideoFrame]]:
@@ -266,7 +288,7 @@ def _pictures(path: Path, notice: Notice | None) -> Iterator[tuple[float, av.Vid
 
 
 def _damaged(path: Path, error: Exception) -> VideoError:
-    return VideoError(f"{path} is damaged or no video ({str(error) or type(error).__name__}).")
+    return VideoError(torso_message(path) or f"{path} is damaged or no video ({str(error) or type(error).__name__}).")
 
 
 def _rgb(path: Path, frame: av.VideoFrame) -> np.ndarray:
@@ -285,6 +307,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
         raise VideoError(f"{path}: there is no such file.")
     with ExitStack() as stack:
         with translated(lambda error: _damaged(path, error)):
+            promise = wav_promise(path)
             file = stack.enter_context(path.open("rb"))
-            container = stack.enter_context(open_media(file))
+            container = stack.enter_context(open_media(file, promise is not None and promise.wrong))
         yield container

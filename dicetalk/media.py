@@ -1,7 +1,9 @@
 """Media files through PyAV: opening, choosing streams, and one boundary for whatever FFmpeg and its wrapper raise."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import av
@@ -12,6 +14,9 @@ from dicetalk.errors import Cancelled, DiceTalkError
 
 MAX_SIDE = 4096
 """Pixels; larger pictures are refused before they are decoded."""
+
+MAX_BOXES = 1000
+"""Parts of a file that are looked through for its index."""
 
 RESTART_SECONDS = 1.0
 """Time stamps that go back by more start again: two recordings in one file. Less is an overlap."""
@@ -94,6 +99,42 @@ def usable(container: InputContainer, kind: str) -> list[Stream]:
 def _flags(stream: Stream) -> int:
     disposition = getattr(stream, "disposition", 0)  # PyAV before 15 does not tell
     return int(getattr(disposition, "value", disposition))
+
+
+def torso_message(path: Path) -> str | None:
+    """What to tell of an MP4 or QuickTime file without its index; `None` of any other file.
+
+    Recorders write the index (moov) last. Without it nobody knows where in the file which sound or picture lies.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            place, found = 0, []
+            while place + 8 <= size and len(found) < MAX_BOXES:
+                file.seek(place)
+                head = file.read(16)
+                length, name = int.from_bytes(head[:4], "big"), head[4:8]
+                found.append(name)
+                length = int.from_bytes(head[8:], "big") if length == 1 else length or size
+                place += max(length, 8)
+    except (OSError, ValueError):
+        return None
+    if not found or found[0] not in (b"ftyp", b"mdat", b"wide", b"free", b"skip") or b"moov" in found:
+        return None
+    if b"mdat" not in found and b"ftyp" not in found:
+        return None
+    return (
+        f"{path} is an MP4 or QuickTime file without its index (moov), which recorders write last: the recording was "
+        "never finished, or the file is cut off. Copy or download it again; if there is no whole one, a repair program "
+        "as untrunc can rebuild the index from another recording of the same device."
+    )
+
+
+def promised_end(container: InputContainer) -> float:
+    """When a file ends by its header, which gives a length, in seconds of its clock."""
+    # A Matroska file's length counts from its clock's zero, also where its first packet comes later.
+    start = 0 if "matroska" in container.format.name else container.start_time or 0
+    return (start + container.duration) / av.time_base
 
 
 class Unwrapped:

@@ -13,10 +13,11 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from dicetalk.audio.header import wav_promise
-from dicetalk.audio.stream import StreamReader, as_float, plain_error
+from dicetalk.audio.samples import FrameSamples, as_float
+from dicetalk.audio.stream import StreamReader, plain_error
 from dicetalk.errors import SpeechError
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.media import guarded, listed, open_media, translated, usable
+from dicetalk.media import guarded, listed, open_media, torso_message, translated, usable
 
 BLOCK_SAMPLES = 1 << 16
 
@@ -101,8 +102,7 @@ def file_source(
 
     def unreadable(error: Exception) -> SpeechError:
         reason = str(error) or type(error).__name__
-        way = " Its index is missing: the recording was cut or never finished." if _is_torso(path) else ""
-        return SpeechError(f"{path} cannot be read as sound: {reason}.{way}")
+        return SpeechError(torso_message(path) or f"{path} cannot be read as sound: {reason}.")
 
     with ExitStack() as stack:
         with translated(unreadable):
@@ -203,6 +203,7 @@ def _described(stream: AudioStream, silent: Any, known: list[AudioStream]) -> st
 
 def _is_heard(path: Path, index: int, hooks: Hooks) -> bool:
     """Whether there is anything but silence in a stream; damage ends the search."""
+    samples_of = FrameSamples()
     with ExitStack() as stack:
         try:
             with translated(plain_error):
@@ -211,7 +212,7 @@ def _is_heard(path: Path, index: int, hooks: Hooks) -> bool:
             for frame in guarded(frames, plain_error):
                 hooks.check()
                 with translated(plain_error):
-                    peak = np.abs(as_float(frame.to_ndarray())).max(initial=0.0)
+                    peak = np.abs(samples_of(frame)).max(initial=0.0)
                 if peak > SILENT_STREAM:
                     return True
         except SpeechError:
@@ -243,16 +244,6 @@ def _soundfile_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndar
             return
         read += len(block)
         yield block
-
-
-def _is_torso(path: Path) -> bool:
-    """Whether this is an MP4 or QuickTime file without the index that such files have at their end."""
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[4:8] not in (b"ftyp", b"mdat", b"wide"):
-            return False
-        file.seek(0)
-        return b"moov" not in file.read(1 << 20)
 
 
 def _damaged(path: Path, seconds: float, reason: str) -> SpeechError:

@@ -9,9 +9,10 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from dicetalk.audio.header import Promise, lacks_ogg_end
+from dicetalk.audio.samples import FrameSamples
 from dicetalk.audio.timeline import NOTED_SECONDS, Timeline
 from dicetalk.errors import SpeechError
-from dicetalk.media import listed, translated, usable
+from dicetalk.media import listed, promised_end, translated, usable
 
 TRUE_LENGTHS = ("matroska", "mp4", "avi", "flac", "aiff", "au", "w64", "flv")
 """Formats whose header tells their length; that of others is a guess from their size."""
@@ -51,6 +52,7 @@ class StreamReader:
         self.bad: list[float] = []
         self.packets = container.demux([stream, self.video] if self.video else [stream])
         self.ended = self.torn = self.odd_end = False
+        self.samples_of = FrameSamples()
         self.first: list[av.AudioFrame] = []
         self.rate, self.layout = 0, ()
         self.limit: int | None = None
@@ -118,9 +120,7 @@ class StreamReader:
             if (frame.sample_rate, len(frame.layout.channels)) != (self.rate, len(self.layout)):
                 raise self._damaged("the sample rate or the channels change there")
             with translated(lambda error: self._damaged(str(error))):
-                block = frame.to_ndarray()
-                block = block.T if frame.format.is_planar else block.reshape(-1, len(self.layout))
-                block = as_float(block)
+                block = self.samples_of(frame)
             yield from self.timeline.place(block, _time(frame))
 
     def _decoded(self) -> Iterator[list[av.AudioFrame]]:
@@ -189,7 +189,7 @@ class StreamReader:
             return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin
         if not self.container.duration or self.container.duration < 0:
             return None
-        end = ((self.container.start_time or 0) + self.container.duration) / av.time_base
+        end = promised_end(self.container)
         if self.video is not None and self.video_end is not None and self.video_end > end - CUT_FILM_SECONDS:
             return None  # the pictures last as long as the file: nothing was cut, the sound just ends earlier
         return end - origin
@@ -208,14 +208,3 @@ def _time(frame: av.AudioFrame) -> float | None:
 def plain_error(error: Exception) -> SpeechError:
     """What to raise where the caller goes on without what could not be read."""
     return SpeechError(str(error))
-
-
-def as_float(samples: np.ndarray) -> np.ndarray:
-    """Samples of any usual type as float32, full scale at 1."""
-    if samples.dtype.kind == "f":
-        return samples.astype(np.float32, copy=False)
-    if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - 128) / 128
-    if samples.dtype in (np.int16, np.int32):
-        return (samples / (1 << (8 * samples.dtype.itemsize - 1))).astype(np.float32)
-    raise SpeechError(f"Sound of type {samples.dtype} is not supported; give floats in -1..1, int16, int32 or uint8.")

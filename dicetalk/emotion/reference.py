@@ -84,7 +84,10 @@ def open_reference(path: Path | str, *, stream: int | None = None, hooks: Hooks 
     told: list[str] = []
     if stream is None:
         stream, told = choose_stream(path, hooks)
-    seen, heard, problems = _spans(path, stream)
+    try:
+        seen, heard, problems = _spans(path, stream)
+    except VideoError as error:
+        return _sound_alone(path, stream, error, hooks)
     main = seen or heard
     frames = max(round((main.end - main.start) * FPS), 1)
     lasting = heard if seen is not None and heard is not None and frames == 1 else main
@@ -103,6 +106,16 @@ def open_reference(path: Path | str, *, stream: int | None = None, hooks: Hooks 
             return as_heard(np.concatenate(list(parts)), str(path), notice)
 
     return Reference(str(path), frames, pictures, speech, (*problems, *told, *_unused(path, seen, heard, frames)))
+
+
+def _sound_alone(path: Path, stream: int | None, error: VideoError, hooks: Hooks) -> Reference:
+    """A sound that only soundfile reads, as a W64 whose header was never finished; `error` if it reads it neither."""
+    try:
+        samples = load_speech(path, stream=stream, hooks=hooks).samples
+    except SpeechError:
+        raise error from error.__cause__
+    frames = max(len(samples) // SAMPLES_PER_FRAME, 1)
+    return Reference(str(path), frames, None, lambda: samples[: frames * SAMPLES_PER_FRAME])
 
 
 def _once(notice: Callable[[str], None]) -> Callable[[str], None]:
