@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dicetalk.errors import OutputError
 from dicetalk.paths import reason_of, shown_path
-from dicetalk.unfinished import sweep, unfinished
+from dicetalk.unfinished import held, sweep, unfinished
 
 
 @contextmanager
@@ -40,6 +40,26 @@ def replacing(target: Path) -> Iterator[Path]:
             os.replace(partial, target)
 
 
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keep other programs from writing into `folder`, whose files belong together, while the block runs.
+
+    Args:
+        folder: exists.
+
+    Raises:
+        OutputError: another program is writing there, or the folder cannot be written.
+    """
+    with ExitStack() as stack:
+        with explained(folder):
+            mine = stack.enter_context(held(folder))
+        if not mine:
+            raise OutputError(
+                f"{folder} is being written by another program. Wait until that has ended, or choose another folder."
+            )
+        yield
+
+
 def check_file_target(target: Path) -> None:
     """Find out before the work whether a file can be written.
 
@@ -62,6 +82,21 @@ def check_folder_target(target: Path) -> None:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise OutputError(f"{target} exists and is not an empty folder. Choose a new name, or empty it first.")
     _check_place(target)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that many files shall go to, and find out before the work whether it can be written.
+
+    Raises:
+        OutputError: it cannot, or there is something else of that name.
+    """
+    _check_name(folder)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file, and a folder shall be written. Choose another name.")
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    _try_to_write(folder, folder)
 
 
 def check_no_input(target: Path, inputs: Mapping[str, Path | None]) -> None:
@@ -103,8 +138,12 @@ def _check_name(target: Path) -> None:
 def _check_place(target: Path) -> None:
     _check_parent(target)
     sweep(target.parent)
-    with explained(target), unfinished(target.parent) as trial:
-        trial.touch()
+    _try_to_write(target, target.parent)
+
+
+def _try_to_write(target: Path, folder: Path) -> None:
+    with explained(target), unfinished(folder) as trial:
+        trial.write_bytes(b"\0")  # a file without content fits on a full disk
 
 
 def _check_parent(target: Path) -> None:

@@ -23,6 +23,7 @@ except ImportError:  # Windows: there the system removes no file that a program 
     fcntl = None
 
 _NAME = re.compile(r"(\.dicetalk-[0-9a-f]{8})\.(part|lock)")
+HELD_NAME = ".dicetalk-writing.lock"
 LOCKLESS_SECONDS = 3600
 """Age from which a part without a lock is left over. Only versions before this one made such parts."""
 
@@ -35,19 +36,33 @@ def unfinished(folder: Path) -> Iterator[Path]:
         OSError: the folder cannot be written.
     """
     _sweep_once(folder.absolute())
-    lock, held = _hold_new(folder)
+    lock, file = _hold_new(folder)
     partial = lock.with_suffix(".part")
     try:
         yield partial
     finally:
         discard(partial)
-        with suppress(OSError):
-            if fcntl is None:
-                held.close()
-                lock.unlink()
-            else:
-                lock.unlink()  # before it is free: nobody else shall find it so
-        held.close()
+        _let_go(lock, file)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Hold `folder` for one program; yields false if another program that runs has it.
+
+    The lock file is no :func:`unfinished` one: a name that everybody knows. One that a kill has left is free.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    lock = folder / HELD_NAME
+    file = _hold(lock)
+    if file is None:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        _let_go(lock, file)
 
 
 def sweep(folder: Path) -> None:
@@ -89,6 +104,33 @@ def _hold_new(folder: Path) -> tuple[Path, BinaryIO]:
         if _locked(file) is not False and _is_at(file, path):
             return path, file
         file.close()
+
+
+def _hold(path: Path) -> BinaryIO | None:
+    """Take the lock file `path`, which may be there; `None` if a program has it."""
+    while True:
+        if fcntl is None:
+            try:
+                path.unlink(missing_ok=True)
+            except PermissionError:
+                return None
+        file = path.open("ab")
+        if _locked(file) is False:
+            file.close()
+            return None
+        if _is_at(file, path):
+            return file
+        file.close()  # whoever had it has removed it between the two lines
+
+
+def _let_go(lock: Path, file: BinaryIO) -> None:
+    with suppress(OSError):
+        if fcntl is None:
+            file.close()
+            lock.unlink()
+        else:
+            lock.unlink()  # before it is free: nobody else shall find it so
+    file.close()
 
 
 def _remove_if_free(partial: Path, lock: Path) -> None:

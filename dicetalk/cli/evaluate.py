@@ -25,7 +25,7 @@ from dicetalk.drawn.evaluate.transfer import transfer_rows
 from dicetalk.drawn.voices import espeak
 from dicetalk.errors import SettingError
 from dicetalk.evaluate.table import Row, format_rows
-from dicetalk.files import check_no_input, explained, replacing
+from dicetalk.files import check_file_target, check_no_input, explained, make_folder, only_writer, replacing
 from dicetalk.progress import Bars
 from dicetalk.residency import DeviceResidency
 
@@ -57,13 +57,14 @@ def evaluate_model(options: argparse.Namespace) -> int:
     if others and not embeds:
         raise SettingError(f"--against compares priors of videos, and {options.model} has no embedder to take them.")
     espeak()  # now, and not after minutes of other work
-    with explained(options.out):
-        options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
+    for name in (TABLE_FILE, JSON_FILE):
+        check_file_target(options.out / name)
 
     settings, size = recommended(model)
     plan = quick_plan(clips, videos=bool(others)) if options.quick else full_plan(clips, videos=embeds)
     people = unseen_people()
-    with Bars(options.quiet) as bars:
+    with Bars(options.quiet) as bars, only_writer(options.out):
         judges = judges_of(options.out / JUDGES_FILE, JudgeTraining(), size, bars.hooks)
         gallery = people_gallery(people, judges, size)
         made_by = partial(Maker, settings=settings, size=size, residency=residency, hooks=bars.hooks)
@@ -83,9 +84,9 @@ def evaluate_model(options: argparse.Namespace) -> int:
             compared = [ablation_row(str(options.model), found)]
             part = ablation_plan(plan)
             compared += [ablation_row(name, measure(made_by(other), part)) for name, other in others.items()]
+        table = _write(options, found, rows, compared)
+        pictures = write_pictures(found, options.out)
 
-    table = _write(options, found, rows, compared)
-    pictures = write_pictures(found, options.out)
     print(table)
     for path in (options.out / TABLE_FILE, options.out / JSON_FILE, *pictures):
         print(path)

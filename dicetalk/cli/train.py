@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dicetalk.errors import SettingError
-from dicetalk.files import check_no_input, explained
+from dicetalk.files import check_no_input, make_folder
 from dicetalk.hooks import Hooks
 from dicetalk.progress import Bars
 from dicetalk.train.config import DiffusionTraining, EmbedderTraining, read_config
@@ -25,8 +25,7 @@ def train(options: argparse.Namespace) -> int:
     paths = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in WRITTEN}
     inputs = {f"the entry {name!r}": path for name, path in paths.items() if isinstance(path, Path)}
     check_no_input(config.out, inputs)
-    with explained(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
+    make_folder(config.out)
     with Bars(options.quiet) as bars:
         written = _trainer(options.what)(config, bars.hooks)
     from dicetalk.train.loop import end_processes

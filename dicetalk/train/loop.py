@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from dicetalk.errors import SettingError
+from dicetalk.files import make_folder, only_writer
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.train.begun import defaults, entries
 from dicetalk.train.checkpoint import save_checkpoint, sweep
@@ -223,8 +224,17 @@ def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator",
         CheckpointError: checkpoints cannot be written or read, or belong to another training; an entry of the config
             that differs is named.
         DatasetError: too many clips cannot be read.
+        OutputError: `out` cannot be written, or another training is writing there.
         Cancelled: the caller asked to stop; the run can go on from its last checkpoint.
     """
+    if not accelerator.is_main_process:
+        return _train(task, config, out, accelerator, hooks)
+    make_folder(out)
+    with only_writer(out):  # two runs would remove each other's checkpoints
+        return _train(task, config, out, accelerator, hooks)
+
+
+def _train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator", hooks: Hooks) -> list[Path]:
     from diffusers.training_utils import EMAModel
 
     trained = [p for p in task.module.parameters() if p.requires_grad]

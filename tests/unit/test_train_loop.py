@@ -181,7 +181,7 @@ def test_a_run_survives_sigkill(room: Path, tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", _PROGRAM, str(room), str(tmp_path / "killed"), str(here), str(here.parent)]
     process = subprocess.Popen(arguments, env=os.environ | threads)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while len(list_checkpoints(tmp_path / "killed" / "checkpoints")) < 2:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)

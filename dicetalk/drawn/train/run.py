@@ -38,7 +38,7 @@ from dicetalk.drawn.train.vae import train_vae
 from dicetalk.emotion.embedder import EmbedderConfig
 from dicetalk.emotion.expression_reader import ExpressionReaderConfig
 from dicetalk.errors import SettingError
-from dicetalk.files import explained, replacing
+from dicetalk.files import explained, make_folder, only_writer, replacing
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.settings import FPS
 from dicetalk.train.clip_record import DatasetError
@@ -105,6 +105,7 @@ def train_tiny(config: TinyTraining, hooks: Hooks = SILENT) -> list[Path]:
         SettingError: several processes were launched, or the config is not the one that a stage was begun with.
         SpeechError: espeak-ng is missing or fails.
         DatasetError: a clip could not be drawn.
+        OutputError: ``config.out`` cannot be written, or another program is writing there.
         DiceTalkError: see :func:`dicetalk.train.loop.train`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -112,6 +113,12 @@ def train_tiny(config: TinyTraining, hooks: Hooks = SILENT) -> list[Path]:
             f"`train tiny` is one process, and {os.environ['WORLD_SIZE']} were launched: run it without `accelerate "
             "launch`, or with --num_processes 1."
         )
+    make_folder(config.out)
+    with only_writer(config.out):
+        return _train_stages(config, hooks)
+
+
+def _train_stages(config: TinyTraining, hooks: Hooks) -> list[Path]:
     record, times = StageRecord(config), StageTimes(config.out / TIMES)
     every = stages(config, times.listening(hooks))
     for stage in every:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from dicetalk.errors import Cancelled, DiceTalkError, SettingError
-from dicetalk.files import explained, replacing
+from dicetalk.files import explained, make_folder, only_writer, replacing
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.memory import is_out_of_memory
 from dicetalk.train.prepare.clip import MadeClip
@@ -79,7 +79,7 @@ def prepare_shards(
 
     Raises:
         SettingError: `workers` or `clips_per_shard` is out of range.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or another program is writing there.
         Cancelled: the caller asked to stop.
     """
     if not 1 <= workers <= MAX_WORKERS:
@@ -87,7 +87,12 @@ def prepare_shards(
     stop = threading.Event()
     stoppable = replace(hooks, cancelled=lambda: stop.is_set() or hooks.cancelled())
     all_skipped: list[SkippedVideo] = []
-    with ShardWriter(folder, clips_per_shard, hooks=hooks) as writer, _SkippedList(writer.folder, dataset) as listed:
+    make_folder(Path(folder))
+    with (
+        only_writer(Path(folder)),
+        ShardWriter(folder, clips_per_shard, hooks=hooks) as writer,
+        _SkippedList(writer.folder, dataset) as listed,
+    ):
         before = writer.ids
 
         def work(source: SomeSource) -> list[SkippedVideo]:
