@@ -1,10 +1,10 @@
 """Every parameter of the sampler, with the released values as defaults."""
 
 import math
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from dicetalk.errors import SettingError
+from dicetalk.parameters import Ramp, check_parameters, parameter
 
 FPS = 12.5
 """Frames per second that the network makes; interpolation doubles it."""
@@ -15,85 +15,133 @@ EMBEDDED_SECONDS = 1.0
 SCHEDULES = ("reference", "tight")
 """Names of the window schedules of :mod:`dicetalk.denoise.windows`."""
 
-Ramp = float | tuple[float, float]
-"""A guidance scale: one number, or its values at the first and the last step."""
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "steps": (1, 1000),
-    "window": (1, 1000),
-    "overlap": (0, 999),
-    "shift": (0, 1000),
-    "audio_scale": (0, 10),
-    "emotion_scale": (0, 10),
-    "motion_bucket": (0, 255),
-    "expression_bucket": (0, 255),
-    "noise_strength": (0, 1),
-    "portrait_noise": (0, 1),
-    "seed": (0, 2**64 - 1),
-    "key_value_budget": (0, 2**50),
-}
-
 
 @dataclass(frozen=True)
 class SamplerSettings:
     """Parameters of one sampling run.
 
-    Args:
-        steps: Euler steps over the whole noise range.
-        window: frames denoised together.
-        overlap: frames that neighbouring windows share.
-        shift: frames by which the windows move each step.
-        schedule: ``reference`` pads the clip by one window and turns the windows as a ring, as released; ``tight``
-            covers the clip alone, which needs fewer windows on short clips.
-        portrait_guidance: weight of the portrait against nothing (first guidance scale).
-        expression_guidance: weight of speech and emotion against the portrait alone (second guidance scale).
-        audio_scale: factor on the audio adapter.
-        emotion_scale: factor on the emotion adapter.
-        motion_bucket: amount of head motion that the network is asked for.
-        expression_bucket: amount of facial motion that the network is asked for.
-        noise_strength: part of the noise range that is used; below 1 the clip starts closer to the still portrait.
-        portrait_noise: standard deviation of noise added to the portrait before it is encoded.
-        seed: of the noise, drawn on the CPU, so that it is the same on every device.
-        batched_guidance: run the guidance branches as one batch; off is slower and needs less memory.
-        key_value_budget: bytes that projected speech and emotion tokens may occupy per adapter. A clip that needs more
-            has them projected again for every window, so that memory does not grow with its length.
-        retrieval: let each emotion attend to its nearest bank entry alone, as in training (eq. 9-11), instead of the
-            whole bank (eq. 12-13); the release's config has it off. Has an influence only on models with a bank.
+    Each field says what it is, its range and its unit (:mod:`dicetalk.parameters`). `portrait_guidance` weighs the
+    portrait against nothing (first guidance scale) and `expression_guidance` speech and emotion against the portrait
+    alone (second one); `retrieval` is eq. 9-11 in place of eq. 12-13, and needs a model with a bank.
 
     Raises:
-        SettingError: a value is out of its range.
+        SettingError: a value is out of its range, or two do not go together.
     """
 
-    steps: int = 25
-    window: int = 25
-    overlap: int = 0
-    shift: int = 7
-    schedule: str = "reference"
-    portrait_guidance: Ramp = 3.0
-    expression_guidance: Ramp = 6.0
-    audio_scale: float = 1.0
-    emotion_scale: float = 1.0
-    motion_bucket: float = 8
-    expression_bucket: float = 16
-    noise_strength: float = 1.0
-    portrait_noise: float = 0.0
-    seed: int = 0
-    batched_guidance: bool = True
-    key_value_budget: int = 1 << 30
-    retrieval: bool = False
+    steps: int = parameter(
+        25,
+        "denoising steps; fewer are faster and rougher",
+        low=1,
+        high=1000,
+        in_preset=True,
+        of_model=True,
+    )
+    portrait_guidance: Ramp = parameter(
+        3.0,
+        "how strongly the portrait is followed",
+        low=-100.0,
+        high=100.0,
+        step=0.1,
+        in_preset=True,
+        of_model=True,
+    )
+    expression_guidance: Ramp = parameter(
+        6.0,
+        "how strongly speech and emotion are followed",
+        low=-100.0,
+        high=100.0,
+        step=0.1,
+        in_preset=True,
+        of_model=True,
+    )
+    schedule: str = parameter(
+        "reference",
+        "'reference' pads the clip by one window, as released; 'tight' does not, which needs fewer windows on short "
+        "clips",
+        choices=SCHEDULES,
+        rare=True,
+        in_preset=True,
+    )
+    window: int = parameter(
+        25,
+        "frames denoised together; the released network was trained with 25",
+        low=1,
+        high=1000,
+        rare=True,
+        in_preset=True,
+    )
+    overlap: int = parameter(
+        0,
+        "frames that neighbouring windows share; more is smoother and slower",
+        low=0,
+        high=999,
+        rare=True,
+        in_preset=True,
+    )
+    shift: int = parameter(
+        7,
+        "frames by which the windows move each step",
+        low=0,
+        high=1000,
+        rare=True,
+        in_preset=True,
+    )
+    audio_scale: float = parameter(
+        1.0, "strength of the speech adapter; 0 switches it off", low=0.0, high=10.0, step=0.05, rare=True
+    )
+    emotion_scale: float = parameter(
+        1.0, "strength of the emotion adapter; 0 switches it off", low=0.0, high=10.0, step=0.05, rare=True
+    )
+    motion_bucket: float = parameter(
+        8, "amount of head motion asked for, 0 to 255", low=0.0, high=255.0, step=1.0, rare=True
+    )
+    expression_bucket: float = parameter(
+        16, "amount of facial motion asked for, 0 to 255", low=0.0, high=255.0, step=1.0, rare=True
+    )
+    noise_strength: float = parameter(
+        1.0,
+        "part of the noise range that is used; below 1 the clip stays closer to the still portrait",
+        low=0.0,
+        high=1.0,
+        step=0.01,
+        rare=True,
+    )
+    portrait_noise: float = parameter(
+        0.0,
+        "standard deviation of noise added to the portrait before it is encoded; 0 adds none",
+        low=0.0,
+        high=1.0,
+        step=0.01,
+        rare=True,
+    )
+    seed: int = parameter(
+        0, "seed of the noise; the same seed gives the same noise on every device", low=0, high=2**64 - 1
+    )
+    batched_guidance: bool = parameter(
+        True,
+        "run the guidance branches together; off is slower and needs a third of the memory. Switched off by itself "
+        "when memory runs out",
+        rare=True,
+        off=("one-branch-at-a-time", "run the guidance branches one after another: slower, a third of the memory"),
+    )
+    key_value_budget: int = parameter(
+        1 << 30,
+        "that projected speech and emotion tokens may occupy, each; beyond that they are projected again for every "
+        "window, so that memory does not grow with the clip",
+        unit="bytes",
+        low=0,
+        high=2**50,
+        rare=True,
+    )
+    retrieval: bool = parameter(
+        False,
+        "let each emotion attend to its nearest entry of the emotion bank alone, as in training, instead of the whole "
+        "bank",
+        rare=True,
+    )
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in _RANGES:
-                _check_number(
-                    field.name, value, *_RANGES[field.name], whole=isinstance(field.default, int) and field.type is int
-                )
-        for name in ("portrait_guidance", "expression_guidance"):
-            for value in ramp_ends(getattr(self, name)):
-                _check_number(name, value, -100, 100)
-        if self.schedule not in SCHEDULES:
-            raise SettingError(f"schedule {self.schedule!r} is unknown. Choose one of: {', '.join(SCHEDULES)}.")
+        check_parameters(self)
         if self.overlap >= self.window:
             raise SettingError(f"overlap {self.overlap} must be smaller than the window of {self.window} frames.")
         if self.steps_run == 0:
@@ -120,10 +168,3 @@ def ramp_values(ramp: Ramp, steps: int) -> list[float]:
     if first == last or steps == 1:
         return [first] * steps
     return [first + (last - first) * step / (steps - 1) for step in range(steps)]
-
-
-def _check_number(name: str, value: Any, low: float, high: float, whole: bool = False) -> None:
-    kinds = int if whole else (int, float)
-    if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:  # NaN is in no range
-        kind = "a whole number" if whole else "a number"
-        raise SettingError(f"{name} is {value!r}: give {kind} from {low} to {high}.")

@@ -6,24 +6,21 @@ from typing import Any
 
 from dicetalk.config import SamplingConfig
 from dicetalk.errors import SettingError
-from dicetalk.settings import Ramp, SamplerSettings
+from dicetalk.settings import SamplerSettings
 
+from .parameters import setting_value
 from .prompts import numbers
 
 REFERENCE, FAST, CUSTOM = PRESETS = ("reference", "fast", "custom")
-MEGABYTE = 1 << 20
 
 
-def sampler_settings(
-    made_for: SamplingConfig, preset: Mapping[str, Any], *, key_value_budget: int, **always: Any
-) -> SamplerSettings:
+def sampler_settings(made_for: SamplingConfig, preset: Mapping[str, Any], **always: Any) -> SamplerSettings:
     """The library's settings.
 
     Args:
         made_for: what the model's reference is.
         preset: one of :data:`PRESETS` under ``preset``; for `custom` its inputs beside it.
-        key_value_budget: in megabytes.
-        always: what holds with every preset.
+        always: what holds with every preset, as the inputs of :mod:`nodes.parameters` have it.
 
     Raises:
         SettingError: the preset is unknown, a value is out of range, or two do not go together.
@@ -35,17 +32,14 @@ def sampler_settings(
     elif chosen == FAST:
         own = {"steps": max(made_for.steps // 2, 1), "schedule": "tight"}
     elif chosen == CUSTOM:
-        own = values
-        for name in ("portrait_guidance", "expression_guidance"):
-            own[name] = _ramp(own[name], own.pop(f"{name}_change"))
+        own = setting_value(SamplerSettings, values)
     else:
         raise SettingError(f"preset {chosen!r} is unknown. Choose one of: {', '.join(PRESETS)}.")
     reference = SamplerSettings(
         portrait_guidance=made_for.portrait_guidance,
         expression_guidance=made_for.expression_guidance,
-        key_value_budget=key_value_budget * MEGABYTE,
     )
-    return replace(reference, **always, **own)
+    return replace(reference, **setting_value(SamplerSettings, always), **own)
 
 
 def setting_refusals(inputs: Mapping[str, Any]) -> dict[str, str]:
@@ -72,7 +66,3 @@ def _refusal(make: Callable[[], SamplerSettings]) -> str:
     except SettingError as error:
         return str(error)
     return ""
-
-
-def _ramp(first: float, change: float) -> Ramp:
-    return (first, first + change) if change else first

@@ -1,19 +1,21 @@
 """DICE Sampler."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from comfy_api.latest import io
 
+from dicetalk.parameters import Parameter
 from dicetalk.pipeline import denoise, render
 from dicetalk.portrait.prepare import Portrait
-from dicetalk.settings import FPS, SCHEDULES
+from dicetalk.settings import FPS, SamplerSettings
 from dicetalk.video import frames_to_cover, hold_last_frame
 from dicetalk.video.preview import LatentPreview
 
 from .checks import choice_verdict
 from .convert import check_room, to_audio, to_images, to_video
 from .hooks import clip_preview, comfy_hooks, with_preview
+from .parameters import setting_inputs
 from .presets import CUSTOM, FAST, PRESETS, REFERENCE, sampler_settings, setting_refusals
 from .prompts import SettledNode
 from .wires import (
@@ -29,6 +31,14 @@ from .wires import (
     check_portrait,
     check_speech,
 )
+
+SEED = "seed"  # stands before the others, as in ComfyUI's own samplers
+FIRST = frozenset(
+    {"seed", "steps", "portrait_guidance", "expression_guidance", "schedule", "window", "overlap", "shift"}
+    | {"audio_scale", "emotion_scale", "motion_bucket", "expression_bucket", "noise_strength", "portrait_noise"}
+    | {"batched_guidance", "key_value_budget"}
+)
+"""Settings of the first version; newer ones are optional and come last."""
 
 SHARES = {"portrait": 5, "sample": 80, "decode": 10, "interpolate": 5}
 
@@ -50,20 +60,13 @@ class DiceSampler(SettledNode):
                 PortraitWire.Input("portrait", tooltip="From Portrait Crop."),
                 SpeechWire.Input("speech", tooltip="From Audio Encode."),
                 EmotionWire.Input("emotion", tooltip="One emotion, or one that changes over the speech."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=True,
-                    tooltip="Of the noise; the same seed gives the same noise on every device.",
-                ),
+                *_inputs(lambda each: each.name == SEED),
                 io.DynamicCombo.Input(
                     "preset",
                     options=[
                         io.DynamicCombo.Option(REFERENCE, []),
                         io.DynamicCombo.Option(FAST, []),
-                        io.DynamicCombo.Option(CUSTOM, _custom_inputs()),
+                        io.DynamicCombo.Option(CUSTOM, _inputs(lambda each: each.in_preset)),
                     ],
                     tooltip="reference: the steps, guidance and windows that the model was made for. fast: half the "
                     "steps and no padding around the clip. custom: steps, guidance and windows of your own.",
@@ -71,76 +74,7 @@ class DiceSampler(SettledNode):
                 io.Boolean.Input(
                     "interpolate", default=True, tooltip="25 frames per second by RIFE; off gives the network's 12.5."
                 ),
-                io.Float.Input(
-                    "audio_scale",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.05,
-                    advanced=True,
-                    tooltip="Strength of the speech adapter; 0 switches it off.",
-                ),
-                io.Float.Input(
-                    "emotion_scale",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.05,
-                    advanced=True,
-                    tooltip="Strength of the emotion adapter; 0 switches it off.",
-                ),
-                io.Float.Input(
-                    "motion_bucket",
-                    default=8.0,
-                    min=0.0,
-                    max=255.0,
-                    step=1.0,
-                    advanced=True,
-                    tooltip="Amount of head motion asked for.",
-                ),
-                io.Float.Input(
-                    "expression_bucket",
-                    default=16.0,
-                    min=0.0,
-                    max=255.0,
-                    step=1.0,
-                    advanced=True,
-                    tooltip="Amount of facial motion asked for.",
-                ),
-                io.Float.Input(
-                    "noise_strength",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    advanced=True,
-                    tooltip="Part of the noise range that is used; below 1 the clip stays closer to the still picture.",
-                ),
-                io.Float.Input(
-                    "portrait_noise",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    advanced=True,
-                    tooltip="Noise added to the portrait before it is encoded.",
-                ),
-                io.Boolean.Input(
-                    "batched_guidance",
-                    default=True,
-                    advanced=True,
-                    tooltip="Run the three guidance branches together; off is slower and needs a third of the memory. "
-                    "Switched off by itself when memory runs out.",
-                ),
-                io.Int.Input(
-                    "key_value_budget",
-                    default=1024,
-                    min=0,
-                    max=1 << 20,
-                    advanced=True,
-                    tooltip="Megabytes that projected speech and emotion tokens may occupy, each; beyond that they are "
-                    "projected again for every window.",
-                ),
+                *_inputs(lambda each: _always(each) and each.name in FIRST),
                 io.Int.Input(
                     "decode_chunk",
                     default=10,
@@ -149,14 +83,7 @@ class DiceSampler(SettledNode):
                     advanced=True,
                     tooltip="Frames decoded together; released: 10. Another number changes the pictures slightly.",
                 ),
-                io.Boolean.Input(
-                    "retrieval",
-                    default=False,
-                    optional=True,  # prompts from before have no such input
-                    advanced=True,
-                    tooltip="Let each emotion attend to its nearest entry of the emotion bank alone, as in training, "
-                    "instead of the whole bank.",
-                ),
+                *_inputs(lambda each: _always(each) and each.name not in FIRST),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="The frames."),
@@ -218,80 +145,9 @@ class DiceSampler(SettledNode):
         return io.NodeOutput(images, audio, fps, to_video(images, audio, fps), {"samples": samples})
 
 
-def _custom_inputs() -> list[io.Input]:
-    """What the preset `custom` asks for."""
-    return [
-        io.Int.Input(
-            "steps",
-            default=25,
-            min=1,
-            max=1000,
-            tooltip="Denoising steps; fewer are faster and rougher.",
-        ),
-        io.Float.Input(
-            "portrait_guidance",
-            default=3.0,
-            min=-100.0,
-            max=100.0,
-            step=0.1,
-            tooltip="How strongly the portrait is followed.",
-        ),
-        io.Float.Input(
-            "expression_guidance",
-            default=6.0,
-            min=-100.0,
-            max=100.0,
-            step=0.1,
-            tooltip="How strongly speech and emotion are followed.",
-        ),
-        io.Float.Input(
-            "portrait_guidance_change",
-            default=0.0,
-            min=-100.0,
-            max=100.0,
-            step=0.1,
-            advanced=True,
-            tooltip="By how much portrait_guidance has changed at the last step.",
-        ),
-        io.Float.Input(
-            "expression_guidance_change",
-            default=0.0,
-            min=-100.0,
-            max=100.0,
-            step=0.1,
-            advanced=True,
-            tooltip="By how much expression_guidance has changed at the last step.",
-        ),
-        io.Combo.Input(
-            "schedule",
-            options=list(SCHEDULES),
-            default="reference",
-            advanced=True,
-            tooltip="reference pads the clip by one window, as released; tight does not, which "
-            "needs fewer windows on short clips.",
-        ),
-        io.Int.Input(
-            "window",
-            default=25,
-            min=1,
-            max=1000,
-            advanced=True,
-            tooltip="Frames denoised together; the released network was trained with 25.",
-        ),
-        io.Int.Input(
-            "overlap",
-            default=0,
-            min=0,
-            max=999,
-            advanced=True,
-            tooltip="Frames that neighbouring windows share; more is smoother and slower.",
-        ),
-        io.Int.Input(
-            "shift",
-            default=7,
-            min=0,
-            max=1000,
-            advanced=True,
-            tooltip="Frames by which the windows move each step.",
-        ),
-    ]
+def _always(each: Parameter) -> bool:
+    return not each.in_preset and each.name != SEED
+
+
+def _inputs(only: Callable[[Parameter], bool]) -> list[io.Input]:
+    return setting_inputs(SamplerSettings, required=FIRST, only=only)

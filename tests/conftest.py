@@ -19,6 +19,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-schemas", action="store_true", help="write the nodes' schemas down anew after a wanted change"
     )
+    parser.addoption(
+        "--update-documents", action="store_true", help="write the documents' tables anew after a wanted change"
+    )
 
 
 @pytest.fixture(scope="session")

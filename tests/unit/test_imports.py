@@ -9,7 +9,7 @@ from import_graph import Import, imports, modules, reached
 
 LAYERS = (
     ("errors",),
-    ("hooks", "paths", "unfinished"),
+    ("hooks", "parameters", "paths", "unfinished"),
     ("files", "memory", "media", "residency", "device", "progress"),
     ("config", "settings", "norms", "attention"),
     ("token_mlp",),

@@ -1,0 +1,88 @@
+"""What is known of a parameter: stated once, on the field that holds it.
+
+    @dataclass(frozen=True)
+    class Settings:
+        steps: int = parameter(25, "denoising steps; fewer are faster and rougher", low=1, high=1000)
+
+The command line, the nodes, the documents and the check of a value are made from this, or tested against it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from dicetalk.errors import SettingError
+
+Ramp = float | tuple[float, float]
+"""A number, or its values at the first and the last step."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Args:
+        name: of the field.
+        kind: ``bool``, ``int``, ``float``, ``str`` or :data:`Ramp`.
+        default: value where nothing is given.
+        help: what it does, in English, without a full stop; the unit comes first where there is one.
+        low: smallest value.
+        high: largest value.
+        step: by which a number in a node goes up.
+        unit: of the value, for example ``bytes``.
+        choices: the values of a ``str``.
+        rare: nodes show it among the advanced inputs.
+        in_preset: presets fix it, so that a node shows it only without one.
+        of_model: the default is what the loaded model was made for, and `default` only the release's.
+        off: option that switches a ``bool`` off, for one that is on by default, and what that does.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+    step: float | None = None
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    rare: bool = False
+    in_preset: bool = False
+    of_model: bool = False
+    off: tuple[str, str] = ("", "")
+
+    def check(self, value: Any) -> None:
+        """Raise :class:`SettingError` unless `value` is one of this parameter."""
+        if self.choices and value not in self.choices:
+            raise SettingError(f"{self.name} {value!r} is unknown. Choose one of: {', '.join(self.choices)}.")
+        if self.low is None or self.high is None:
+            return
+        kinds = int if self.kind is int else (int, float)
+        for number in value if self.kind == Ramp and isinstance(value, tuple) else (value,):
+            # NaN is in no range.
+            if not isinstance(number, kinds) or isinstance(number, bool) or not self.low <= number <= self.high:
+                kind = "a whole number" if self.kind is int else "a number"
+                raise SettingError(f"{self.name} is {number!r}: give {kind} from {self.low} to {self.high}.")
+
+
+def parameter(default: Any, help: str, **known: Any) -> Any:
+    """A dataclass field with what is known of it, see :class:`Parameter`."""
+    return field(default=default, metadata={"help": help, **known})
+
+
+def parameters(settings: type) -> Iterator[Parameter]:
+    """The parameters of a dataclass, in their order.
+
+    Raises:
+        TypeError: a field was not made by :func:`parameter`, so that nothing could show it.
+    """
+    for each in fields(settings):
+        if "help" not in each.metadata or each.default is MISSING:
+            raise TypeError(f"{settings.__name__}.{each.name} is not described: make it with parameter().")
+        yield Parameter(each.name, each.type, each.default, **each.metadata)
+
+
+def check_parameters(settings: Any) -> None:
+    """Raise :class:`SettingError` for the first value of `settings` that its parameter does not allow."""
+    for each in parameters(type(settings)):
+        each.check(getattr(settings, each.name))

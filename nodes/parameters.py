@@ -1,0 +1,75 @@
+"""A node's inputs out of the library's tables of parameters (:mod:`dicetalk.parameters`)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from comfy_api.latest import io
+
+from dicetalk.parameters import Parameter, Ramp, parameters
+
+MEGABYTE = 1 << 20
+
+
+def setting_inputs(
+    settings: type, *, required: frozenset[str], only: Callable[[Parameter], bool] = lambda _: True
+) -> list[io.Input]:
+    """The inputs for the parameters of `settings`, in their order; neighbouring ramps have their changes after both.
+
+    Args:
+        required: names of inputs that prompts of the first version have; others came later and are optional, or a
+            server would refuse older prompts.
+        only: which parameters.
+    """
+    found: list[io.Input] = []
+    changes: list[io.Input] = []
+    for each in filter(only, parameters(settings)):
+        if each.kind != Ramp:
+            found += changes
+            changes = []
+        number, *change = _inputs(each, optional=each.name not in required)
+        found.append(number)
+        changes += change
+    return found + changes
+
+
+def setting_value(settings: type, values: dict[str, Any]) -> dict[str, Any]:
+    """What `values` of such inputs are as fields of `settings`."""
+    taken = dict(values)
+    fields = {}
+    for each in parameters(settings):
+        if each.name not in taken:
+            continue
+        value = taken.pop(each.name)
+        if each.kind == Ramp and (change := taken.pop(_change(each), 0)):
+            value = (value, value + change)
+        fields[each.name] = value * MEGABYTE if each.unit == "bytes" else value
+    return fields | taken  # what is left is reported by the dataclass
+
+
+def _inputs(each: Parameter, optional: bool) -> list[io.Input]:
+    common = {"tooltip": _sentence(each.help), "advanced": each.rare or None, "optional": optional}
+    limits = {"min": each.low, "max": each.high} | ({"step": each.step} if each.step else {})
+    if each.kind is bool:
+        return [io.Boolean.Input(each.name, default=each.default, **common)]
+    if each.choices:
+        return [io.Combo.Input(each.name, options=list(each.choices), default=each.default, **common)]
+    if each.unit == "bytes":
+        common["tooltip"] = _sentence(f"megabytes {each.help}")
+        limits = {"min": each.low, "max": min(int(each.high or 0) // MEGABYTE, 1 << 20)}
+        return [io.Int.Input(each.name, default=each.default // MEGABYTE, **limits, **common)]
+    if each.kind is int:
+        drawn = {"control_after_generate": True} if each.name == "seed" else {}
+        return [io.Int.Input(each.name, default=each.default, **limits, **drawn, **common)]
+    number = io.Float.Input(each.name, default=float(each.default), **limits, **common)
+    if each.kind != Ramp:
+        return [number]
+    change = common | {"tooltip": f"By how much {each.name} has changed at the last step.", "advanced": True}
+    return [number, io.Float.Input(_change(each), default=0.0, **limits, **change)]
+
+
+def _change(each: Parameter) -> str:
+    return f"{each.name}_change"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."

@@ -1,0 +1,133 @@
+"""The tables of parameters, and everything that is made from them: options, node inputs, documents, translations.
+
+Needs no ComfyUI; ``tests/nodes`` compares the nodes' real schemas.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from dicetalk.cli.parser import build_parser
+from dicetalk.cli.sampler_options import add_options, parse_setting
+from dicetalk.errors import SettingError
+from dicetalk.parameters import Parameter, Ramp, check_parameters, parameter, parameters
+from dicetalk.settings import SamplerSettings
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ROOT / "docs" / "commands.md"
+SAMPLER = "DICETalk_Sampler"
+TABLE = list(parameters(SamplerSettings))
+names = [each.name for each in TABLE]
+
+
+def generate_parser() -> argparse.ArgumentParser:
+    return next(action for action in build_parser()._actions if action.choices).choices["generate"]
+
+
+def options_as_documented(parser: argparse.ArgumentParser) -> str:
+    """A table for each group of the options of `parser`."""
+    text = ""
+    for group in parser._action_groups:
+        rows = [row(action) for action in group._group_actions if action.dest != "help"]
+        if rows:
+            head = f"**{group.title.capitalize()}**\n\n| option | what it does |\n| --- | --- |\n"
+            text += head + "".join(f"{each}\n" for each in rows) + "\n"
+    return text
+
+
+def row(action: argparse.Action) -> str:
+    value = f" {action.metavar or action.dest.upper()}"
+    if action.choices:
+        value = f" {{{','.join(action.choices)}}}"
+    return f"| `{action.option_strings[0]}{'' if action.nargs == 0 else value}` | {action.help} |"
+
+
+def node_names(each: Parameter) -> list[str]:
+    """Names of a parameter's inputs in the locales, where a dot is an underscore."""
+    own = [each.name, f"{each.name}_change"] if each.kind == Ramp else [each.name]
+    return [f"preset_{name}" for name in own] if each.in_preset else own
+
+
+def test_the_documents_have_the_options_as_the_parser_has_them(request: pytest.FixtureRequest) -> None:
+    """After a wanted change: ``python -m pytest tests/unit/test_parameters.py --update-documents``."""
+    text = COMMANDS.read_text()
+    begin = text.index("**Needed**")
+    end = text.index("## ", begin)
+    made = options_as_documented(generate_parser())
+    if request.config.getoption("--update-documents"):
+        COMMANDS.write_text(text[:begin] + made + text[end:])
+    else:
+        assert text[begin:end] == made
+
+
+@pytest.mark.parametrize("each", TABLE, ids=names)
+def test_every_parameter_is_an_option(each: Parameter) -> None:
+    actions = {action.dest: action for action in generate_parser()._actions}
+    assert actions[each.name].default == (None if each.of_model else each.default)
+    assert each.help in actions[each.name].help or each.off[1] == actions[each.name].help
+
+
+@pytest.mark.parametrize("language", ["ja", "zh"])
+@pytest.mark.parametrize("each", TABLE, ids=names)
+def test_every_parameter_is_translated(each: Parameter, language: str) -> None:
+    inputs = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text())[SAMPLER]["inputs"]
+    for name in node_names(each):
+        assert inputs[name]["name"] and inputs[name]["tooltip"]
+        if each.choices:
+            assert set(inputs[name]["options"]) == set(each.choices)
+
+
+@pytest.mark.parametrize("page", [f"{SAMPLER}.md", f"{SAMPLER}/ja.md", f"{SAMPLER}/zh.md"])
+@pytest.mark.parametrize("each", TABLE, ids=names)
+def test_every_parameter_is_on_the_help_pages(each: Parameter, page: str) -> None:
+    text = (ROOT / "web" / "docs" / page).read_text()
+    translated = page.rpartition("/")[2].removesuffix(".md")
+    titles = [each.name]
+    if translated in ("ja", "zh"):
+        inputs = json.loads((ROOT / "locales" / translated / "nodeDefs.json").read_text())[SAMPLER]["inputs"]
+        titles.append(inputs[node_names(each)[0]]["name"])
+    assert any(f"**{title}" in text for title in titles)
+
+
+def test_every_number_is_checked_at_both_ends() -> None:
+    for each in TABLE:
+        if each.low is None:
+            continue
+        for value in (each.low - 1, each.high + 1, float("nan"), "1", None, True):
+            with pytest.raises(SettingError, match=each.name):
+                replace(SamplerSettings(), **{each.name: value})
+    with pytest.raises(SettingError, match="schedule"):
+        SamplerSettings(schedule="loose")
+
+
+def test_a_field_that_is_not_described_cannot_be_forgotten() -> None:
+    @dataclass(frozen=True)
+    class Larger(SamplerSettings):
+        forgotten: float = 1.0
+
+    with pytest.raises(TypeError, match="forgotten"):
+        Larger()
+
+
+def test_one_more_field_is_an_option_and_has_its_range() -> None:
+    @dataclass(frozen=True)
+    class Larger:
+        warmth: float = parameter(0.5, "how warm the colours are", low=0.0, high=1.0, step=0.1)
+
+        def __post_init__(self) -> None:
+            check_parameters(self)
+
+    parser = argparse.ArgumentParser()
+    add_options(parser, Larger)
+    assert parser.parse_args(["--warmth", "0.7"]).warmth == 0.7
+    assert "how warm the colours are (default: 0.5)" in parser.format_help()
+    with pytest.raises(SettingError, match="warmth is 1"):
+        Larger(1.5)
+
+
+def test_values_are_read_as_the_parameter_says() -> None:
+    assert parse_setting("portrait_guidance", "1:2.5") == (1.0, 2.5)
+    assert parse_setting("batched_guidance", "off") is False
