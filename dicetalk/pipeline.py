@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from dicetalk.adapters import EMOTION, Conditions
 from dicetalk.audio.features import SpeechFeatures
-from dicetalk.audio.projection import AudioProjection
 from dicetalk.audio.silence import with_pauses
 from dicetalk.audio.speech import Speech
 from dicetalk.audio.whisper import speech_features
@@ -17,9 +17,8 @@ from dicetalk.denoise.guided import Conditioning, GuidedUNet
 from dicetalk.denoise.memory import sampling_bytes
 from dicetalk.denoise.sampler import PredictV, sample_euler
 from dicetalk.denoise.schedule import karras_sigmas
-from dicetalk.denoise.tokens import FrameTokens
 from dicetalk.denoise.windows import padding, window_schedule
-from dicetalk.emotion.model import BankContext, EmotionModel
+from dicetalk.emotion.model import EmotionModel
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
@@ -31,45 +30,7 @@ from dicetalk.video.interpolate import interpolate_frames
 
 NO_INTERPOLATION = f"This model has no frame interpolation (RIFE): the video has {FPS} frames a second."
 
-
-@dataclass(frozen=True)
-class AudioRows:
-    """Audio tokens of each frame; row 0 has no speech, row ``1 + i`` is frame i."""
-
-    features: SpeechFeatures
-    projection: AudioProjection
-    tokens: int
-
-    def __len__(self) -> int:
-        return 1 + self.features.frames
-
-    def __call__(self, rows: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-        windows = self.features.windows((rows - 1).clamp(min=0))
-        windows = windows * (rows > 0).to(windows)[:, None, None, None]
-        return self.projection(windows.to(device, dtype))
-
-
-@dataclass(frozen=True)
-class EmotionRows:
-    """Emotion tokens of each distinct prior; row 0 has no emotion, row ``1 + i`` is prior i ``(priors, prior_dim)``.
-
-    With `retrieval` a prior attends to its nearest bank entry, otherwise to the whole `bank`.
-    """
-
-    priors: torch.Tensor
-    model: EmotionModel
-    bank: BankContext | None
-    tokens: int
-    retrieval: bool = False
-
-    def __len__(self) -> int:
-        return 1 + len(self.priors)
-
-    def __call__(self, rows: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-        priors = torch.cat([torch.zeros_like(self.priors[:1]), self.priors])[rows]
-        if self.retrieval:
-            return self.model.retrieved_tokens(priors.to(device, dtype))[0]
-        return self.model.tokens(priors.to(device, dtype), self.bank)
+NO_EMOTION = "This model has no emotion adapter: the emotion is not used."
 
 
 @dataclass(frozen=True)
@@ -78,8 +39,7 @@ class Latents:
 
     Args:
         values: scaled latents, float32 ``(frames or more, 4, h, w)`` on the CPU. What is beyond `frames` is the
-        schedule's
-            padding: the last decoder chunk reads it, nobody sees it.
+            schedule's padding: the last decoder chunk reads it, nobody sees it.
         frames: length of the clip.
     """
 
@@ -91,7 +51,7 @@ def generate_latents(
     model: DiceModel,
     portrait: Portrait,
     speech: Speech,
-    emotion: EmotionTrack,
+    emotion: EmotionTrack | None,
     settings: SamplerSettings,
     *,
     residency: Residency = CPU,
@@ -104,7 +64,7 @@ def generate_latents(
         model: all networks.
         portrait: as :func:`dicetalk.portrait.prepare.prepare_portrait` made it.
         speech: as :func:`dicetalk.audio.speech.load_speech` made it.
-        emotion: one emotion, or one that changes over the clip.
+        emotion: one emotion, or one that changes over the clip; `None` for a model without an emotion adapter.
         settings: of the sampler.
         residency: where networks run.
         hooks: progress of `speech`, `portrait` and `sample`.
@@ -127,7 +87,7 @@ class EncodedPortrait:
     image_latents: torch.Tensor
     start_latents: torch.Tensor
     mask: torch.Tensor
-    pose: torch.Tensor
+    pose: torch.Tensor | None
 
 
 def encode_portrait(
@@ -159,7 +119,7 @@ def encode_portrait(
     clip_token = embed_portrait(model.image_encoder, portrait.clip_pixels, residency)
     hooks.check()
     mask = portrait.mask[None]
-    pose = pose_features(model.pose_guider, mask, residency)
+    pose = None if model.pose_guider is None else pose_features(model.pose_guider, mask, residency)
     hooks.report("portrait", 1, 1)
     return EncodedPortrait(clip_token, image_latents, start_latents, mask, pose)
 
@@ -168,7 +128,7 @@ def denoise(
     model: DiceModel,
     portrait: EncodedPortrait,
     features: SpeechFeatures,
-    emotion: EmotionTrack,
+    emotion: EmotionTrack | None,
     settings: SamplerSettings,
     *,
     residency: Residency = CPU,
@@ -182,7 +142,7 @@ def denoise(
         model: all networks.
         portrait: as :func:`encode_portrait` made it.
         features: as :func:`dicetalk.audio.whisper.speech_features` made them; at least one frame.
-        emotion: one emotion, or one that changes over the clip.
+        emotion: one emotion, or one that changes over the clip; `None` for a model without an emotion adapter.
         settings: of the sampler.
         residency: where networks run.
         hooks: progress of `sample`.
@@ -191,29 +151,28 @@ def denoise(
             is; drawn from the seed if `None`.
 
     Raises:
-        SettingError: `retrieval` is asked of a model without an emotion bank.
+        SettingError: `retrieval` is asked of a model without an emotion bank, or the model needs an emotion.
         Cancelled: the caller asked to stop.
     """
+    if emotion is not None and EMOTION not in model.adapters:
+        hooks.notice(NO_EMOTION)
     if settings.retrieval and not isinstance(model.emotion_model, EmotionModel):
         raise SettingError("retrieval takes the nearest entry of the emotion bank, and this model has no bank.")
     frames = features.frames
     total = frames + padding(settings.schedule, settings.window)
     x = _noise(model, portrait.mask.shape[-2:], total, settings).latents if noise is None else noise.clone()
-    priors, prior_index = emotion.priors(frames, FPS)
-    audio_tokens, emotion_tokens = model.config.audio.context_tokens, model.config.emotion.query.context_tokens
-    token_rows = (1 + frames, audio_tokens), (1 + len(priors), emotion_tokens)
+    given = Conditions(features, emotion, settings)
+    tokens = {adapter.name: adapter.tokens(adapter.of(model), model.config, given) for adapter in model.adapters}
+    added_ids = None if model.added_ids is None else model.added_ids(portrait, given, residency)
     latent_size = tuple(portrait.image_latents.shape[-2:])
+    token_rows = [(len(each.rows), each.rows.tokens) for each in tokens.values()]
     needed = sampling_bytes(model.unet, settings, total, latent_size, token_rows, model.dtype)
-    networks = model.unet, model.audio_projection, model.emotion_model
+    networks = model.unet, *(adapter.of(model) for adapter in model.adapters)
     with torch.no_grad(), residency(*networks, memory_required=needed) as device:
-        bank = model.emotion_model.bank_context(torch.zeros((), device=device, dtype=model.dtype))
-        audio = AudioRows(features, model.audio_projection, audio_tokens)
-        feeling = EmotionRows(priors, model.emotion_model, bank, emotion_tokens, settings.retrieval)
-        nothing = torch.zeros(frames, dtype=torch.long)
         conditioning = Conditioning(
             **vars(portrait),
-            audio=pad_tokens(FrameTokens(audio, 1 + torch.arange(frames), nothing), total - frames),
-            emotion=pad_tokens(FrameTokens(feeling, 1 + prior_index, nothing), total - frames),
+            adapters={name: pad_tokens(each, total - frames) for name, each in tokens.items()},
+            added_ids=None if added_ids is None else added_ids[torch.arange(total).clamp(max=frames - 1)],
         )
         network = guided(model.unet, conditioning, settings, device, model.dtype, hooks)
         levels = karras_sigmas(settings.steps, model.config.sampling.sigma_min, model.config.sampling.sigma_max)

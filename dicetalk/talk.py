@@ -44,6 +44,7 @@ from dicetalk.portrait.small import small_face_notice
 from dicetalk.residency import DeviceResidency
 from dicetalk.settings import SamplerSettings
 from dicetalk.talking_clip import TalkingClip
+from dicetalk.variants import recommended_settings
 
 SpeechLike = str | PathLike[str] | tuple[Any, float] | Speech
 """A file, ``(array, sample_rate)``, or speech that :func:`dicetalk.audio.speech.load_speech` has read."""
@@ -96,12 +97,7 @@ class DiceTalk:
     @property
     def settings(self) -> SamplerSettings:
         """Sampler settings that the model was made for."""
-        sampling = self.model.config.sampling
-        return SamplerSettings(
-            steps=sampling.steps,
-            portrait_guidance=sampling.portrait_guidance,
-            expression_guidance=sampling.expression_guidance,
-        )
+        return recommended_settings(self.model.config.sampling)
 
     def generate(
         self,

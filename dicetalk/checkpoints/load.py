@@ -1,6 +1,6 @@
 """Loads a complete model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from dicetalk.adapters import DICE_ADAPTERS, Adapter
 from dicetalk.attention import Attention, sdpa_attention
 from dicetalk.audio.projection import AudioProjection
 from dicetalk.checkpoints import files
@@ -41,8 +42,9 @@ class DiceModel:
     Args:
         unet: denoises.
         audio_projection: makes audio tokens.
-        emotion_model: makes emotion tokens; of a network that was trained without the emotion bank, without it.
-        pose_guider: makes pose features of the face mask.
+        emotion_model: makes emotion tokens; of a network that was trained without the emotion bank, without it; `None`
+            for a variant without emotion.
+        pose_guider: makes pose features of the face mask; `None` for a variant without.
         vae: diffusers' temporal VAE of SVD.
         image_encoder: transformers' CLIP vision tower of SVD.
         whisper: transformers' Whisper encoder, always float32.
@@ -53,12 +55,15 @@ class DiceModel:
         detector_path: the released face detector, if it is there.
         config: sizes of the networks.
         dtype: of all weights but Whisper's and RIFE's, which are small and lose by half precision.
+        adapters: adapters of the UNet, in the order of its projections.
+        added_ids: frames per second, motion bucket and expression bucket of each frame, ``(frames, 3)``, of an encoded
+            portrait, :class:`dicetalk.adapters.Conditions` and a residency; `None`: those of the sampler settings.
     """
 
     unet: UNet
     audio_projection: AudioProjection
-    emotion_model: EmotionModel | PriorTokens
-    pose_guider: PoseGuider
+    emotion_model: EmotionModel | PriorTokens | None
+    pose_guider: PoseGuider | None
     vae: "AutoencoderKLTemporalDecoder"
     image_encoder: "CLIPVisionModelWithProjection"
     whisper: "WhisperEncoder"
@@ -69,6 +74,8 @@ class DiceModel:
     detector_path: Path | None
     config: ModelConfig
     dtype: torch.dtype
+    adapters: tuple[Adapter, ...] = DICE_ADAPTERS
+    added_ids: Callable[..., torch.Tensor] | None = None
 
 
 def load_model(

@@ -7,6 +7,7 @@ from dicetalk.checkpoints.tiny import model_folder, tiny_folder
 from dicetalk.cli.models_option import MODELS
 from dicetalk.hooks import Hooks
 from dicetalk.settings import SamplerSettings
+from dicetalk.variants import recommended_settings
 
 DRAWN_FACES_ONLY = (
     "This clip was made by the small bundled model, which has only seen drawn faces of 128 pixels: a photograph comes "
@@ -39,9 +40,4 @@ def found_folder(model: Path | None, hooks: Hooks) -> Path:
 def recommended(model: DiceModel) -> tuple[SamplerSettings, int]:
     """The sampler's settings and the short side of the picture that a model was made for."""
     sampling = model.config.sampling
-    settings = SamplerSettings(
-        steps=sampling.steps,
-        portrait_guidance=sampling.portrait_guidance,
-        expression_guidance=sampling.expression_guidance,
-    )
-    return settings, sampling.short_side
+    return recommended_settings(sampling), sampling.short_side

@@ -23,24 +23,25 @@ class Conditioning:
         clip_token: image embedding of the portrait, ``(1, 1, context_dim)``.
         image_latents: the portrait's latents as the network's extra input channels, ``(4, h, w)``, unscaled.
         start_latents: the portrait's scaled latents, which the noise is added to, ``(4, h, w)``.
-        audio: speech tokens of each frame.
-        emotion: emotion tokens of each frame.
+        adapters: tokens of each frame by the adapter's name, in the order of the UNet's projections.
         mask: face mask at picture size, ``(1, 1, H, W)`` in 0..1.
-        pose: pose-guider features of the mask, ``(1 or frames, channels, h, w)``.
+        pose: pose-guider features of the mask, ``(1 or frames, channels, h, w)``; `None` for a model without.
+        added_ids: frames per second, motion bucket and expression bucket of each frame, ``(frames, 3)``, of which a
+            window has the mean; `None`: those of the settings for all.
     """
 
     clip_token: torch.Tensor
     image_latents: torch.Tensor
     start_latents: torch.Tensor
-    audio: FrameTokens
-    emotion: FrameTokens
+    adapters: dict[str, FrameTokens]
     mask: torch.Tensor
-    pose: torch.Tensor
+    pose: torch.Tensor | None
+    added_ids: torch.Tensor | None = None
 
     @property
     def frames(self) -> int:
         """Length of the clip, padding included."""
-        return len(self.audio.conditional)
+        return len(next(iter(self.adapters.values())).conditional)
 
 
 class GuidedUNet:
@@ -68,20 +69,21 @@ class GuidedUNet:
         self.batched = settings.batched_guidance
         self.portrait_guidance = ramp_values(settings.portrait_guidance, settings.steps_run)
         self.expression_guidance = ramp_values(settings.expression_guidance, settings.steps_run)
-        self.scales = settings.audio_scale, settings.emotion_scale
+        self.scales = [getattr(settings, f"{name}_scale") for name in conditioning.adapters]
         self.added_ids = torch.tensor([FPS, settings.motion_bucket, settings.expression_bucket], device=device)
+        self.frame_ids = None if conditioning.added_ids is None else conditioning.added_ids.to(device)
 
         latent_size = tuple(conditioning.image_latents.shape[-2:])
         levels = len(unet.config.block_out_channels)
         self.image_latents = conditioning.image_latents.to(device, dtype)
-        self.pose = conditioning.pose.to(device, dtype)
+        self.pose = None if conditioning.pose is None else conditioning.pose.to(device, dtype)
         self.mask = mask_pyramid(conditioning.mask.to(device), latent_size, levels)
 
         clip = conditioning.clip_token.to(device, dtype)
         self.clip_values = unet.project_clip(torch.cat([torch.zeros_like(clip), clip]))
         self.adapters = [
             (tokens, ProjectedRows(unet, i, tokens.rows, settings.key_value_budget, device, dtype, hooks))
-            for i, tokens in enumerate((conditioning.audio, conditioning.emotion))
+            for i, tokens in enumerate(conditioning.adapters.values())
         ]
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, frames: list[int], step: int) -> torch.Tensor:
@@ -123,8 +125,11 @@ class GuidedUNet:
     def _branches(self, step: int) -> list[Branch]:
         return guidance_branches(self.portrait_guidance[step], self.expression_guidance[step])
 
-    def _pose(self, frames: list[int]) -> torch.Tensor:
-        return self.pose if len(self.pose) == 1 else self.pose[frames]
+    def _pose(self, frames: list[int]) -> torch.Tensor | None:
+        return self.pose if self.pose is None or len(self.pose) == 1 else self.pose[frames]
+
+    def _added_ids(self, frames: list[int]) -> torch.Tensor:
+        return self.added_ids if self.frame_ids is None else self.frame_ids[frames].mean(dim=0)
 
     def _predict(self, x: torch.Tensor, sigma: torch.Tensor, frames: list[int], branches: list[Branch]) -> torch.Tensor:
         x = x.to(self.device, self.dtype)
@@ -147,6 +152,6 @@ class GuidedUNet:
             adapters.append(AdapterContext(key_values, local, scale, self.mask))
         context = AttentionContext(self.clip_values, clip_index, tuple(adapters))
         timestep = sigma_to_timestep(sigma).to(self.device)
-        added_ids = self.added_ids.expand(len(branches), -1)
+        added_ids = self._added_ids(frames).expand(len(branches), -1)
         v, _ = self.unet(sample, timestep, added_ids, context, self._pose(frames))
         return v

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from dicetalk.bench.sizes import SIZES
-from dicetalk.config import FULL, TINY, ModelConfig
+from dicetalk.config import FULL, ModelConfig
 from dicetalk.emotion.embedder import EmbedderConfig
 from dicetalk.errors import DiceTalkError, SettingError
 from dicetalk.paths import read_limited
 from dicetalk.settings import FPS
 from dicetalk.train.losses import P_MEAN, P_STD
+from dicetalk.variants import VARIANTS
 
 Bank = Literal["retrieve", "learnable", "none"]
 Config = TypeVar("Config")
@@ -371,7 +372,8 @@ def _ranged(value: Any, limits: Any, where: str) -> Any:
 
 def _model_config(value: Any, where: str) -> ModelConfig:
     if isinstance(value, str):
-        named = {"tiny": TINY} | {name: size.config for name, size in SIZES.items()}
+        sizes = {name: size.config for name, size in SIZES.items()}
+        named = {name: variant.config for name, variant in VARIANTS.items()} | sizes
         if value not in named:
             raise SettingError(f"{where}: expected a table, or one of {', '.join(named)}, got {value!r}.")
         return named[value]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from golden_fixtures import Golden, GoldenFile
 
+from dicetalk.adapters import EmotionRows
 from dicetalk.config import EmotionConfig, TokenMLPConfig
 from dicetalk.emotion.model import EmotionModel
-from dicetalk.pipeline import EmotionRows
 
 FILES = r"emotion_model.*\.safetensors"
 pytestmark = pytest.mark.files_of_set(FILES)
@@ -110,8 +110,7 @@ def test_setting_leads_to_the_recorded_path(file: GoldenFile, model: EmotionMode
         priors = priors_of(file, name, model)
         if not name.endswith((f"retrieval_{retrieval}/tokens", f"retrieval_{retrieval}")) or not priors.any():
             continue
-        bank = None if retrieval else model.bank_context(priors)
-        rows = EmotionRows(priors, model, bank, model.emo_linear.context_tokens, retrieval)
+        rows = EmotionRows(priors, model, model.emo_linear.context_tokens, retrieval)
         tokens = rows(torch.arange(len(rows)), torch.device("cpu"), torch.float32)
         file.check(name, tokens[1] if name.startswith(PROGRAM) else tokens[None, 1:])
         compared += 1

@@ -198,7 +198,7 @@ def run(
         for kind in ("audio", "emotion"):
             recorded = inputs[f"uncond_{kind}"]
             if len(recorded) > 1:
-                made = replace(made, **{kind: own_unconditional(getattr(made, kind), recorded)})
+                made = replace(made, adapters=made.adapters | {kind: own_unconditional(made.adapters[kind], recorded)})
         return guided(unet, made, *arguments)
 
     track = numbered_emotions(len(inputs["emotion"]))

@@ -195,14 +195,14 @@ FAULTS = [
         ),
         (
             "one ramp for both",
-            "expression_guidance=_ramp(expression_guidance, expression_guidance_change)",
-            "expression_guidance=_ramp(expression_guidance, portrait_guidance_change)",
+            'own[name] = _ramp(own[name], own.pop(f"{name}_change"))',
+            'own[name] = _ramp(own["portrait_guidance"], own.pop(f"{name}_change"))',
         ),
         ("megabytes are a million", "MEGABYTE = 1 << 20", "MEGABYTE = 10**6"),
         (
             "overlap and shift are swapped",
-            "        overlap=overlap,\n        shift=shift,",
-            "        overlap=shift,\n        shift=overlap,",
+            "        own = values\n",
+            '        own = values | {"overlap": values["shift"], "shift": values["overlap"]}\n',
         ),
     ),
     *faults_in(

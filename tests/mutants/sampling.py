@@ -10,29 +10,40 @@ RENDER = ("tests/unit/test_pipeline_render.py",)
 
 FAULTS = [
     *faults_in(
-        "dicetalk/pipeline.py",
+        "dicetalk/adapters.py",
         PIPELINE,
         ("the emotion is read at 25 fps", "emotion.priors(frames, FPS)", "emotion.priors(frames, 2 * FPS)"),
         (
             "emotions one frame late",
-            "FrameTokens(feeling, 1 + prior_index,",
-            "FrameTokens(feeling, 1 + prior_index.roll(1),",
+            "FrameTokens(rows, 1 + index,",
+            "FrameTokens(rows, 1 + index.roll(1),",
         ),
         (
             "emotions one frame early",
-            "FrameTokens(feeling, 1 + prior_index,",
-            "FrameTokens(feeling, 1 + prior_index.roll(-1),",
+            "FrameTokens(rows, 1 + index,",
+            "FrameTokens(rows, 1 + index.roll(-1),",
         ),
         (
             "no emotion instead of the first",
-            "FrameTokens(feeling, 1 + prior_index,",
-            "FrameTokens(feeling, prior_index,",
+            "FrameTokens(rows, 1 + index,",
+            "FrameTokens(rows, index,",
         ),
         (
             "speech one frame late",
-            "FrameTokens(audio, 1 + torch.arange(frames),",
-            "FrameTokens(audio, torch.arange(frames),",
+            "FrameTokens(rows, 1 + torch.arange(frames),",
+            "FrameTokens(rows, torch.arange(frames),",
         ),
+        ("the window before silence is heard as silence", "windows * (rows > 0)", "windows * (rows > 1)"),
+        ("silence hears the first frame", "windows = windows * (rows > 0).to(windows)[:, None, None, None]", "pass"),
+        (
+            "no emotion is the first prior",
+            "torch.cat([torch.zeros_like(self.priors[:1]), self.priors])",
+            "torch.cat([self.priors[:1], self.priors])",
+        ),
+    ),
+    *faults_in(
+        "dicetalk/pipeline.py",
+        PIPELINE,
         (
             "strength cuts the low noise levels",
             "levels[settings.steps - settings.steps_run :]",
@@ -67,13 +78,6 @@ FAULTS = [
             ", model.config.sampling.sigma_min, model.config.sampling.sigma_max)",
             ")",
         ),
-        ("the window before silence is heard as silence", "windows * (rows > 0)", "windows * (rows > 1)"),
-        ("silence hears the first frame", "windows = windows * (rows > 0).to(windows)[:, None, None, None]", "pass"),
-        (
-            "no emotion is the first prior",
-            "torch.cat([torch.zeros_like(self.priors[:1]), self.priors])",
-            "torch.cat([self.priors[:1], self.priors])",
-        ),
         ("the seed is not used", "draw_noise(settings.seed,", "draw_noise(0,"),
     ),
     *faults_in(
@@ -94,13 +98,13 @@ FAULTS = [
         PIPELINE,
         (
             "adapter scales are swapped",
-            "self.scales = settings.audio_scale, settings.emotion_scale",
-            "self.scales = settings.emotion_scale, settings.audio_scale",
+            'f"{name}_scale") for name in conditioning.adapters]',
+            'f"{name}_scale") for name in reversed(conditioning.adapters)]',
         ),
         (
             "the emotion scale is for both",
-            "self.scales = settings.audio_scale, settings.emotion_scale",
-            "self.scales = settings.emotion_scale, settings.emotion_scale",
+            'f"{name}_scale") for name in conditioning.adapters]',
+            '"emotion_scale") for name in conditioning.adapters]',
         ),
         (
             "adapter scales are forgotten",

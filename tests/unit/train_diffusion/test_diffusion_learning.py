@@ -236,8 +236,10 @@ def test_the_network_sees_in_training_what_it_sees_in_inference(make_task: Calla
             clip_token=inputs["clip_token"][which : which + 1],
             image_latents=inputs["image_latents"][which],
             start_latents=inputs["image_latents"][which],
-            audio=FrameTokens(StoredRows(module.audio_projection(windows)), 1 + frames, 0 * frames),
-            emotion=FrameTokens(StoredRows(module.emotion_model.tokens(priors)), 1 + 0 * frames, 0 * frames),
+            adapters={
+                "audio": FrameTokens(StoredRows(module.audio_projection(windows)), 1 + frames, 0 * frames),
+                "emotion": FrameTokens(StoredRows(module.emotion_model.tokens(priors)), 1 + 0 * frames, 0 * frames),
+            },
             mask=mask,
             pose=module.pose_guider(mask.expand(-1, 3, -1, -1)),
         )
