@@ -14,14 +14,17 @@ const DEAD = {
     mask_scale: valueOf(node, "area") === "everything moves",
     "area.face_index": isWired(node, "box", "mask"),
   }),
-  DICETalk_ExtractEmotionPrior: (node) => ({ fps: !isWired(node, "images") }),
+  DICETalk_ExtractEmotionPrior: (node) => ({
+    fps: !isWired(node, "images"),
+    audio_stream: !isWired(node, "video"),
+  }),
   DICETalk_EmotionBankMix(node) {
     const drawn = valueOf(node, "temperature") > 0 || isWired(node, "temperature");
     const weights = [...LETTERS].map((letter) => [
       `weight_${letter}`,
       !isWired(node, `emotion_${letter}`, `more.emotion_${letter}`),
     ]);
-    return { ...Object.fromEntries(weights), seed: !drawn, control_after_generate: !drawn };
+    return { ...Object.fromEntries(weights), seed: !drawn };
   },
   DICETalk_Sampler: () => ({}),
 };
@@ -30,13 +33,20 @@ const DEAD = {
 export function showLive(node, changed) {
   let any = false;
   for (const [name, dead] of Object.entries(DEAD[node.comfyClass]?.(node) ?? {})) {
-    const widget = node.widgets?.find((each) => each.name === name);
-    if (!widget || Boolean(widget.hidden) === dead) continue;
-    widget.hidden = dead;
-    widget.options.hidden = dead;
-    any = true;
+    const main = node.widgets?.find((each) => each.name === name);
+    // A seed's control goes with it; its name is the seed's option.
+    for (const widget of main ? [main, ...(main.linkedWidgets ?? [])] : []) {
+      if (Boolean(widget.hidden) === dead) continue;
+      widget.hidden = dead;
+      widget.options.hidden = dead;
+      any = true;
+    }
   }
-  if (any) changed(node);
+  if (!any) return;
+  // Nodes 2.0 does not notice what a widget says of itself, but that there are more or fewer of them.
+  node.widgets.push(node.widgets.at(-1));
+  node.widgets.pop();
+  changed(node);
 }
 
 /** The widgets of a choice, which the editor makes anew for every option; their values are noted as they change. */
@@ -85,7 +95,8 @@ export function watchNode(node, changed) {
   const { onConnectionsChange, onConfigure } = node;
   node.onConnectionsChange = function (...args) {
     onConnectionsChange?.apply(this, args);
-    setTimeout(update);
+    update();
+    setTimeout(update); // inputs that grow come and go later
   };
   node.onConfigure = function (...args) {
     onConfigure?.apply(this, args);

@@ -16,7 +16,7 @@ ALWAYS = [False, 1.0, 0.5, 9.0, 16.0, 0.9, 0.0, True, 512, 8]
 
 
 def load(editor: Any, kind: str, values: list[Any]) -> None:
-    saved = {"id": 1, "type": kind, "pos": [0, 0], "size": [400, 400], "flags": {}, "order": 0, "mode": 0}
+    saved = {"id": 1, "type": kind, "pos": [0, 0], "size": [400, 100], "flags": {}, "order": 0, "mode": 0}
     graph = {"nodes": [saved | {"properties": {}, "widgets_values": values}], "links": [], "version": 0.4}
     editor.page.evaluate("graph => app.loadGraphData(graph)", graph)
     editor.view(1.0)
@@ -77,6 +77,51 @@ def test_dead_widgets_are_hidden_until_they_live(
     assert dead not in editor.page.evaluate(SHOWN, 1)
     choose(editor, *change)
     assert live in editor.page.evaluate(SHOWN, 1)
+
+
+def labels(editor: Any, node_id: int) -> set[str]:
+    """Names of widgets that the page shows for a node."""
+    if editor.page.evaluate("() => LiteGraph.vueNodesMode"):
+        return set(editor.page.locator(f"[data-node-id='{node_id}']").first.inner_text().split())
+    return set(editor.page.evaluate(SHOWN, node_id))
+
+
+def test_every_emotion_that_is_wired_has_its_weight(editor: Any) -> None:
+    editor.page.evaluate(
+        """() => {
+            app.graph.clear();
+            const add = (kind, x, y) => {
+                const node = LiteGraph.createNode(kind);
+                app.graph.add(node);
+                node.pos = [x, y];
+                return node;
+            };
+            window.mix = add("DICETalk_EmotionBankMix", 300, 0);
+            window.loaders = Array.from({ length: 8 }, (_, i) => add("DICETalk_LoadEmotion", 0, 90 * i));
+        }"""
+    )
+    editor.view(0.8)
+    mix = editor.page.evaluate("() => mix.id")
+    for i, letter in enumerate("abcdefgh"):
+        editor.page.evaluate(
+            """([i, name]) => {
+                const slot = mix.inputs.findIndex((input) => input.name.endsWith(name));
+                loaders[i].connect(0, mix, slot);
+            }""",
+            [i, f"emotion_{letter}"],
+        )
+        editor.settle()
+        editor.settle()
+        shown = {each for each in labels(editor, mix) if each.startswith("weight_")}
+        assert shown == {f"weight_{each}" for each in "abcdefgh"[: i + 1]}
+    inputs = editor.page.evaluate("async () => (await app.graphToPrompt()).output")[str(mix)]["inputs"]
+    assert {"emotion_a", "emotion_b", *(f"more.emotion_{each}" for each in "cdefgh")} <= set(inputs)
+    # Without a draw, neither the seed nor what becomes of it after a run has a part.
+    assert not {"seed", "fixed"} & set(editor.page.evaluate(SHOWN, mix))
+    editor.page.evaluate("() => mix.disconnectInput(mix.inputs.findIndex((input) => input.name === 'emotion_a'))")
+    editor.settle()
+    editor.settle()
+    assert "weight_a" not in labels(editor, mix) and "weight_b" in labels(editor, mix)
 
 
 @pytest.mark.parametrize("workflow", OLD, ids=lambda path: path.stem)
