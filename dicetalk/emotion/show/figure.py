@@ -28,6 +28,21 @@ PLOT_PACKAGES = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}
 
 INK, FAINT = "#333333", "#bbbbbb"
 
+DARK, LIGHT = "#1e1f22", "#d8d8dc"
+"""Ground and letters of pictures for dark pages."""
+
+COLOURS_ON_DARK = {
+    "neutral": "#b0b0b0",
+    "happy": "#ffb000",
+    "sad": "#5aa9ff",
+    "angry": "#ff6b6b",
+    "surprised": "#ff9f55",
+    "fear": "#c08cff",
+    "disgusted": "#8fd14f",
+    "contempt": "#3fd0c0",
+}
+"""Of the eight presets on :data:`DARK`, as on the emotion pad."""
+
 
 def check_plots() -> None:
     """Find out before the work whether pictures can be drawn; nothing is imported.
