@@ -98,4 +98,5 @@ class AudioEncode(io.ComfyNode):
         speech = shut_in_silence(speech, silence_below or None)
         heard = with_pauses(speech)
         features = speech_features(heard, model.dice.whisper, residency=model.residency, hooks=hooks)
-        return io.NodeOutput(EncodedSpeech(speech, features), to_audio(speech), features.frames, speech.seconds)
+        encoded = EncodedSpeech(speech, features)
+        return io.NodeOutput(encoded, to_audio(speech), features.frames, speech.seconds, ui=hooks.shown())

@@ -65,14 +65,20 @@ def to_image(picture: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(picture)[None].float() / 255
 
 
-def to_frames(images: torch.Tensor) -> torch.Tensor:
-    """An IMAGE batch ``(n, H, W, 3 or 4)`` as frames ``(n, 3, H, W)`` on the CPU, without copying; alpha is dropped.
+def to_frames(images: torch.Tensor, hooks: Hooks) -> torch.Tensor:
+    """An IMAGE batch ``(n, H, W, 3 or 4)`` as frames ``(n, 3, H, W)`` on the CPU, without copying.
+
+    Args:
+        images: the batch.
+        hooks: hears of an alpha channel, which is dropped.
 
     Raises:
         VideoError: there are no frames.
     """
     if images.ndim != 4 or not len(images) or images.shape[-1] not in (3, 4):
         raise VideoError(f"Images of shape {tuple(images.shape)} are no clip: expected (frames, height, width, 3).")
+    if images.shape[-1] == 4:
+        hooks.notice("images have an alpha channel, which is not used.")
     return images[..., :3].float().cpu().movedim(-1, 1)
 
 
@@ -149,6 +155,64 @@ def decoded(video: Any) -> Any:
     return video.get_components()
 
 
+CHOOSE = "Give one for all or one for each; Get Image from Batch takes pictures out of a batch."
+
+
+def boxes_of(box: Any, pictures: int, hooks: Hooks) -> list[Box]:
+    """The face of each of `pictures` out of what a BOUNDING_BOX wire carries.
+
+    One box is of all pictures. Of a list there is an entry for each picture, and of an entry that is a list itself the
+    first box counts; for a single picture the first of all.
+
+    Args:
+        box: a table, or tables in lists of any depth.
+        pictures: number of pictures in the batch.
+        hooks: hears of boxes that are not used.
+
+    Raises:
+        PortraitError: there are not as many entries as pictures, one is empty, or what it holds is no box.
+    """
+    while isinstance(box, (list, tuple)) and len(box) == 1:
+        box = box[0]
+    if pictures == 1 or not isinstance(box, (list, tuple)) or not box:
+        entries, used = [box], pictures
+    elif len(box) == pictures:
+        entries, used = list(box), 1
+    else:
+        raise PortraitError(f"The box input holds {len(box)} boxes for {pictures} pictures. {CHOOSE}")
+    for number, entry in enumerate(entries, start=1):
+        left = _boxes_in(entry) - 1
+        if left > 0:
+            of = f" of picture {number}" if len(entries) > 1 else ""
+            hooks.notice(f"box holds {left + 1} boxes{of}: the first is used, and {left} not.")
+    return [first_box(entry) for entry in entries] * used
+
+
+def _boxes_in(box: Any) -> int:
+    return sum(map(_boxes_in, box)) if isinstance(box, (list, tuple)) else 1
+
+
+def mask_boxes(mask: torch.Tensor, pictures: int, height: int, width: int) -> list[Box]:
+    """The face of each of `pictures` of `height` x `width` out of a MASK, which is one for all or one for each.
+
+    Raises:
+        PortraitError: there are not as many masks as pictures, or nothing is painted on one.
+    """
+    masks = mask.reshape(-1, *mask.shape[-2:])
+    if len(masks) not in (1, pictures):
+        raise PortraitError(
+            f"The mask input holds {len(masks)} masks for {'one picture' if pictures == 1 else f'{pictures} pictures'}."
+            f" {CHOOSE}"
+        )
+    boxes = []
+    for number, each in enumerate(masks, start=1):
+        try:
+            boxes.append(mask_box(each, height, width))
+        except PortraitError as error:
+            raise PortraitError(f"Mask {number} of {len(masks)}: {error}" if len(masks) > 1 else str(error)) from error
+    return boxes * (pictures // len(masks))
+
+
 def first_box(box: Any) -> Box:
     """The first of what a BOUNDING_BOX wire carries: a table, or tables in lists of any depth.
 
@@ -169,14 +233,12 @@ def first_box(box: Any) -> Box:
 
 
 def mask_box(mask: torch.Tensor, height: int, width: int) -> Box:
-    """The bounds of a painted MASK ``(1, h, w)`` in pixels of the picture of `height` x `width`.
+    """The bounds of a painted mask ``(h, w)`` in pixels of the picture of `height` x `width`.
 
     Raises:
-        PortraitError: nothing is painted, or there are several masks.
+        PortraitError: nothing is painted.
     """
-    if mask.ndim == 3 and len(mask) != 1:
-        raise PortraitError(f"The mask input holds {len(mask)} masks; give one.")
-    painted = mask.reshape(mask.shape[-2:]) > MASKED
+    painted = mask > MASKED
     rows, columns = painted.any(dim=1).nonzero(), painted.any(dim=0).nonzero()
     if not len(rows):
         raise PortraitError("The mask is empty. Paint over the face, or disconnect the mask so that it is looked for.")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from dicetalk.emotion.algebra import scale, weighted_mix
 from dicetalk.emotion.compare import bank_attention
@@ -17,6 +17,7 @@ from dicetalk.emotion.track_file import mix_from_json
 
 from .checks import NAMES_ALONE, verdict
 from .convert import to_image
+from .hooks import comfy_hooks
 from .prompts import SettledNode, numbers
 from .wires import CATEGORY, Emotion, EmotionWire, HostedModel, ModelWire, check_emotion
 
@@ -127,20 +128,26 @@ class EmotionBankMix(SettledNode):
     ) -> io.NodeOutput:
         priors = model.dice.priors
         wanted = mix_from_json(emotions)
-        parts = []
+        hooks, parts = comfy_hooks({}), []
         wired = {"emotion_a": emotion_a, "emotion_b": emotion_b, **(more or {})}
         weights |= {"weight_a": weight_a, "weight_b": weight_b}
         for name, emotion in wired.items():
             if emotion is not None:
                 check_emotion(model, emotion, name)
-                parts.append((emotion.track, weights.get(name.replace("emotion", "weight"), 1.0)))
+                weight = weights.get(name.replace("emotion", "weight"), 1.0)
+                if not weight:
+                    hooks.notice(f"{name} is connected, but has no part: its weight is 0.")
+                parts.append((emotion.track, weight))
         if wanted.weights:
             parts.append((EmotionTrack.constant(mix(wanted.weights, priors)), 1.0))
+        if parts and not wanted.intensity:
+            hooks.notice("The intensity is 0: nothing of the mix is left but neutral.")
         mixed = scale(weighted_mix(parts, priors[NEUTRAL]), wanted.intensity, priors[NEUTRAL])
         if temperature:
             mixed = sample(mixed, temperature, seed)
+        # Not in the node itself, which is large enough with the pad: Preview Image shows it where it is wanted.
         preview = to_image(_attention_picture(model, mixed))
-        return io.NodeOutput(model.emotion(mixed), preview, ui=ui.PreviewImage(preview, cls=cls))
+        return io.NodeOutput(model.emotion(mixed), preview, ui=hooks.shown())
 
 
 def _check_text(emotions: str) -> None:
@@ -154,4 +161,4 @@ def _attention_picture(model: HostedModel, track: EmotionTrack) -> np.ndarray:
     means = track.at(list(moments.values())).mu
     names = [*moments, *model.dice.priors]
     rows = torch.cat([means, torch.stack([prior.mu for prior in model.dice.priors.values()])])
-    return plot_bank_attention(names, bank_attention(model.dice.emotion_model, rows, model.residency))
+    return plot_bank_attention(names, bank_attention(model.dice.emotion_model, rows, model.residency), dark=True)

@@ -27,6 +27,9 @@ from .prompts import SettledNode
 from .wires import CATEGORY, AudioWire, Emotion, EmotionWire, HostedModel, ImageWire, ModelWire, VideoWire
 
 ONE, OVER_TIME = RESULTS = ("one emotion", "emotion over time")
+LATE_SECONDS = 1 / 12.5
+"""Sound beyond the pictures from which on there is a notice: one frame of the network."""
+
 SHARES = {"watch": 60, "speech": 20, "embed": 20}
 
 
@@ -98,7 +101,7 @@ class ExtractEmotionPrior(SettledNode):
 
     @classmethod
     def dead_inputs(cls, inputs: Mapping[str, Any]) -> Iterable[str]:
-        return [name for name, source in (("fps", "images"), ("audio_stream", "video")) if source not in inputs]
+        return () if "images" in inputs else ("fps",)
 
     @classmethod
     def refusals(cls, inputs: Mapping[str, Any]) -> Mapping[str, str]:
@@ -129,19 +132,23 @@ class ExtractEmotionPrior(SettledNode):
                 )
             if audio is not None:
                 hooks.notice("This model reads emotions from faces only: audio has no part in the extracted emotion.")
+        if hears and result["strength"] != 1:
+            hooks.notice("strength is not used: this model's embedder reads the emotion as it is.")
+        if not hears and result.get("window", EMBEDDED_SECONDS) != EMBEDDED_SECONDS:
+            hooks.notice("window is not used: this model has no emotion embedder.")
         reference = _reference(images, video, audio, fps, hears, audio_stream, hooks)
         extracted = extract_emotion(
             reference,
             _way(model, result["strength"], result.get("window", EMBEDDED_SECONDS), hooks),
             as_track=result["result"] == OVER_TIME,
             smoothing=result.get("smoothing", 0.0),
-            detector=model.detector,
+            detector=model.detector_for(hooks),
             residency=model.residency,
             hooks=hooks,
         )
         emotion = model.emotion(extracted.emotion)
         preview = to_image(_picture(model, emotion, reference))
-        return io.NodeOutput(emotion, preview, ui=ui.PreviewImage(preview, cls=cls))
+        return io.NodeOutput(emotion, preview, ui=hooks.shown(ui.PreviewImage(preview, cls=cls)))
 
 
 def _strength() -> io.Input:
@@ -205,14 +212,29 @@ def _reference(
         if path is not None:
             if audio_stream and (sound is not None or not hears):
                 hooks.notice("The video's own sound has no part in the emotion, so audio_stream has no influence.")
-            return _streamed(open_reference(path, stream=audio_stream or None, hooks=hooks), sound, hears)
+            seen = open_reference(path, stream=audio_stream or None, hooks=hooks)
+            if sound is not None:
+                _note_surplus(len(sound[0]) / SAMPLE_RATE, seen, hooks)
+            return _streamed(seen, sound, hears)
         parts = decoded(video)
         images, fps = parts.images, float(parts.frame_rate)
         if sound is None and parts.audio is not None and hears:
             sound = to_speech(parts.audio, 0.0, 0.0, hooks).samples, SAMPLE_RATE
     if audio_stream:
         hooks.notice("audio_stream has no influence: only a whole video file has streams to choose from.")
-    return reference_of(None if images is None else _bytes(to_frames(images)), fps, sound)
+    seen = reference_of(None if images is None else _bytes(to_frames(images, hooks)), fps, sound)
+    if images is not None and sound is not None:
+        _note_surplus(len(sound[0]) / SAMPLE_RATE, seen, hooks)
+    return seen
+
+
+def _note_surplus(seconds: float, seen: Reference, hooks: Hooks) -> None:
+    """Report sound of `seconds` that goes on after the pictures; with a still picture all of it is used."""
+    shown = seen.frames * SAMPLES_PER_FRAME / SAMPLE_RATE
+    if seen.frames > 1 and seconds > shown + LATE_SECONDS:
+        hooks.notice(
+            f"audio lasts {seconds:.2f} s, the pictures {shown:.2f} s: the sound from {shown:.2f} s on is not used."
+        )
 
 
 def _streamed(seen: Reference, sound: tuple[np.ndarray, float] | None, hears: bool) -> Reference:

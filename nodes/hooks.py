@@ -1,7 +1,9 @@
-"""ComfyUI's progress bar, previews and Cancel button for the library's long work."""
+"""ComfyUI's progress bar, previews and Cancel button for the library's long work, and its notices in the node."""
 
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import comfy.model_management
 import comfy.utils
@@ -14,16 +16,43 @@ from dicetalk.video.preview import LatentPreview
 
 Preview = Callable[[torch.Tensor], Image.Image]
 
+_log = logging.getLogger("dicetalk")
+
+NOTICES = "dicetalk_notices"
+"""Name of the notices among what a node shows; the pack's script writes them into the node."""
+
 BAR_LENGTH = 1000
 PREVIEW_FRAMES = 4
 
 
-def comfy_hooks(shares: Mapping[str, float]) -> Hooks:
+@dataclass(frozen=True)
+class NodeHooks(Hooks):
+    """Hooks that keep the notices for the node to show.
+
+    Args:
+        notices: each once, in the order in which they came.
+    """
+
+    notices: list[str] = field(default_factory=list)
+
+    def shown(self, *parts: Any) -> dict[str, Any]:
+        """What the node shows: `parts`, which are pictures of `comfy_api` or tables, and the notices.
+
+        The notices are there even if there are none, so that those of the run before go away.
+        """
+        report: dict[str, Any] = {}
+        for part in parts:
+            report |= part if isinstance(part, Mapping) else part.as_dict()
+        return report | {NOTICES: list(self.notices)}
+
+
+def comfy_hooks(shares: Mapping[str, float]) -> NodeHooks:
     """Hooks for one node's work.
 
     Args:
         shares: how much of the node's bar each stage that reports gets; others are not shown.
     """
+    notices: list[str] = []
     bar = comfy.utils.ProgressBar(BAR_LENGTH)
     whole = sum(shares.values())
     done = dict.fromkeys(shares, 0.0)
@@ -34,10 +63,15 @@ def comfy_hooks(shares: Mapping[str, float]) -> Hooks:
             shown = ("JPEG", picture, args.preview_size) if picture else None
             bar.update_absolute(round(BAR_LENGTH * sum(done.values())), BAR_LENGTH, shown)
 
-    return Hooks(progress, cancelled)
+    def notice(text: str) -> None:
+        if text not in notices:
+            _log.warning(text)
+            notices.append(text)
+
+    return NodeHooks(progress, cancelled, notice, notices)
 
 
-def with_preview(hooks: Hooks, draw: Preview) -> Hooks:
+def with_preview(hooks: NodeHooks, draw: Preview) -> NodeHooks:
     """`hooks` that show what a stage hands over, drawn by `draw`, unless the user has switched previews off."""
 
     def progress(stage: str, units: int, total: int, shown: torch.Tensor | None = None) -> None:

@@ -42,13 +42,13 @@ class FrameInterpolate(io.ComfyNode):
     def execute(cls, model: HostedModel, images: torch.Tensor, fps: float, multiplier: str) -> io.NodeOutput:
         if model.dice.flownet is None:
             raise CheckpointError("The model has no frame interpolation: RIFE/flownet.pkl is not in its folder.")
-        frames = to_frames(images)
+        shown, quiet = comfy_hooks({"interpolate": 1}), Hooks(cancelled=cancelled)
+        frames = to_frames(images, shown)
         total, doublings = len(frames), DOUBLINGS[multiplier]
         check_room((total - 1) * 2**doublings + 1, *frames.shape[-2:])
-        shown, quiet = comfy_hooks({"interpolate": 1}), Hooks(cancelled=cancelled)
         chunks = iter(frames.split(CHUNK))
         for doubling in range(1, doublings + 1):
             hooks = shown if doubling == doublings else quiet  # the passes run interleaved; one bar shows the last
             chunks = interpolate_frames(model.dice.flownet, chunks, total, residency=model.residency, hooks=hooks)
             total = interpolated_length(total)
-        return io.NodeOutput(to_images(chunks, total), fps * 2**doublings)
+        return io.NodeOutput(to_images(chunks, total), fps * 2**doublings, ui=shown.shown())

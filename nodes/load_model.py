@@ -109,7 +109,7 @@ class LoadModel(SettledNode):
             shared=shared,
             hooks=hooks,
         )
-        return io.NodeOutput(HostedModel(loaded))
+        return io.NodeOutput(HostedModel(loaded), ui=hooks.shown())
 
 
 def _places(model: str, svd: str) -> tuple[Path, Path | None, list[Path]]:

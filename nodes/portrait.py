@@ -1,6 +1,7 @@
 """Portrait Crop and Paste Back."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,12 @@ from dicetalk.errors import PortraitError
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.paste import ColourMatch
 from dicetalk.portrait.paste import PasteBack as Paste
-from dicetalk.portrait.prepare import STRIDE, Portrait, prepare_portrait
+from dicetalk.portrait.prepare import STRIDE, Box, Portrait, prepare_portrait
 from dicetalk.portrait.read import read_picture
 from dicetalk.portrait.small import small_face_notice
 
 from .checks import choice_verdict
-from .convert import check_room, first_box, mask_box, to_frames, to_image, to_images
+from .convert import boxes_of, check_room, mask_boxes, to_frames, to_image, to_images
 from .hooks import cancelled, comfy_hooks
 from .prompts import SettledNode, numbers
 from .wires import CATEGORY, BoxWire, HostedModel, ImageWire, MaskWire, ModelWire, PortraitWire
@@ -42,7 +43,9 @@ class PortraitCrop(SettledNode):
             inputs=[
                 ModelWire.Input("model", tooltip="From Load DICE Model; tells the sizes that its networks want."),
                 ImageWire.Input(
-                    "image", tooltip="One picture of a person, 64 pixels to 8K; transparency becomes white."
+                    "image",
+                    tooltip="A picture of a person, 64 pixels to 8K; transparency becomes white. A batch of pictures "
+                    "becomes a clip of each.",
                 ),
                 io.DynamicCombo.Input(
                     "area",
@@ -78,19 +81,22 @@ class PortraitCrop(SettledNode):
                     # Otherwise the browser makes four number fields of it, and sends them.
                     extra_dict={"forceInput": True},
                     tooltip="The face as x, y, width, height in pixels of the picture, instead of looking for it; of a "
-                    "list the first. Not together with a mask; not used where everything moves.",
+                    "list the first, or one for each picture of a batch. Not together with a mask.",
                 ),
                 MaskWire.Input(
                     "mask",
                     optional=True,
-                    tooltip="The face painted on the picture, instead of looking for it. Not together with a box; not "
-                    "used where everything moves.",
+                    tooltip="The face painted on the picture, instead of looking for it; in a batch one for all "
+                    "pictures or one for each. Not together with a box.",
                 ),
             ],
             outputs=[
-                PortraitWire.Output("portrait", tooltip="For DICE Sampler and Paste Back."),
-                io.Image.Output("image_out", display_name="image", tooltip="The part that is animated."),
-                io.Mask.Output("mask_out", display_name="mask", tooltip="Where it may move."),
+                # Lists, with an entry for each picture: ComfyUI runs the nodes behind once for each.
+                PortraitWire.Output("portrait", is_output_list=True, tooltip="For DICE Sampler and Paste Back."),
+                io.Image.Output(
+                    "image_out", display_name="image", is_output_list=True, tooltip="The part that is animated."
+                ),
+                io.Mask.Output("mask_out", display_name="mask", is_output_list=True, tooltip="Where it may move."),
             ],
         )
 
@@ -128,29 +134,58 @@ class PortraitCrop(SettledNode):
         chosen = area["area"]
         if box is not None and mask is not None and chosen != EVERYTHING:
             raise PortraitError(BOTH)
-        cancelled()
-        picture = read_picture(image, comfy_hooks({}))
-        face = None
-        if chosen != EVERYTHING:
-            face = (
-                mask_box(mask, *picture.shape[:2]) if mask is not None else first_box(box) if box is not None else None
-            )
-        portrait = prepare_portrait(
-            picture,
-            detector=model.detector if chosen != EVERYTHING and face is None else None,
-            face_index=area["face_index"] if chosen != EVERYTHING and face is None else None,
-            box=face,
-            whole_picture=chosen == EVERYTHING,
-            crop=chosen == FACE,
-            short_side=short_side or model.dice.config.sampling.short_side,
-            mask_scale=mask_scale,
-            clip_size=model.dice.config.image_encoder.image_size,
-            **({"margin": area["margin"]} if chosen == FACE else {}),
-        )
-        if notice := small_face_notice(portrait, f"area: {FACE}, and Paste Back after the sampler,"):
-            comfy_hooks({}).notice(notice)
-        animated = ((portrait.image + 1) / 2).movedim(0, -1)[None]
-        return io.NodeOutput(portrait, animated, portrait.mask, ui=ui.PreviewImage(_marked(portrait), cls=cls))
+        hooks = comfy_hooks({"portraits": 1})
+        pictures = image.split(1) if image.ndim == 4 and len(image) else (image,)
+        faces: list[Box | None] = [None] * len(pictures)
+        if chosen != EVERYTHING and mask is not None:
+            faces = mask_boxes(mask, len(pictures), *image.shape[-3:-1])
+        elif chosen != EVERYTHING and box is not None:
+            faces = boxes_of(box, len(pictures), hooks)
+        portraits = []
+        for number, (picture, face) in enumerate(zip(pictures, faces, strict=True), start=1):
+            cancelled()
+            of = f"Picture {number} of {len(pictures)}: " if len(pictures) > 1 else ""
+            try:
+                portraits.append(_portrait(model, picture, area, short_side, mask_scale, face, _after(of, hooks)))
+            except PortraitError as error:
+                raise type(error)(f"{of}{error}") from error
+            hooks.report("portraits", number, len(pictures))
+        animated = [((portrait.image + 1) / 2).movedim(0, -1)[None] for portrait in portraits]
+        marked = ui.PreviewImage(torch.cat([_marked(portrait) for portrait in portraits]), cls=cls)
+        return io.NodeOutput(portraits, animated, [portrait.mask for portrait in portraits], ui=hooks.shown(marked))
+
+
+def _portrait(
+    model: HostedModel,
+    image: torch.Tensor,
+    area: Mapping[str, Any],
+    short_side: int,
+    mask_scale: float,
+    face: Box | None,
+    hooks: Hooks,
+) -> Portrait:
+    """One picture ``(1, H, W, C)``, with the face in it if it is known already."""
+    looked_for = area["area"] != EVERYTHING and face is None
+    portrait = prepare_portrait(
+        read_picture(image, hooks),
+        detector=model.detector_for(hooks) if looked_for else None,
+        face_index=area["face_index"] if looked_for else None,
+        box=face,
+        whole_picture=area["area"] == EVERYTHING,
+        crop=area["area"] == FACE,
+        short_side=short_side or model.dice.config.sampling.short_side,
+        mask_scale=mask_scale,
+        clip_size=model.dice.config.image_encoder.image_size,
+        **({"margin": area["margin"]} if area["area"] == FACE else {}),
+    )
+    if notice := small_face_notice(portrait, f"area: {FACE}, and Paste Back after the sampler,"):
+        hooks.notice(notice)
+    return portrait
+
+
+def _after(place: str, hooks: Hooks) -> Hooks:
+    """`hooks` that hear `place` before each notice."""
+    return replace(hooks, notice=lambda text: hooks.notice(f"{place}{text}"))
 
 
 def _face_index() -> io.Input:
@@ -213,13 +248,14 @@ class PasteBack(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: torch.Tensor, portrait: Portrait, feather: float, colour_match: bool) -> io.NodeOutput:
-        frames = to_frames(images)
-        check_room(len(frames), *portrait.source.shape[:2])
         hooks = comfy_hooks({"paste": 1})
+        frames = to_frames(images, hooks)
+        check_room(len(frames), *portrait.source.shape[:2])
         chunks = _checked(frames, hooks)
         if colour_match:
             chunks = map(ColourMatch(portrait), chunks)
-        return io.NodeOutput(to_images(Paste(portrait, feather).stream(chunks), len(frames)))
+        pasted = to_images(Paste(portrait, feather).stream(chunks), len(frames))
+        return io.NodeOutput(pasted, ui=hooks.shown())
 
 
 def _checked(frames: torch.Tensor, hooks: Hooks) -> Iterator[torch.Tensor]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from dicetalk.emotion.given import told_of_end
 from dicetalk.parameters import Parameter
 from dicetalk.pipeline import denoise, render
 from dicetalk.portrait.prepare import Portrait
@@ -127,6 +128,7 @@ class DiceSampler(SettledNode):
         if interpolate and dice.flownet is None:
             hooks.notice("The model has no frame interpolation (RIFE): the clip has 12.5 frames per second.")
             interpolate = False
+        told_of_end(emotion.track, sound.seconds, hooks)
         fps = 2 * FPS if interpolate else FPS
         frames = frames_to_cover(sound.sound.shape[1], sound.sound_sample_rate, fps)
         check_room(frames, *portrait.image.shape[-2:])
@@ -142,7 +144,7 @@ class DiceSampler(SettledNode):
         images = to_images(hold_last_frame(clip.chunks, frames), frames)
         audio = to_audio(sound)
         samples = latents.values[: latents.frames] / dice.config.vae.scaling_factor
-        return io.NodeOutput(images, audio, fps, to_video(images, audio, fps), {"samples": samples})
+        return io.NodeOutput(images, audio, fps, to_video(images, audio, fps), {"samples": samples}, ui=hooks.shown())
 
 
 def _always(each: Parameter) -> bool:

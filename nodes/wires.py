@@ -18,7 +18,7 @@ from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import EmotionError, PortraitError, SpeechError
 from dicetalk.hooks import Hooks
 from dicetalk.pipeline import EncodedPortrait, encode_portrait
-from dicetalk.portrait.detector import choose_detector
+from dicetalk.portrait.detector import ReleasedOrCenterFace, choose_detector
 from dicetalk.portrait.faces import FaceDetector
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.settings import SamplerSettings
@@ -75,6 +75,12 @@ class HostedModel:
     def detector(self) -> FaceDetector:
         """The released face detector if its file is there and can be used, else the one that comes with the library."""
         return choose_detector(self.dice.detector_path, self.residency)
+
+    def detector_for(self, hooks: Hooks) -> FaceDetector:
+        """The detector, whose notices go to the node that is running."""
+        if isinstance(self.detector, ReleasedOrCenterFace):
+            self.detector.report_to(hooks)
+        return self.detector
 
     @cached_property
     def space(self) -> str:

@@ -3,6 +3,7 @@ import { app } from "../../scripts/app.js";
 import { addStyles } from "./dom.mjs";
 import { translator } from "./i18n.mjs";
 import { openOld, watchNode } from "./live.mjs";
+import { showNotices } from "./notices.mjs";
 import { createPad, DEFAULT_PAD } from "./pad_widget.mjs";
 import { createTimeline, DEFAULT_TIMELINE } from "./timeline_widget.mjs";
 
@@ -35,7 +36,34 @@ function addWidget(node, inputName, inputData, { type, create, fallback, minimum
     // Workflows of before a widget had a value hold null or nothing in its place.
     setValue: (text) => made.setText(text || fallback),
   });
+  zoomOnWheel(made.element);
   return { widget, made, ...minimum };
+}
+
+/** Zoom under a widget, where the editor does not (it does in Nodes 2.0); text that scrolls keeps the wheel. */
+function zoomOnWheel(element) {
+  element.addEventListener(
+    "wheel",
+    (event) => {
+      const { target } = event;
+      const scrolls = target.matches?.("textarea") && target.scrollHeight > target.clientHeight;
+      if (LiteGraph.vueNodesMode || scrolls) return;
+      event.stopPropagation();
+      app.canvas.processMouseWheel(event);
+    },
+    { passive: false },
+  );
+}
+
+/** Show a run's notices in a node of the pack, which grows by their height and gives it back. */
+function note(node, output) {
+  if (!node.comfyClass?.startsWith("DICETalk_")) return;
+  const before = node.computeSize()[1];
+  if (!showNotices(node, output)) return;
+  const [width, height] = node.computeSize();
+  const { size } = node;
+  node.setSize([Math.max(size[0], width), Math.max(size[1] + height - before, height)]);
+  app.canvas?.setDirty(true, true);
 }
 
 /** The timelines by their nodes, to tell them of the speech. */
@@ -57,6 +85,7 @@ function catchUp() {
     }
     const key = graph.isRootGraph ? node.id : `${graph.id}:${node.id}`;
     timelines.get(node)?.setSpeech(app.nodeOutputs[key] ?? {});
+    note(node, app.nodeOutputs[key]);
   }
 }
 
@@ -78,6 +107,11 @@ app.registerExtension({
       node.setSize([Math.max(size[0], width), node.comfyClass === "DICETalk_EmotionBankMix" ? Math.max(size[1], height) : height]);
       app.canvas?.setDirty(true, true);
     });
+    const { onExecuted } = node;
+    node.onExecuted = function (output) {
+      onExecuted?.call(this, output);
+      note(this, output);
+    };
   },
 
   setup() {

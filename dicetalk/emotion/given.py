@@ -102,9 +102,9 @@ def given_file(
 def told_of_end(track: EmotionTrack, seconds: float, hooks: Hooks) -> EmotionTrack:
     """`track`, with a notice if it goes on more than a frame after the speech has ended."""
     if track.end > seconds + 1 / MODEL_FPS:
-        late = sum(keyframe.seconds > seconds for keyframe in track.keyframes)
+        late = [f"{keyframe.seconds:.2f} s" for keyframe in track.keyframes if keyframe.seconds > seconds]
         hooks.notice(
             f"The emotion track goes on to {track.end:.2f} s, the speech to {seconds:.2f} s: "
-            f"{late} of its {len(track.keyframes)} keyframes are not used."
+            f"{len(late)} of its {len(track.keyframes)} keyframes are not used (at {listed(late)})."
         )
     return track

@@ -26,6 +26,13 @@ class ReleasedOrCenterFace:
         self.residency = residency
         self.hooks = hooks
         self.chosen: FaceDetector | None = None
+        self.refused: str | None = None
+
+    def report_to(self, hooks: Hooks) -> None:
+        """Send notices to `hooks` from here on; if CenterFace has taken the released detector's place, so at once."""
+        self.hooks = hooks
+        if self.refused:
+            hooks.notice(self.refused)
 
     def detect(self, picture: np.ndarray) -> list[FaceBox]:
         """Faces in `picture` (uint8 RGB ``(H, W, 3)``), the largest first."""
@@ -35,7 +42,8 @@ class ReleasedOrCenterFace:
             return self.chosen.detect(picture)
         except CheckpointError as error:
             self.chosen = CenterFace()
-            self.hooks.notice(f"{error} Faces are found by CenterFace, which comes with the package, instead.")
+            self.refused = f"{error} Faces are found by CenterFace, which comes with the package, instead."
+            self.hooks.notice(self.refused)
             return self.chosen.detect(picture)
 
 

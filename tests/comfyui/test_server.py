@@ -131,7 +131,6 @@ def test_mistakes_are_explained_and_the_server_stays_up(
         ({"7": {"preset": "slow"}}, "preset 'slow' is unknown"),
         ({"7": {"noise_strength": 0.1}}, "noise_strength 0.1 leaves no step of 3"),
         ({"5": {"short_side": 100}}, "multiple of 64"),
-        ({"5": {"area.face_index": 101}}, "Value 101 bigger than max of 100"),
         ({"5": {"box": ["2", 1]}}, "box, .*MASK.*; connect the box of a face detector"),
         ({"4": {"duration": 0.05}}, "duration is 0.05 s"),
         ({"6": {"emotion_a": ["4", 0]}}, r"emotion_a, .*DICE_SPEECH.* mismatch .*DICE_EMOTION; connect an emotion of"),
@@ -151,17 +150,6 @@ def test_what_cannot_work_is_refused_before_anything_runs(
     (error,) = refused["errors"]
     if len(change[number]) == 1:
         assert [error["extra_info"]["input_name"]] == list(change[number])
-
-
-def test_a_box_beside_a_mask_is_refused_with_one_message(server: Server, first_run: Run) -> None:
-    boxes = node("CreateBoundingBoxes", width=64, height=64, editor_state={"__value__": []})
-    prompt = talking("fear") | {"30": boxes}
-    prompt = changed(prompt, {"5": {"box": ["30", 1], "mask": ["2", 1]}})
-    # The boxes are an output of their own: the server runs them, and nothing that needs the portrait.
-    answer = server.post("/prompt", {"prompt": prompt})
-    ((number, about),) = answer["node_errors"].items()
-    (error,) = about["errors"]
-    assert number == "5" and re.search("Both a box and a mask.*Disconnect one", json.dumps(error))
 
 
 def test_values_that_come_over_wires_are_let_through(server: Server, first_run: Run) -> None:
@@ -253,6 +241,35 @@ def test_an_emotion_is_saved_loaded_and_cut_back_into_the_picture(server: Server
     run = server.run(prompt)
     assert run.error is None, run.error
     assert probe(server.file(run.outputs["8"]["images"][0])).size == (512, 512)
+
+
+def test_a_batch_of_pictures_becomes_a_clip_of_each(server: Server, first_run: Run) -> None:
+    prompt = talking("happy")
+    prompt["20"] = node("ImageInvert", image=["2", 0])
+    prompt["21"] = node("ImageBatch", image1=["2", 0], image2=["20", 0])
+    prompt["5"]["inputs"] |= {"image": ["21", 0], "box": ["22", 0]}
+    prompt["22"] = node("PrimitiveBoundingBox", x=140, y=90, width=230, height=290)
+    run = server.run(prompt)
+    assert run.error is None, run.error
+    saved = run.outputs["8"]["images"]
+    assert len(saved) == 2 and len(run.outputs["5"]["images"]) == 2
+    first, second = (server.file(each) for each in saved)
+    assert first.read_bytes() != second.read_bytes()
+    assert [probe(each).size for each in (first, second)] == [(64, 64)] * 2
+    assert abs(probe(second).seconds - SPEECH_SECONDS) <= 1 / 25
+
+
+def test_what_is_not_used_is_reported_with_the_run(server: Server, first_run: Run) -> None:
+    prompt = talking("happy")
+    prompt["6"]["inputs"] |= {"emotion_a": ["23", 0], "weight_a": 0.0}
+    prompt["23"] = dict(talking("sad")["6"])
+    run = server.run(prompt)
+    assert run.error is None, run.error
+    reported = run.outputs["6"]["dicetalk_notices"]
+    assert reported == ["emotion_a is connected, but has no part: its weight is 0."]
+    history = server.get(f"/history/{run.prompt_id}")[run.prompt_id]["outputs"]
+    assert history["6"]["dicetalk_notices"] == reported
+    assert re.search("emotion_a is connected, but has no part", server.log_text())
 
 
 def test_the_latents_are_saved_as_the_cores_nodes_take_them(server: Server, first_run: Run) -> None:

@@ -28,6 +28,9 @@ class PreviewImage:
     image: torch.Tensor
     cls: type | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        return {"images": self.image}
+
 
 @dataclass
 class VideoComponents:
@@ -206,4 +209,4 @@ def speech(nodes: dict[str, Any], model: Any, audio: dict[str, Any]) -> Any:
 @pytest.fixture
 def portrait(nodes: dict[str, Any], model: Any, image: torch.Tensor, box: dict[str, int]) -> Any:
     """The picture on its wire, 64 pixels."""
-    return nodes["DICETalk_PortraitCrop"].execute(model, image, FACE, 64, 1.1, box=box).result[0]
+    return nodes["DICETalk_PortraitCrop"].execute(model, image, FACE, 64, 1.1, box=box).result[0][0]

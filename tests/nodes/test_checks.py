@@ -38,7 +38,7 @@ def test_speech_and_a_portrait_of_another_model(
     heard = nodes["DICETalk_AudioEncode"].execute(other_model, audio, 0.0, 0.0).result[0]
     with pytest.raises(SpeechError, match=f"^speech: .*{ANOTHER}"):
         nodes["DICETalk_Sampler"].execute(model, portrait, heard, emotion, **nested(SAMPLER))
-    seen = nodes["DICETalk_PortraitCrop"].execute(other_model, image, FACE, 64, 1.1, box=box).result[0]
+    seen = nodes["DICETalk_PortraitCrop"].execute(other_model, image, FACE, 64, 1.1, box=box).result[0][0]
     with pytest.raises(PortraitError, match=f"^portrait: .*{ANOTHER}"):
         nodes["DICETalk_Sampler"].execute(model, seen, speech, emotion, **nested(SAMPLER))
 

@@ -49,7 +49,7 @@ def test_a_smile_is_happy(nodes: dict[str, Any], model: Any, smile: torch.Tensor
     assert saved.space == model.space
     assert isinstance(emotion, EmotionPrior)
     assert feeling(model, emotion.mu[None]) == "happy"
-    assert preview.shape[0] == 1 and preview.shape[-1] == 3 and out.ui.image is preview
+    assert preview.shape[0] == 1 and preview.shape[-1] == 3 and out.ui["images"] is preview
     half = extracted(nodes, model, images=smile, strength=0.5).result[0].emotion
     neutral = model.dice.priors["neutral"].mu
     assert torch.allclose(half.mu - neutral, 0.5 * (emotion.mu - neutral), atol=1e-4)

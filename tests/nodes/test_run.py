@@ -200,22 +200,45 @@ def test_the_timeline_tells_its_widget_the_waveform(nodes: dict[str, Any], model
 def test_portrait_crop_by_box_mask_and_whole(nodes: dict[str, Any], model: Any, image: Any, box: Any) -> None:
     crop = nodes["DICETalk_PortraitCrop"].execute
     made = crop(model, image, FACE, 64, 1.1, box=[[box]])
-    portrait, shown, mask = made.result
+    (portrait,), (shown,), (mask,) = made.result
     assert shown.shape == (1, 64, 64, 3) and mask.shape == (1, 64, 64) and 0 < mask.mean() < 1
-    assert made.ui.image.shape == image.shape
+    assert made.ui["images"].shape == image.shape
 
     painted = torch.zeros(1, 80, 96)
     painted[:, 20:56, 30:62] = 1
-    assert crop(model, image, FACE, 64, 1.1, mask=painted).result[0].crop == portrait.crop
+    assert crop(model, image, FACE, 64, 1.1, mask=painted).result[0][0].crop == portrait.crop
     halved = torch.nn.functional.max_pool2d(painted, 2)
-    assert crop(model, image, FACE, 64, 1.1, mask=halved).result[0].crop == portrait.crop
+    assert crop(model, image, FACE, 64, 1.1, mask=halved).result[0][0].crop == portrait.crop
 
-    wider = crop(model, image, FACE | {"margin": 0.7}, 64, 1.1, box=box).result[0]
+    wider = crop(model, image, FACE | {"margin": 0.7}, 64, 1.1, box=box).result[0][0]
     assert wider.crop[2] - wider.crop[0] > portrait.crop[2] - portrait.crop[0]
-    whole = crop(model, image, {"area": "whole picture", "face_index": 0}, 64, 1.1, box=box).result[0]
+    whole = crop(model, image, {"area": "whole picture", "face_index": 0}, 64, 1.1, box=box).result[0][0]
     assert whole.crop == (0, 0, 96, 80) and whole.mask.mean() < 1
-    moving = crop(model, image, {"area": "everything moves"}, 64, 1.1, box=box).result[0]
+    moving = crop(model, image, {"area": "everything moves"}, 64, 1.1, box=box).result[0][0]
     assert moving.face is None and moving.mask.min() == 1
+
+
+def test_a_batch_of_pictures_is_a_list_of_portraits(nodes: dict[str, Any], model: Any, image: Any, box: Any) -> None:
+    node = nodes["DICETalk_PortraitCrop"]
+    assert all(output.is_output_list for output in node.define_schema().outputs)
+    other, elsewhere = image.flip(0, 1, 2), {"x": 10, "y": 10, "width": 40, "height": 44}
+    batch = torch.cat([image, other])
+
+    def crop(pictures: Any, **face: Any) -> Any:
+        return node.execute(model, pictures, FACE, 64, 1.1, **face)
+
+    alone = [crop(image, box=box).result, crop(other, box=elsewhere).result]
+    painted = torch.zeros(2, 80, 96)
+    painted[0, 20:56, 30:62] = painted[1, 10:54, 10:50] = 1
+    for face in ({"box": [box, elsewhere]}, {"box": [[box], [elsewhere, box]]}, {"mask": painted}):
+        made = crop(batch, **face)
+        portraits, shown, masks = made.result
+        assert len(portraits) == len(shown) == len(masks) == 2 and len(made.ui["images"]) == 2
+        for number, expected in enumerate(alone):
+            assert portraits[number].crop == expected[0][0].crop
+            assert torch.equal(shown[number], expected[1][0]) and torch.equal(masks[number], expected[2][0])
+    for one in ({"box": box}, {"box": [[box]]}, {"mask": painted[:1]}):
+        assert [portrait.crop for portrait in crop(batch, **one).result[0]] == [alone[0][0][0].crop] * 2
 
 
 def test_pictures_that_cannot_be_used(nodes: dict[str, Any], model: Any, image: Any, box: Any) -> None:
@@ -224,8 +247,16 @@ def test_pictures_that_cannot_be_used(nodes: dict[str, Any], model: Any, image: 
 
     with pytest.raises(NoFaceError, match="box"):
         crop(image)
-    with pytest.raises(PortraitError, match=r"one picture.*3"):
-        crop(image.expand(3, -1, -1, -1), box=box)
+    with pytest.raises(NoFaceError, match=r"^Picture 1 of 3: .*box"):
+        crop(image.expand(3, -1, -1, -1))
+    with pytest.raises(PortraitError, match=r"3 boxes for 2 pictures.*one for each; Get Image from Batch"):
+        crop(image.expand(2, -1, -1, -1), box=[box, box, box])
+    with pytest.raises(PortraitError, match=r"3 masks for 2 pictures.*one for each; Get Image from Batch"):
+        crop(image.expand(2, -1, -1, -1), mask=torch.ones(3, 80, 96))
+    with pytest.raises(PortraitError, match=r"2 masks for one picture.*Get Image from Batch"):
+        crop(image, mask=torch.ones(2, 80, 96))
+    with pytest.raises(PortraitError, match="Mask 2 of 2: The mask is empty"):
+        crop(image.expand(2, -1, -1, -1), mask=torch.stack([torch.ones(80, 96), torch.zeros(80, 96)]))
     with pytest.raises(PortraitError, match="mask is empty"):
         crop(image, mask=torch.zeros(1, 80, 96))
     with pytest.raises(PortraitError, match="no box"):
@@ -240,7 +271,7 @@ def test_pictures_that_cannot_be_used(nodes: dict[str, Any], model: Any, image: 
 
 def test_transparent_pixels_become_white(nodes: dict[str, Any], model: Any, image: Any, box: Any) -> None:
     clear = torch.cat([image, torch.zeros(1, 80, 96, 1)], dim=-1)
-    shown = nodes["DICETalk_PortraitCrop"].execute(model, clear, FACE, 64, 1.1, box=box).result[1]
+    shown = nodes["DICETalk_PortraitCrop"].execute(model, clear, FACE, 64, 1.1, box=box).result[1][0]
     assert shown.min() == 1
 
 
