@@ -6,7 +6,11 @@ from pathlib import Path
 
 from dicetalk.errors import DiceTalkError, SettingError
 
+DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in "123456789¹²³")}
 MAX_SHOWN = 120
+
+MAX_HEADER_BYTES = 1 << 23
+"""Of a safetensors file: a list of 50 000 tensors; the largest network here has 2000."""
 
 
 def shown_path(path: Path | str) -> str:
@@ -31,6 +35,11 @@ def checked_path(path: Path | str, error: type[DiceTalkError] = SettingError) ->
     except (OSError, ValueError) as cause:
         raise error(f"{shown_path(path)} cannot be used as a path ({reason_of(cause)}).") from cause
     return Path(path)
+
+
+def is_device(name: str) -> bool:
+    """Whether Windows takes the name of a file for a device, with any ending."""
+    return name.partition(".")[0].rstrip().upper() in DEVICES
 
 
 def is_file(path: Path) -> bool:
@@ -64,6 +73,27 @@ def read_limited(path: Path | str, limit: int, error: type[DiceTalkError], what:
         size = f"{limit >> 20} MB" if limit >= 1 << 20 else f"{limit} bytes"
         raise error(f"{name}{what} is larger than {size}.")
     return content
+
+
+def check_header(path: Path | str, error: type[DiceTalkError], limit: int = MAX_HEADER_BYTES) -> None:
+    """Refuse a safetensors file whose list of tensors is longer than any, before it is read.
+
+    The format itself allows 100 MB, of which the list in memory is many times as large. What else is wrong with the
+    file is left to its reader.
+
+    Raises:
+        DiceTalkError: an `error`: the list is longer than `limit` bytes, or the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+    except (OSError, ValueError) as cause:
+        raise error(f"{shown_path(path)} cannot be read ({reason_of(cause)}).") from cause
+    if length > limit:
+        raise error(
+            f"{shown_path(path)} is no safetensors file that is read here: its list of tensors would have {length} "
+            f"bytes; expected at most {limit}."
+        )
 
 
 def reason_of(cause: Exception) -> str:

@@ -9,6 +9,7 @@ import folder_paths
 from dicetalk.checkpoints.files import PACKED, UNET, VAE, find_files, is_svd_checkpoint
 from dicetalk.checkpoints.layouts import clones_in
 from dicetalk.errors import EmotionError
+from dicetalk.paths import is_device
 
 MODELS = "dice_talk"
 EMOTIONS = "dice_talk_emotions"
@@ -17,8 +18,8 @@ AUTO = "auto"
 
 NAME_CHARACTERS = " -_."
 MAX_NAME_LENGTH = 64
-DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in "123456789¹²³")}
-"""What Windows takes for a device, with any ending."""
+MAX_NAME_BYTES = 200
+"""File systems take 255 bytes, and letters of some scripts have four each."""
 
 NONE_SAVED = "none saved yet"
 
@@ -127,14 +128,14 @@ def check_emotion_name(name: str) -> str:
         EmotionError: it could leave the folder, or some file system does not take it.
     """
     name = name.strip()
-    if name.partition(".")[0].rstrip().upper() in DEVICES:
+    if is_device(name):
         raise EmotionError(
             f"An emotion cannot be called {name!r}: Windows takes that for a device. Choose another name."
         )
     allowed = name and all(c.isalnum() or c in NAME_CHARACTERS for c in name) and not name.startswith(".")
-    if not allowed or name.endswith(".") or len(name) > MAX_NAME_LENGTH:
+    if not allowed or name.endswith(".") or len(name) > MAX_NAME_LENGTH or len(name.encode()) > MAX_NAME_BYTES:
         raise EmotionError(
             f"An emotion cannot be called {name[:MAX_NAME_LENGTH]!r}. Use 1 to {MAX_NAME_LENGTH} letters, digits, "
-            "spaces and - _ ., without a point at an end."
+            f"spaces and - _ ., without a point at an end, and at most {MAX_NAME_BYTES} bytes."
         )
     return name

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from dicetalk.errors import CheckpointError
-from dicetalk.paths import checked_path
+from dicetalk.paths import check_header, checked_path
 
 LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of torch.save before torch 1.6 start: a pickled magic number."""
@@ -91,6 +91,10 @@ def read_safetensors(path: Path, wanted: Callable[[str], bool] = everything) -> 
     Raises:
         DamagedFileError: the file is cut off or damaged.
     """
+    try:
+        check_header(path, CheckpointError)
+    except CheckpointError as error:
+        raise DamagedFileError(path, f"is cut off or no safetensors file ({str(error).partition(': ')[2]})") from error
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys() if wanted(name)}  # noqa: SIM118

@@ -20,7 +20,7 @@ from dicetalk.emotion.timeline import MAX_KEYFRAMES
 from dicetalk.emotion.track import MODEL_FPS, EmotionTrack, Keyframe
 from dicetalk.errors import EmotionError
 from dicetalk.files import explained, replacing
-from dicetalk.paths import checked_path
+from dicetalk.paths import check_header, checked_path, is_device, shown_path
 
 FORMAT = "dicetalk.emotion"
 FORMAT_VERSION = "1"
@@ -54,13 +54,17 @@ class SavedEmotion:
 
 
 def check_suffix(path: Path) -> None:
-    """Refuse a name that is not one of a saved emotion.
+    """Refuse a name that is not one of a saved emotion, or that some systems do not take: emotions are to share.
 
     Raises:
-        EmotionError: it does not end in ``.safetensors``.
+        EmotionError: it does not end in ``.safetensors``, or Windows takes it for a device.
     """
     if path.suffix.lower() != ".safetensors":
-        raise EmotionError(f"{path}: emotions are saved as .safetensors. Choose a name that ends so.")
+        raise EmotionError(f"{shown_path(path)}: emotions are saved as .safetensors. Choose a name that ends so.")
+    if is_device(path.name):
+        raise EmotionError(
+            f"{shown_path(path)}: Windows takes that for a device, whatever follows. Choose another name."
+        )
 
 
 def save_emotion(saved: SavedEmotion, path: Path | str) -> None:
@@ -112,6 +116,7 @@ def load_emotion(path: Path | str, space: str | None) -> SavedEmotion:
     """
     path = checked_path(path, EmotionError)
     _check_size(path)
+    check_header(path, EmotionError)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

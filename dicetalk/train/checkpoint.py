@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dicetalk.checkpoints.read import check_zip
 from dicetalk.errors import CheckpointError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.paths import checked_path
@@ -70,8 +71,12 @@ def load_newest(folder: Path, hooks: Hooks = SILENT) -> dict[str, Any] | None:
     found = list_checkpoints(folder)
     for path in reversed(found):
         try:
+            check_zip(path / _STATE)
             # Mapped, so that the processes of a machine hold the optimizer's state once and not one copy each.
-            return torch.load(path / _STATE, map_location="cpu", weights_only=True, mmap=True)
+            state = torch.load(path / _STATE, map_location="cpu", weights_only=True, mmap=True)
+            if not isinstance(state, dict):
+                raise ValueError("it is no state of a training")
+            return state
         except Exception as error:  # torch's reader walks through whatever a damaged file says
             reason = str(error).partition("\n")[0] or type(error).__name__
             hooks.notice(f"{path} cannot be read ({reason}); trying the one before.")

