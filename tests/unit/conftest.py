@@ -19,3 +19,11 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(released: Path, tmp_path: Path) -> Path:
     """A copy to break."""
     return shutil.copytree(released, tmp_path / "models")
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the commands of :func:`forked_commands.command` read."""
+    from forked_commands import write_inputs  # imports what trains
+
+    return write_inputs(tmp_path_factory.mktemp("inputs"))

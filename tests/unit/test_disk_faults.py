@@ -1,9 +1,8 @@
 """Disks that are full or read-only, and places that are taken: every writer says so and leaves what was there."""
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from released_files import SMALL
+from small_disks import fill_up, mounted, read_only_disk, unfinished_in
 
 from dicetalk.checkpoints.convert import convert_model
 from dicetalk.cli.emotion_show import _save as save_pictures
@@ -100,27 +100,12 @@ OLD_NAMES = {"video": "clip.mp4", "emotion": "calm.safetensors", "pictures": "ma
 
 
 @contextmanager
-def mounted(folder: Path, options: str) -> Iterator[bool]:
-    """A small file system in memory at `folder`, where the system lets us; tells whether it does."""
-    folder.mkdir(exist_ok=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True)
-    try:
-        yield done.returncode == 0
-    finally:
-        if done.returncode == 0:
-            subprocess.run(["umount", folder], check=True)
-
-
-@contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
     """No byte more fits into the files of `folder`: a disk that is full, or else a limit of the process."""
-    try:
-        with mounted(folder, "size=256k") as real:
-            if real:
-                yield
-                return
-    except FileNotFoundError:  # no such command
-        pass
+    with mounted(folder, "size=256k") as real:
+        if real:
+            yield
+            return
     resource = pytest.importorskip("resource", reason="neither a small disk nor a limit of file sizes")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
@@ -130,17 +115,6 @@ def full_disk(folder: Path) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def fill_up(folder: Path) -> None:
-    with suppress(OSError), (folder / "filler").open("wb", buffering=0) as file:
-        while True:
-            file.write(b"\0" * 4096)
-
-
-def left(folder: Path) -> list[str]:
-    """Unfinished files, of any depth."""
-    return [p.name for p in folder.rglob(".*") if p.name.startswith((".dicetalk-", ".unfinished-"))]
-
-
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_full_disk(tmp_path: Path, writer: str) -> None:
     with full_disk(tmp_path / "disk"):
@@ -148,7 +122,7 @@ def test_a_full_disk(tmp_path: Path, writer: str) -> None:
         fill_up(folder)
         with pytest.raises((OutputError, CheckpointError), match=r"(?i)no space|disk is full|written"):
             WRITERS[writer](folder)
-        assert not left(folder)
+        assert not unfinished_in(folder)
         assert [p for p in folder.rglob("*") if p.is_file() and p.stat().st_size and p.name != "filler"] == []
         (folder / "filler").unlink()
 
@@ -157,17 +131,12 @@ def test_a_full_disk(tmp_path: Path, writer: str) -> None:
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, writer: str) -> None:
     with full_disk(tmp_path / "disk"):
         folder = tmp_path / "disk"
-        old = (
-            folder
-            / {"video": "clip.mp4", "emotion": "calm.safetensors", "pictures": "map.png", "prior": "prior.safetensors"}[
-                writer
-            ]
-        )
+        old = folder / OLD_NAMES[writer]
         old.write_bytes(b"old")
         fill_up(folder)
         with pytest.raises(OutputError):
             WRITERS[writer](folder)
-        assert old.read_bytes() == b"old" and not left(folder)
+        assert old.read_bytes() == b"old" and not unfinished_in(folder)
 
 
 def test_a_disk_that_fills_up_during_the_work(tmp_path: Path) -> None:
@@ -175,14 +144,14 @@ def test_a_disk_that_fills_up_during_the_work(tmp_path: Path) -> None:
     many = (NOISE for _ in range(40))
     with full_disk(tmp_path / "disk"), pytest.raises(OutputError, match="disk is full"):
         write_mp4(tmp_path / "disk" / "long.mp4", many, fps=25, crf=0, total=240)
-    assert not left(tmp_path / "disk")
+    assert not unfinished_in(tmp_path / "disk")
 
 
 def test_a_full_disk_leaves_no_half_model(released: Path, tmp_path: Path) -> None:
     with full_disk(tmp_path / "disk"):
         with pytest.raises(OutputError, match="disk is full"):
             convert_model(released, tmp_path / "disk" / "dicetalk.safetensors", config=SMALL)
-        assert not left(tmp_path / "disk") and not (tmp_path / "disk" / "dicetalk.safetensors").exists()
+        assert not unfinished_in(tmp_path / "disk") and not (tmp_path / "disk" / "dicetalk.safetensors").exists()
 
 
 def test_a_training_goes_on_from_the_checkpoint_before_a_full_disk(tmp_path: Path) -> None:
@@ -199,18 +168,10 @@ def test_a_training_goes_on_from_the_checkpoint_before_a_full_disk(tmp_path: Pat
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_read_only_disk(tmp_path: Path, writer: str) -> None:
     folder = tmp_path / "disk"
-    with mounted(folder, "size=256k") as real:
-        if real:
-            subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
-        elif os.geteuid() == 0:
-            pytest.skip("root may write everywhere, and may mount nothing")
-        else:
-            folder.chmod(0o555)
+    with read_only_disk(folder):
         with pytest.raises((OutputError, CheckpointError), match=r"(?i)permission|read-only"):
             WRITERS[writer](folder)
         assert not list(folder.iterdir())
-        if not real:
-            folder.chmod(0o755)
 
 
 def test_a_name_that_is_taken_by_a_folder(tmp_path: Path) -> None:
@@ -223,7 +184,7 @@ def test_a_name_that_is_taken_by_a_folder(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match=r"is a folder|could not be written"):
             WRITERS[writer](tmp_path)
         assert [path.name for path in (tmp_path / name).iterdir()] == ["mine"]
-    assert not left(tmp_path)
+    assert not unfinished_in(tmp_path)
 
 
 def test_a_folder_that_is_filled_while_the_frames_are_made(tmp_path: Path) -> None:
@@ -233,7 +194,7 @@ def test_a_folder_that_is_filled_while_the_frames_are_made(tmp_path: Path) -> No
 
     with pytest.raises(OutputError, match="put there meanwhile"):
         write_png_folder(tmp_path / "frames", meanwhile(), total=len(NOISE))
-    assert len(list((tmp_path / "frames").iterdir())) == len(NOISE) and not left(tmp_path)
+    assert len(list((tmp_path / "frames").iterdir())) == len(NOISE) and not unfinished_in(tmp_path)
 
 
 def test_a_folder_with_something_in_it(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from forked_commands import ROOT, command, finish, needs_forks, start, write_inputs
+from forked_commands import ROOT, command, finish, needs_forks, start
+from small_disks import unfinished_in
 from small_films import content
 
 from dicetalk.errors import OutputError
@@ -30,18 +31,6 @@ pytestmark = needs_forks
 
 COMMANDS = ("generate", "convert", "emotion", "prepare", "train")
 FEW, MANY = 2, 40
-UNFINISHED = (".dicetalk-", ".unfinished-")
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What every command reads."""
-    return write_inputs(tmp_path_factory.mktemp("inputs"))
-
-
-def unfinished(folder: Path) -> list[str]:
-    """Names of unfinished files and of locks, of any depth."""
-    return [path.name for path in folder.rglob(".*") if path.name.startswith(UNFINISHED)]
 
 
 def made(path: Path) -> object:
@@ -71,7 +60,7 @@ def kill(process: BaseProcess, folder: Path, moment: random.Random, usual: float
         process.join(moment.uniform(0, usual))
     else:
         limit = time.monotonic() + usual
-        while process.is_alive() and not unfinished(folder) and time.monotonic() < limit:
+        while process.is_alive() and not unfinished_in(folder) and time.monotonic() < limit:
             time.sleep(0.001)
         process.join(moment.uniform(0, 0.05))
     process.kill()
@@ -105,11 +94,11 @@ def killed_again_and_again(name: str, inputs: Path, folder: Path, times: int, se
         seen["killed" if process.exitcode == -signal.SIGKILL else "ended before"] += 1
         assert process.exitcode in (-signal.SIGKILL, 0), log.read_text()
         check_whole(target, allowed)
-        seen["left unfinished files"] += bool(unfinished(out))
+        seen["left unfinished files"] += bool(unfinished_in(out))
         if process.exitcode == 0 or moment.random() < 0.2:  # else the next run goes on from here
             subprocess.run(["rm", "-rf", str(target)], check=True)
     assert finish(start(words, log)) == 0, log.read_text()
-    assert made(target) == expected and not unfinished(out)
+    assert made(target) == expected and not unfinished_in(out)
     return seen
 
 
@@ -196,9 +185,9 @@ def test_a_number_that_another_process_has_now_protects_nothing(tmp_path: Path) 
     else:
         pytest.skip("the number was never free")
     try:
-        assert unfinished(tmp_path)
+        assert unfinished_in(tmp_path)
         sweep(tmp_path)
-        assert not unfinished(tmp_path)
+        assert not unfinished_in(tmp_path)
     finally:
         second.kill()
         second.wait()
@@ -212,8 +201,8 @@ def test_a_folder_has_one_writer(tmp_path: Path) -> None:
     finally:
         end(process)
     with only_writer(tmp_path):  # what the kill has left is free
-        assert unfinished(tmp_path)
-    assert not unfinished(tmp_path)
+        assert unfinished_in(tmp_path)
+    assert not unfinished_in(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["prepare", "train"])
@@ -254,7 +243,7 @@ def result_of_two(name: str, inputs: Path, folder: Path, check: Callable[[Path],
     for status, said in found:
         assert "Traceback" not in said and (status == 0 or "is being written by another program" in said)
     check(target)
-    assert not unfinished(folder)
+    assert not unfinished_in(folder)
 
 
 def test_two_commands_write_one_folder(inputs: Path, tmp_path: Path) -> None:
@@ -272,4 +261,4 @@ def test_two_commands_write_one_folder_of_pictures(inputs: Path, tmp_path: Path)
     for status, said in found:
         assert "Traceback" not in said
         assert status == 0 or "put there meanwhile" in said or "is not an empty folder" in said
-    assert len(list((tmp_path / "frames").iterdir())) == 5 and not unfinished(tmp_path)
+    assert len(list((tmp_path / "frames").iterdir())) == 5 and not unfinished_in(tmp_path)
