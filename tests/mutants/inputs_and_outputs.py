@@ -18,6 +18,7 @@ WRITE = ("tests/unit/test_video_write.py",)
 PREVIEW = ("tests/unit/test_video_preview.py",)
 NODES = ("tests/nodes/test_run.py",)
 SAMPLER = ("tests/nodes/test_sampler_values.py",)
+KILLS = "tests/unit/test_kills.py"
 
 FAULTS = [
     *faults_in(
@@ -186,23 +187,23 @@ FAULTS = [
         ("previews without an offset", "(0, 1), value=1.0)", "(0, 1), value=0.0)"),
     ),
     *faults_in(
+        "nodes/parameters.py",
+        SAMPLER,
+        ("the change is the last value", "value = (value, value + change)", "value = (value, change)"),
+        (
+            "one ramp for both",
+            "value = taken.pop(each.name)",
+            'value = values.get("portrait_guidance", taken.pop(each.name))',
+        ),
+        ("megabytes are a million", "MEGABYTE = 1 << 20", "MEGABYTE = 10**6"),
+    ),
+    *faults_in(
         "nodes/presets.py",
         SAMPLER,
         (
-            "the change is the last value",
-            "(first, first + change) if change else first",
-            "(first, change) if change else first",
-        ),
-        (
-            "one ramp for both",
-            'own[name] = _ramp(own[name], own.pop(f"{name}_change"))',
-            'own[name] = _ramp(own["portrait_guidance"], own.pop(f"{name}_change"))',
-        ),
-        ("megabytes are a million", "MEGABYTE = 1 << 20", "MEGABYTE = 10**6"),
-        (
             "overlap and shift are swapped",
-            "        own = values\n",
-            '        own = values | {"overlap": values["shift"], "shift": values["overlap"]}\n',
+            "own = setting_value(SamplerSettings, values)",
+            'own = setting_value(SamplerSettings, values | {"overlap": values["shift"], "shift": values["overlap"]})',
         ),
     ),
     *faults_in(
@@ -224,5 +225,30 @@ FAULTS = [
         "nodes/interpolate.py",
         NODES,
         ("the rate doubles once", "fps * 2**doublings", "fps * 2"),
+    ),
+    *faults_in(
+        "dicetalk/unfinished.py",
+        (f"{KILLS}::test_what_a_running_program_writes_is_left_alone",),
+        ("what is being written is removed", "if _locked(file) and _is_at(file, lock):", "if _is_at(file, lock):"),
+        ("what a kill left stays", "if _locked(file) and _is_at(file, lock):", "if False:"),
+    ),
+    *faults_in(
+        "dicetalk/unfinished.py",
+        (f"{KILLS}::test_a_folder_has_one_writer",),
+        ("a folder has two writers", "if _locked(file) is False:", "if False:"),
+    ),
+    *faults_in(
+        "dicetalk/files.py",
+        ("tests/unit/test_command_faults.py::test_a_full_disk",),
+        ("a full disk is found after the work", 'trial.write_bytes(b"\\0")', "trial.touch()"),
+    ),
+    *faults_in(
+        "dicetalk/train/prepare/video.py",
+        ("tests/unit/test_prepare_video.py",),
+        (
+            "training hears other speech than generation",
+            "as_heard(samples[: frames * SAMPLES_PER_FRAME].copy(), name, hooks.notice)",
+            "samples[: frames * SAMPLES_PER_FRAME].copy()",
+        ),
     ),
 ]

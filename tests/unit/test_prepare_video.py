@@ -6,9 +6,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import soundfile
 import torch
 from small_films import HEIGHT, WIDTH, film, maker, number_of, pictures, sound, source, talking
+from small_films import listen as small_listen
 
+from dicetalk.audio.features import SpeechFeatures
 from dicetalk.audio.speech import load_speech
 from dicetalk.errors import (
     NoFaceError,
@@ -17,6 +20,7 @@ from dicetalk.errors import (
     VideoError,
 )
 from dicetalk.film import frames_between, measure, speech_parts
+from dicetalk.hooks import Hooks
 from dicetalk.portrait.faces import FaceBox
 from dicetalk.train.prepare.clip import MAX_FRAMES, part_lengths
 from dicetalk.train.prepare.crop import box_in, region_of, track_face, unite
@@ -224,3 +228,31 @@ def test_parts_are_of_one_length() -> None:
     for frames in (8, 124, 125, 126, 300, 45_000):
         lengths = part_lengths(frames)
         assert sum(lengths) == frames and max(lengths) <= MAX_FRAMES and max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize("name", ["ordinary", "offset", "very quiet", "very quiet with an offset"])
+def test_training_hears_speech_as_generation_does(tmp_path: Path, name: str) -> None:
+    samples, rate = soundfile.read(Path(__file__).parents[2] / "examples" / "speech.wav", dtype="float32")
+    samples = samples[: 3 * rate]
+    changed = {
+        "ordinary": samples,
+        "offset": samples * 0.5 + 0.3,
+        "very quiet": samples * 1e-3,
+        "very quiet with an offset": samples * 1e-3 + 0.05,
+    }[name]
+    soundfile.write(tmp_path / "a.wav", changed, rate, subtype="FLOAT")
+    path = film(tmp_path / "a.mp4", pictures(75))
+    heard, told = [], []
+
+    def listen(samples: np.ndarray) -> SpeechFeatures:
+        heard.append(samples)
+        return small_listen(samples)
+
+    video = SourceVideo("clip", path, tmp_path / "a.wav", source(path).labels)
+    list(maker(listen=listen)(video, hooks=Hooks(notice=told.append)))
+    expected = load_speech(tmp_path / "a.wav").samples
+    difference = heard[0] - expected[: len(heard[0])]
+    assert np.abs(difference[1600:-3200]).max() < 0.02 * np.abs(expected).max()
+    assert abs(heard[0].mean()) < 0.05 * np.abs(heard[0]).max() and np.abs(heard[0]).max() > 0.1
+    assert any("offset" in each for each in told) == ("offset" in name)
+    assert any("very quiet" in each for each in told) == ("quiet" in name)

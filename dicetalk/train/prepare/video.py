@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dicetalk.audio.level import as_heard
 from dicetalk.audio.speech import SAMPLES_PER_FRAME
 from dicetalk.errors import DiceTalkError, VideoError
 from dicetalk.film import Span, frames_between, measure, speech_parts
@@ -57,7 +58,7 @@ class VideoMaker:
             return
         faces = track_face(frames_between(source.path, begin, frames), self.detector, hooks)
         pictures = frames_between(source.path, begin, frames)
-        speeches = speech_parts(source.sound, speech_start, lengths)
+        speeches = speech_parts(source.sound, speech_start, lengths, notice=hooks.notice)
         starts = itertools.accumulate(lengths, initial=0)
         for name, start, length, samples in zip(names, starts, lengths, speeches, strict=False):
             hooks.check()
@@ -67,7 +68,7 @@ class VideoMaker:
                     continue
                 # One picture is searched for every five frames; the first look may lie just before the part.
                 looks = faces[start // LOOK_EVERY : -(-(start + length) // LOOK_EVERY)]
-                yield self._clip(name, source, part, unite(looks), samples)
+                yield self._clip(name, source, part, unite(looks), samples, hooks)
             except DiceTalkError as error:
                 yield SkippedVideo(name, str(error))
             finally:
@@ -75,7 +76,13 @@ class VideoMaker:
                     pass
 
     def _clip(
-        self, name: str, source: SourceVideo, pictures: Iterator[np.ndarray], face: FaceBox, samples: np.ndarray
+        self,
+        name: str,
+        source: SourceVideo,
+        pictures: Iterator[np.ndarray],
+        face: FaceBox,
+        samples: np.ndarray,
+        hooks: Hooks,
     ) -> clips.MadeClip:
         cut = []
         for picture in pictures:
@@ -86,7 +93,8 @@ class VideoMaker:
         if frames < clips.MIN_FRAMES:
             raise VideoError(f"{source.path}: {frames} of the part's frames are there; the rest is damaged or missing.")
         crops = np.stack(cut[:frames])
-        speech = self.listen(samples[: frames * SAMPLES_PER_FRAME])
+        # As the network will hear speech when it is used, which comes without offsets and never very quiet.
+        speech = self.listen(as_heard(samples[: frames * SAMPLES_PER_FRAME].copy(), name, hooks.notice))
         coefficients = self.express(crops) if self.express else None
         return clips.make(
             name, source.labels, crops, speech, box_in(face, region, self.size), coefficients=coefficients
