@@ -101,7 +101,7 @@ class ExtractEmotionPrior(SettledNode):
 
     @classmethod
     def dead_inputs(cls, inputs: Mapping[str, Any]) -> Iterable[str]:
-        return () if "images" in inputs else ("fps",)
+        return [name for name, source in (("fps", "images"), ("audio_stream", "video")) if source not in inputs]
 
     @classmethod
     def refusals(cls, inputs: Mapping[str, Any]) -> Mapping[str, str]:

@@ -81,13 +81,14 @@ class PortraitCrop(SettledNode):
                     # Otherwise the browser makes four number fields of it, and sends them.
                     extra_dict={"forceInput": True},
                     tooltip="The face as x, y, width, height in pixels of the picture, instead of looking for it; of a "
-                    "list the first, or one for each picture of a batch. Not together with a mask.",
+                    "list the first, or one for each picture of a batch. Not together with a mask; not used where "
+                    "everything moves.",
                 ),
                 MaskWire.Input(
                     "mask",
                     optional=True,
                     tooltip="The face painted on the picture, instead of looking for it; in a batch one for all "
-                    "pictures or one for each. Not together with a box.",
+                    "pictures or one for each. Not together with a box; not used where everything moves.",
                 ),
             ],
             outputs=[

@@ -17,7 +17,7 @@ from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.files import FoundFiles, find_files
 from dicetalk.checkpoints.parts import dice_parts, explained, other_parts
-from dicetalk.checkpoints.strict import fill
+from dicetalk.checkpoints.strict import fill_from_file
 from dicetalk.config import FULL, ModelConfig
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.unet import UNet
@@ -91,8 +91,8 @@ def load_model(
 ) -> DiceModel:
     """Load every network and prior.
 
-    Weights that are stored in `dtype` stay views of their files until a device asks for them; others are converted one
-    by one, so that nothing is held twice.
+    Weights that are stored in `dtype` stay views of their files until a device asks for them; others are converted
+    tensor by tensor and the pages of the file are given back on the way, so that nothing is held twice.
 
     Args:
         folder: the model folder, or its converted file or ``unet.pth``, or ``tiny``, the bundled model; see
@@ -120,9 +120,8 @@ def load_model(
         hooks.check()
         with explained(part.file):
             network = part.build()
-            tensors = part.read(list(network.state_dict()))
             weights_dtype = torch.float32 if part.full_precision else dtype
-            loaded[part.field] = fill(part.path, network, tensors, weights_dtype, part.may_lack)
+            loaded[part.field] = fill_from_file(part.path, network, part.read, weights_dtype, part.may_lack)
         hooks.report("load", done, len(parts))
     if bank == "none":
         loaded["emotion_model"] = PriorTokens(loaded["emotion_model"])

@@ -15,7 +15,7 @@ from dicetalk.checkpoints import files, networks
 from dicetalk.checkpoints.files import FoundFiles, ModelFile
 from dicetalk.checkpoints.networks import DICE_NETWORKS
 from dicetalk.checkpoints.packed import read_packed
-from dicetalk.checkpoints.read import DamagedFileError, Tensors, read_tensors
+from dicetalk.checkpoints.read import DamagedFileError, Tensors, read_safetensors, read_tensors
 from dicetalk.checkpoints.svd import read_image_encoder, read_vae
 from dicetalk.checkpoints.whisper import read_whisper, whisper_network
 from dicetalk.config import ModelConfig
@@ -65,15 +65,15 @@ def dice_parts(
         DamagedFileError: the converted file is damaged.
     """
     packed = found.paths.get(files.PACKED)
-    tensors, bank = {}, "retrieve"
+    bank = "retrieve"
     if packed is not None:
-        tensors, config, bank = read_packed(packed)
+        _, config, bank = read_packed(packed)
     parts = []
     for network in DICE_NETWORKS:
         file = files.PACKED if packed else network.file
         path = found.paths.get(file)
         if path is not None:
-            read = partial(_given, tensors[network.field]) if packed else partial(_flat, path)
+            read = partial(_packed, path, network.prefix) if packed else partial(_flat, path)
             build = partial(networks.dice_network, network, config, operations, attention)
             parts.append(Part(network.field, file, path, build, read, network.may_lack))
     return DiceParts(parts, config, bank)
@@ -109,8 +109,9 @@ def explained(file: ModelFile) -> Iterator[None]:
         ) from error
 
 
-def _given(tensors: Tensors, _names: list[str]) -> Tensors:
-    return tensors
+def _packed(path: Path, prefix: str, _names: list[str]) -> Tensors:
+    tensors, _ = read_safetensors(path, lambda name: name.startswith(prefix))
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
 def _flat(path: Path, _names: list[str]) -> Tensors:

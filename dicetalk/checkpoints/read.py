@@ -20,6 +20,8 @@ from dicetalk.paths import check_header, checked_path
 LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of torch.save before torch 1.6 start: a pickled magic number."""
 
+ZIP = b"PK\x03\x04"
+
 MAX_PICKLE_BYTES = 1 << 24
 
 Tensors = dict[str, torch.Tensor]
@@ -62,6 +64,14 @@ def read_tensors(path: Path, wanted: Callable[[str], bool] = everything) -> Tens
         if not tensor.is_floating_point():
             raise DamagedFileError(path, f"holds {tensor.dtype} in {name!r}; weights are floating-point numbers.")
     return tensors
+
+
+def is_mapped(path: Path) -> bool:
+    """Tell whether :func:`read_tensors` maps the file; those of torch.save before torch 1.6 are read whole."""
+    if path.suffix == ".safetensors":
+        return True
+    with path.open("rb") as file:
+        return file.read(len(ZIP)) == ZIP
 
 
 def check_start(path: Path) -> None:
@@ -114,7 +124,7 @@ def read_torch(path: Path) -> Tensors:
     """
     with path.open("rb") as file:
         start = file.read(len(LEGACY_TORCH))
-    in_zip = start.startswith(b"PK\x03\x04")
+    in_zip = start.startswith(ZIP)
     if in_zip:
         check_zip(path)
     elif start != LEGACY_TORCH:

@@ -1,14 +1,17 @@
 """Puts tensors into a network after comparing every name and shape."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from dicetalk.checkpoints.read import DamagedFileError, Tensors
+from dicetalk.checkpoints.read import DamagedFileError, Tensors, is_mapped
 
 SHOWN = 3
+
+MAPPED_BYTES = 1 << 28
+"""Bytes of a file that are converted before its mapping is closed, which returns the pages that were read."""
 
 
 def check_names_and_shapes(path: Path, network: nn.Module, tensors: Tensors, may_lack: Iterable[str] = ()) -> None:
@@ -60,9 +63,57 @@ def fill(
         DamagedFileError: as :func:`check_names_and_shapes`, or a value is not finite in `dtype`.
     """
     check_names_and_shapes(path, network, tensors, may_lack)
-    for prefix in _absent(tensors, may_lack):
-        setattr(network, prefix.removesuffix("."), None)
     weights = {name: finite(path, name, tensor, dtype) for name, tensor in tensors.items()}
+    return _assigned(network, weights, may_lack)
+
+
+def fill_from_file(
+    path: Path,
+    network: nn.Module,
+    read: Callable[[list[str]], Tensors],
+    dtype: torch.dtype,
+    may_lack: Iterable[str] = (),
+) -> nn.Module:
+    """As :func:`fill`, with main memory for the weights in `dtype` and :data:`MAPPED_BYTES` or one tensor of the file.
+
+    Pages of a mapped file count as resident memory once they were read. A file in another dtype is therefore opened
+    again for every few tensors: closing a mapping returns its pages on every system. Tensors that are in `dtype` stay
+    views of one mapping, and a file that cannot be mapped is read once, its tensors freed as they are converted.
+
+    Args:
+        path: the file.
+        network: built on the meta device.
+        read: returns the tensors of `path` by state-dict name, given the names that the network has.
+        dtype: of the weights.
+        may_lack: submodules that may be absent as a whole; an absent one becomes none.
+
+    Returns:
+        `network`, ready for inference.
+
+    Raises:
+        DamagedFileError: as :func:`fill`.
+    """
+    names = list(network.state_dict())
+    tensors = read(names)
+    check_names_and_shapes(path, network, tensors, may_lack)
+    weights = {name: finite(path, name, tensor, dtype) for name, tensor in tensors.items() if tensor.dtype == dtype}
+    left = [name for name in tensors if name not in weights]
+    reopen, converted = is_mapped(path), 0
+    for name in left:
+        if reopen and converted and converted + tensors[name].nbytes > MAPPED_BYTES:
+            del tensors
+            tensors, converted = read(names), 0
+            check_names_and_shapes(path, network, tensors, may_lack)
+        tensor = tensors.pop(name)
+        converted += tensor.nbytes
+        weights[name] = finite(path, name, tensor, dtype)
+        del tensor
+    return _assigned(network, weights, may_lack)
+
+
+def _assigned(network: nn.Module, weights: Tensors, may_lack: Iterable[str]) -> nn.Module:
+    for prefix in _absent(weights, may_lack):
+        setattr(network, prefix.removesuffix("."), None)
     network.requires_grad_(False)
     network.load_state_dict(weights, strict=True, assign=True)
     return network.eval()

@@ -131,6 +131,7 @@ def test_mistakes_are_explained_and_the_server_stays_up(
         ({"7": {"preset": "slow"}}, "preset 'slow' is unknown"),
         ({"7": {"noise_strength": 0.1}}, "noise_strength 0.1 leaves no step of 3"),
         ({"5": {"short_side": 100}}, "multiple of 64"),
+        ({"5": {"area.face_index": 101}}, "Value 101 bigger than max of 100"),
         ({"5": {"box": ["2", 1]}}, "box, .*MASK.*; connect the box of a face detector"),
         ({"4": {"duration": 0.05}}, "duration is 0.05 s"),
         ({"6": {"emotion_a": ["4", 0]}}, r"emotion_a, .*DICE_SPEECH.* mismatch .*DICE_EMOTION; connect an emotion of"),
@@ -150,6 +151,17 @@ def test_what_cannot_work_is_refused_before_anything_runs(
     (error,) = refused["errors"]
     if len(change[number]) == 1:
         assert [error["extra_info"]["input_name"]] == list(change[number])
+
+
+def test_a_box_beside_a_mask_is_refused_with_one_message(server: Server, first_run: Run) -> None:
+    boxes = node("CreateBoundingBoxes", width=64, height=64, editor_state={"__value__": []})
+    prompt = talking("fear") | {"30": boxes}
+    prompt = changed(prompt, {"5": {"box": ["30", 1], "mask": ["2", 1]}})
+    # The boxes are an output of their own: the server runs them, and nothing that needs the portrait.
+    answer = server.post("/prompt", {"prompt": prompt})
+    ((number, about),) = answer["node_errors"].items()
+    (error,) = about["errors"]
+    assert number == "5" and re.search("Both a box and a mask.*Disconnect one", json.dumps(error))
 
 
 def test_values_that_come_over_wires_are_let_through(server: Server, first_run: Run) -> None:

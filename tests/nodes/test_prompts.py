@@ -55,6 +55,7 @@ def test_a_new_name_wins_over_the_old_one(settled: Any) -> None:
         ("PortraitCrop", {"area": "face", "mask": ["9", 0]}, {"area.face_index": 3}),
         ("ExtractEmotionPrior", {"result": "one emotion", "images": ["9", 0]}, {"smoothing": 1.0, "result.window": 2}),
         ("ExtractEmotionPrior", {"result": "one emotion", "video": ["9", 0]}, {"fps": 5.0}),
+        ("ExtractEmotionPrior", {"result": "one emotion", "images": ["9", 0]}, {"audio_stream": 2}),
         ("EmotionBankMix", {"temperature": 0}, {"seed": 7, "weight_a": 0.5, "weight_b": 0.5, "weight_h": 0.5}),
         ("EmotionBankMix", {"temperature": 1.0, "emotion_a": ["9", 0]}, {"weight_b": 0.5, "weight_c": 0.2}),
         ("LoadModel", {"model": "tiny"}, {"svd": "svd_xt.safetensors"}),
