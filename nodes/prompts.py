@@ -5,6 +5,7 @@ own hook for a node's checks puts one message at each input that a check looks a
 the whole prompt is known.
 """
 
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
@@ -115,11 +116,12 @@ def is_wire(value: Any) -> bool:
 
 
 def numbers(inputs: Mapping[str, Any], *names: str) -> list[float] | None:
-    """Values of the inputs `names`; `None` unless all are numbers, and known before the run."""
+    """Values of the inputs `names`; `None` unless all are finite numbers, and known before the run."""
     try:
-        return [float(inputs[name]) for name in names]
-    except (KeyError, TypeError, ValueError):
+        values = [float(inputs[name]) for name in names]
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    return values if all(map(math.isfinite, values)) else None
 
 
 def _settle_choice(port: io.DynamicCombo.Input, inputs: Inputs) -> None:

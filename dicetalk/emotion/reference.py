@@ -79,7 +79,7 @@ def open_reference(path: Path | str, *, stream: int | None = None, hooks: Hooks 
     if kind == "still":
         picture = read_picture(path)
         return Reference(str(path), 1, lambda: iter([picture]), None)
-    if kind == "animated webp":
+    if kind == "animated":
         return _animation(path)
     told: list[str] = []
     if stream is None:
@@ -211,12 +211,12 @@ def _spans(path: Path, stream: int | None) -> tuple[Span | None, Span | None, tu
 
 
 def _picture_kind(path: Path) -> str | None:
-    """``still``, ``animated webp``, or none for what FFmpeg reads, also other animations."""
+    """``still``, ``animated`` for kinds of animations that FFmpeg does not read right, or `None` for what it reads."""
     try:
         with Image.open(path, formats=picture_formats()) as picture:
             if not getattr(picture, "is_animated", False):
                 return "still"
-            return "animated webp" if picture.format == "WEBP" else None
+            return "animated" if picture.format in ("WEBP", "AVIF") else None
     except Image.DecompressionBombError:
         return "still"  # too large; reading it says so
     except Exception:  # damaged pictures make Pillow's readers stumble in many ways; others may read them
@@ -224,7 +224,7 @@ def _picture_kind(path: Path) -> str | None:
 
 
 def _animation(path: Path) -> Reference:
-    """An animated WebP, which FFmpeg does not read."""
+    """An animated WebP, which FFmpeg does not read, or AVIF, of which it knows other times."""
     end = 0.0
     for end, _ in _shown(path):
         if end > MAX_SECONDS:

@@ -61,6 +61,8 @@ def read_by_ffmpeg(path: Path, check_size: Callable[[int, int], None], hooks: Ho
         if not container.streams.video:
             raise PortraitError(f"Picture {path} holds no picture.")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise PortraitError(f"Picture {path} is of a kind that is not read here. Save it as PNG or JPEG.")
         if not stream.codec_context.width or not stream.codec_context.height:
             raise ValueError("it is no picture")
         check_size(stream.codec_context.width, stream.codec_context.height)

@@ -57,6 +57,7 @@ def targets() -> list[Target]:
     media = Seeds(lambda: {**sounds.files, **films.files})
     arrays, emotions, tables = map(Seeds, (seeds.arrays, seeds.emotions, seeds.tables_of_tensors))
     weights = Seeds(_weights)
+    voice()  # its packages take seconds to import, which are no case's
     return [
         one_file("speech", media, mutate_bytes, lambda path: load_speech(path, hooks=QUIET)),
         one_file("reference", Seeds(lambda: {**media.files, **pictures.files}), mutate_bytes, _reference),

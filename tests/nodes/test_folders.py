@@ -145,3 +145,32 @@ def test_an_unknown_emotion_file(nodes: dict[str, Any], model: Any) -> None:
     nodes["DICETalk_SaveEmotion"].execute(model, model.emotion(model.dice.priors["sad"]), "known")
     with pytest.raises(EmotionError, match="no saved emotion 'x'"):
         nodes["DICETalk_LoadEmotion"].execute(model, "x")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../out",
+        "..",
+        "a/b",
+        "a\\b",
+        "C:",
+        "C:\\a",
+        "CON",
+        "nul.x",
+        "lpt1 ",
+        "a.",
+        ".a",
+        "",
+        " ",
+        "a\0b",
+        "x" * 300,
+        "𠀀" * 64,
+        "\ud800",
+    ],
+)
+def test_names_that_no_emotion_may_have(room: Any, name: str) -> None:
+    folders = room("folders")
+    for use in (folders.check_emotion_name, folders.new_emotion_path, folders.emotion_path):
+        with pytest.raises(EmotionError):
+            use(name)

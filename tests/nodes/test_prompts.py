@@ -117,6 +117,9 @@ def test_what_does_not_go_together_is_refused_at_one_input(
         {"preset.overlap": "many"},
         {"preset.steps": 0, "noise_strength": 0.0},
         {"noise_strength": -1.0},
+        {"noise_strength": 10**400},
+        {"preset.window": "1e999", "preset.overlap": "nan"},
+        {"preset.steps": float("inf")},
     ],
 )
 def test_what_is_not_known_or_out_of_its_own_range_is_left_to_comfyui(settled: Any, inputs: dict[str, Any]) -> None:

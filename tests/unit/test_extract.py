@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from colour_faces import BY_COLOUR, PRIORS, MeanColour, embedder, happiness, quiet
-from PIL import Image
+from PIL import Image, features
 from small_films import BrightSquare, film, listen, moving, number_of, pictures, sound, talking
 
 from dicetalk.checkpoints.embedder import save_embedder
@@ -142,6 +142,16 @@ def test_what_a_phone_stores_sideways_is_turned_upright(clockwise: int, tmp_path
     picture = next(open_reference(tmp_path / "a.mp4").pictures())
     assert picture.shape == upright.shape
     assert np.abs(picture.astype(int) - upright).mean() < 12
+
+
+def test_an_animated_avif_lasts_as_long_as_its_pictures_say(tmp_path: Path) -> None:
+    if not features.check("avif"):
+        pytest.skip("Pillow was built without AVIF")
+    shades = [Image.new("RGB", (96, 80), (shade, 90, 60)) for shade in (40, 80, 120, 160)]
+    shades[0].save(tmp_path / "a.avif", save_all=True, append_images=shades[1:], duration=160, quality=90)
+    reference = open_reference(tmp_path / "a.avif")
+    assert [round(picture[..., 0].mean() / 40) for picture in reference.pictures()] == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert reference.frames == 8 and not reference.problems
 
 
 def test_an_animated_picture_is_a_film(tmp_path: Path) -> None:
