@@ -16,7 +16,7 @@ from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.evaluate.mouth import mouth_curve, speaking_moment
 from dicetalk.evaluate.sheet import frame_grid
-from dicetalk.files import explained, replacing
+from dicetalk.files import explained, make_folder, replacing
 from dicetalk.hooks import Hooks
 from dicetalk.pipeline import generate_latents, render
 from dicetalk.portrait.prepare import prepare_portrait
@@ -34,13 +34,12 @@ COLUMNS, SIDE = 3, 192
 
 def demo(options: argparse.Namespace) -> int:
     """Make a video of each emotion with the bundled model, portrait and speech, and one picture of them all."""
+    make_folder(options.out)
     device = choose_device(options.device)
     model = load_model(TINY, dtype=choose_dtype(options.dtype, device))
     settings, short_side = recommended(model)
     picture, speech = bundled()
     portrait = prepare_portrait(picture, short_side=short_side, clip_size=model.config.image_encoder.image_size)
-    with explained(options.out):
-        options.out.mkdir(parents=True, exist_ok=True)
 
     residency = DeviceResidency(device)
     faces = {"portrait": picture}

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from statistics import median
 
 import pytest
 from comfyui.prompts import talking
@@ -40,5 +41,5 @@ def test_fifty_runs_leave_nothing(server: Server) -> None:
     series = run_many(server, 50)
     print("", *series, sep="\n")
     fifth, last = series[4], series[-1]
-    assert last.megabytes <= 1.05 * fifth.megabytes
+    assert median(each.megabytes for each in series[-5:]) <= 1.05 * fifth.megabytes
     assert last.descriptors <= 1.05 * fifth.descriptors and last.threads <= 1.05 * fifth.threads

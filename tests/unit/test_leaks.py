@@ -6,6 +6,7 @@ A few clips by default, with descriptors and threads alone; ``-m slow -s`` makes
 import gc
 import sys
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
@@ -63,4 +64,4 @@ def test_fifty_clips_leave_nothing(talk: DiceTalk, tmp_path: Path) -> None:
     print("", *series, sep="\n")
     settled, last = series[SETTLED - 1], series[-1]
     assert (last.descriptors, last.threads) == (settled.descriptors, settled.threads)
-    assert last.megabytes <= 1.05 * settled.megabytes
+    assert median(each.megabytes for each in series[-5:]) <= 1.05 * settled.megabytes
