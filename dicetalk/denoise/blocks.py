@@ -1,14 +1,200 @@
-"""Down, middle and up blocks of the UNet."""
+"""Blocks of the UNet: residual and transformer blocks over space and time, and the groups that they form."""
 
+import math
 from types import ModuleType
 
 import torch
+from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
+from dicetalk.attention import Attention, sdpa_attention
+from dicetalk.denoise.attention import AttentionSizes, CrossAttention, SelfAttention
 from dicetalk.denoise.context import AttentionContext
-from dicetalk.denoise.resnet import SpatioTemporalResBlock
-from dicetalk.denoise.transformer import SpatioTemporalTransformer
+
+
+def sinusoidal(values: torch.Tensor, channels: int) -> torch.Tensor:
+    """Cosines, then sines, of `values` ``(n,)`` at geometrically falling frequencies, as float32 ``(n, channels)``."""
+    half = channels // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=values.device) / half
+    angles = values.float()[:, None] * torch.exp(-math.log(10000) * exponents)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class TimestepEmbedding(nn.Module):
+    """Two linear layers with SiLU between."""
+
+    def __init__(self, in_channels: int, hidden: int, out_channels: int, operations: ModuleType = nn):
+        super().__init__()
+        self.linear_1 = operations.Linear(in_channels, hidden)
+        self.linear_2 = operations.Linear(hidden, out_channels)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.linear_2(F.silu(self.linear_1(features)))
+
+
+class AlphaBlender(nn.Module):
+    """Learned blend: ``sigmoid(mix_factor) * spatial + (1 - sigmoid(mix_factor)) * temporal``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix_factor = nn.Parameter(torch.tensor([0.5]))
+
+    def forward(self, spatial: torch.Tensor, temporal: torch.Tensor) -> torch.Tensor:
+        # A host that manages memory may leave this small parameter on another device or in another dtype.
+        alpha = torch.sigmoid(self.mix_factor.to(spatial.device)).to(spatial.dtype)
+        return torch.lerp(temporal, spatial, alpha)
+
+
+class ResBlock(nn.Module):
+    """Norm, SiLU, convolution, twice, with the time embedding added between; over space (2-d) or time (3x1x1)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding_dim: int,
+        eps: float,
+        temporal: bool = False,
+        operations: ModuleType = nn,
+    ):
+        super().__init__()
+        conv = operations.Conv3d if temporal else operations.Conv2d
+        kernel, padding = ((3, 1, 1), (1, 0, 0)) if temporal else (3, 1)
+        self.norm1 = operations.GroupNorm(32, in_channels, eps=eps)
+        self.conv1 = conv(in_channels, out_channels, kernel, padding=padding)
+        self.time_emb_proj = operations.Linear(embedding_dim, out_channels)
+        self.norm2 = operations.GroupNorm(32, out_channels, eps=eps)
+        self.conv2 = conv(out_channels, out_channels, kernel, padding=padding)
+        if in_channels != out_channels:
+            self.conv_shortcut = conv(in_channels, out_channels, 1)
+        else:
+            self.conv_shortcut = nn.Identity()
+
+    def forward(self, hidden: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        """`hidden` ``(n, channels, ...)`` and `embedding` ``(batch, embedding_dim)`` with `batch` dividing `n`."""
+        residual = self.conv_shortcut(hidden)
+        hidden = self.conv1(F.silu(self.norm1(hidden)))
+        shift = self.time_emb_proj(F.silu(embedding))
+        shift = shift.repeat_interleave(len(hidden) // len(shift), dim=0)
+        hidden = hidden + shift.reshape(*shift.shape, *[1] * (hidden.dim() - 2))
+        return residual + self.conv2(F.silu(self.norm2(hidden)))
+
+
+class SpatioTemporalResBlock(nn.Module):
+    """A spatial and a temporal residual block whose results are blended by a learned factor."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, embedding_dim: int, eps: float, operations: ModuleType = nn
+    ):
+        super().__init__()
+        self.spatial_res_block = ResBlock(in_channels, out_channels, embedding_dim, eps, False, operations)
+        self.temporal_res_block = ResBlock(out_channels, out_channels, embedding_dim, eps, True, operations)
+        self.time_mixer = AlphaBlender()
+
+    def forward(self, hidden: torch.Tensor, embedding: torch.Tensor, frames: int) -> torch.Tensor:
+        """``(batch * frames, channels, height, width)`` in and out; `embedding` ``(batch, embedding_dim)``."""
+        hidden = self.spatial_res_block(hidden, embedding)
+        clip = rearrange(hidden, "(b f) c h w -> b c f h w", f=frames)
+        clip = self.time_mixer(clip, self.temporal_res_block(clip, embedding))
+        return rearrange(clip, "b c f h w -> (b f) c h w")
+
+
+class GEGLU(nn.Module):
+    """Gated GELU (Shazeer 2020)."""
+
+    def __init__(self, channels: int, hidden: int, operations: ModuleType = nn):
+        super().__init__()
+        self.proj = operations.Linear(channels, 2 * hidden)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        value, gate = self.proj(hidden).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """GEGLU feed-forward with four times the width."""
+
+    def __init__(self, channels: int, operations: ModuleType = nn):
+        super().__init__()
+        # The released state dict numbers the layers 0 and 2: a dropout without weights stood between.
+        self.net = nn.Sequential(
+            GEGLU(channels, 4 * channels, operations), nn.Identity(), operations.Linear(4 * channels, channels)
+        )
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.net(hidden)
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, cross-attention and feed-forward, each with a layer norm before it."""
+
+    def __init__(self, sizes: AttentionSizes, operations: ModuleType = nn, attention: Attention = sdpa_attention):
+        super().__init__()
+        self.norm1 = operations.LayerNorm(sizes.channels)
+        self.attn1 = SelfAttention(sizes.channels, sizes.heads, operations, attention)
+        self.norm2 = operations.LayerNorm(sizes.channels)
+        self.attn2 = CrossAttention(sizes, operations, attention)
+        self.norm3 = operations.LayerNorm(sizes.channels)
+        self.ff = FeedForward(sizes.channels, operations)
+
+
+class SpatialBlock(TransformerBlock):
+    """Attends over the pixels of a frame, and to the frame's own tokens."""
+
+    def forward(self, hidden: torch.Tensor, size: tuple[int, int], context: AttentionContext) -> torch.Tensor:
+        """``(batch * frames, height * width, channels)`` in and out; `size` is ``(height, width)``."""
+        hidden = hidden + self.attn1(self.norm1(hidden))
+        hidden = hidden + self.attn2.spatial(self.norm2(hidden), size, context)
+        return hidden + self.ff(self.norm3(hidden))
+
+
+class TemporalBlock(TransformerBlock):
+    """Attends over the frames at each pixel, and to the mean of the window's tokens; a feed-forward comes first."""
+
+    def __init__(self, sizes: AttentionSizes, operations: ModuleType = nn, attention: Attention = sdpa_attention):
+        super().__init__(sizes, operations, attention)
+        self.norm_in = operations.LayerNorm(sizes.channels)
+        self.ff_in = FeedForward(sizes.channels, operations)
+
+    def forward(self, hidden: torch.Tensor, frames: int, context: AttentionContext) -> torch.Tensor:
+        """``(batch * frames, height * width, channels)`` in and out."""
+        batch = len(hidden) // frames
+        hidden = rearrange(hidden, "(b f) s c -> (b s) f c", f=frames)
+        hidden = hidden + self.ff_in(self.norm_in(hidden))
+        hidden = hidden + self.attn1(self.norm1(hidden))
+        hidden = hidden + self.attn2.temporal(self.norm2(hidden), batch, context)
+        hidden = hidden + self.ff(self.norm3(hidden))
+        return rearrange(hidden, "(b s) f c -> (b f) s c", b=batch)
+
+
+class SpatioTemporalTransformer(nn.Module):
+    """A spatial and a temporal block whose results are blended by a learned factor."""
+
+    def __init__(self, sizes: AttentionSizes, operations: ModuleType = nn, attention: Attention = sdpa_attention):
+        super().__init__()
+        channels = sizes.channels
+        self.norm = operations.GroupNorm(32, channels, eps=1e-6)
+        self.proj_in = operations.Linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList([SpatialBlock(sizes, operations, attention)])
+        self.temporal_transformer_blocks = nn.ModuleList([TemporalBlock(sizes, operations, attention)])
+        self.time_pos_embed = TimestepEmbedding(channels, 4 * channels, channels, operations)
+        self.time_mixer = AlphaBlender()
+        self.proj_out = operations.Linear(channels, channels)
+
+    def forward(self, hidden: torch.Tensor, frames: int, context: AttentionContext) -> torch.Tensor:
+        """``(batch * frames, channels, height, width)`` in and out."""
+        residual, size = hidden, hidden.shape[-2:]
+        hidden = self.proj_in(rearrange(self.norm(hidden), "n c h w -> n (h w) c"))
+
+        place = sinusoidal(torch.arange(frames, device=hidden.device), hidden.shape[-1]).to(hidden.dtype)
+        place = self.time_pos_embed(place).repeat(len(hidden) // frames, 1)[:, None]
+
+        for spatial, temporal in zip(self.transformer_blocks, self.temporal_transformer_blocks, strict=True):
+            hidden = spatial(hidden, tuple(size), context)
+            hidden = self.time_mixer(hidden, temporal(hidden + place, frames, context))
+        hidden = rearrange(self.proj_out(hidden), "n (h w) c -> n c h w", h=size[0])
+        return hidden + residual
 
 
 class Downsample(nn.Module):

@@ -10,11 +10,18 @@ from torch.nn import functional as F
 from dicetalk.attention import Attention, sdpa_attention
 from dicetalk.config import UNetConfig
 from dicetalk.denoise.attention import AttentionSizes, CrossAttention
-from dicetalk.denoise.blocks import DownBlock, Downsample, MidBlock, UpBlock, Upsample
+from dicetalk.denoise.blocks import (
+    DownBlock,
+    Downsample,
+    MidBlock,
+    SpatioTemporalResBlock,
+    SpatioTemporalTransformer,
+    TimestepEmbedding,
+    UpBlock,
+    Upsample,
+    sinusoidal,
+)
 from dicetalk.denoise.context import AttentionContext, KeyValues
-from dicetalk.denoise.embedding import TimestepEmbedding, sinusoidal
-from dicetalk.denoise.resnet import SpatioTemporalResBlock
-from dicetalk.denoise.transformer import SpatioTemporalTransformer
 from dicetalk.norms import regroup
 
 ADDED_IDS = 3  # frames per second, motion bucket, expression motion bucket

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dicetalk.denoise.embedding import sinusoidal
+from dicetalk.denoise.blocks import sinusoidal
 from dicetalk.errors import EmotionError, SettingError
 
 AUDIO_RATE = 50.0

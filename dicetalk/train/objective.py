@@ -8,10 +8,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from dicetalk.denoise.attention import CrossAttention
+from dicetalk.denoise.blocks import SpatioTemporalResBlock, SpatioTemporalTransformer
 from dicetalk.denoise.context import AdapterContext, AttentionContext, mask_pyramid
-from dicetalk.denoise.resnet import SpatioTemporalResBlock
 from dicetalk.denoise.schedule import scale_input, sigma_to_timestep
-from dicetalk.denoise.transformer import SpatioTemporalTransformer
 from dicetalk.emotion.model import EmotionModel, Nearest
 from dicetalk.settings import FPS
 from dicetalk.train.config import Ablations, Bank, DiffusionTraining

@@ -21,8 +21,7 @@ from dicetalk.drawn.train.run import train_tiny
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.train import curves
-from dicetalk.train.begun import TECHNICAL, changes, defaults, entries
-from dicetalk.train.checkpoint import load_newest
+from dicetalk.train.checkpoint import TECHNICAL, changes, defaults, entries, load_newest
 from dicetalk.train.clip_record import DatasetError
 from dicetalk.train.config import Ablations, LoopConfig
 from dicetalk.train.curves import Curves
