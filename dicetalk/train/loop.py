@@ -21,14 +21,12 @@ from torch.utils.data import DataLoader
 from dicetalk.errors import SettingError
 from dicetalk.files import make_folder, only_writer
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.train.begun import defaults, entries
-from dicetalk.train.checkpoint import save_checkpoint, sweep
+from dicetalk.train.checkpoint import defaults, entries, resume, save_checkpoint, state_of, sweep
 from dicetalk.train.clip_record import DatasetError
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.curves import Curves
 from dicetalk.train.data import Batch, DrawBatch, Failed, NumberedBatches, ToldBatches
 from dicetalk.train.meter import Meter, finite_means, means
-from dicetalk.train.resume import resume, state_of
 from dicetalk.train.seeds import seed_for
 
 if TYPE_CHECKING:
@@ -206,8 +204,8 @@ def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator",
     A run goes on with the config that it was begun with. What may change on the way: `steps`, `learning_rate`,
     `warmup_steps`, `decay` and `clip_norm`, which act from there on; and what touches no weight, `workers`, `device`,
     how often is logged, validated and saved, and where `out` and the latents are
-    (:data:`dicetalk.train.begun.STEERING`, ``TECHNICAL``). The number of processes is not compared, although each step
-    sees as many batches.
+    (:data:`dicetalk.train.checkpoint.STEERING`, ``TECHNICAL``). The number of processes is not compared, although each
+    step sees as many batches.
 
     Args:
         task: what is trained; its frozen networks lie on ``accelerator.device`` already.

@@ -12,7 +12,7 @@ from dicetalk.drawn.train.config import TinyTraining
 from dicetalk.errors import SettingError
 from dicetalk.files import explained, replacing
 from dicetalk.hooks import Hooks
-from dicetalk.train.begun import STEERING, Entries, changes, defaults, entries
+from dicetalk.train.checkpoint import STEERING, Entries, changes, defaults, entries
 
 FILE, TIMES = "stages.json", "stages.csv"
 WRITE_EVERY = 60.0
@@ -42,7 +42,7 @@ class StageRecord:
     def check(self, stage: str, names: tuple[str, ...], result: Path) -> None:
         """Compare what a stage was begun with with what it would be done with now.
 
-        While the stage is not done its loop may be steered, see :data:`dicetalk.train.begun.STEERING`.
+        While the stage is not done its loop may be steered, see :data:`dicetalk.train.checkpoint.STEERING`.
 
         Args:
             stage: its name.
