@@ -44,7 +44,7 @@ def draw_noise(seed: int, frames: int, image_size: tuple[int, int], latent_chann
 
 
 @torch.no_grad()
-def encode_portrait(
+def encode_picture(
     vae: nn.Module, image: torch.Tensor, noise: torch.Tensor, noise_std: float, residency: Residency
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Encode the portrait twice: as the network's extra input channels, and as the start of the clip.

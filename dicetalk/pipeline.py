@@ -11,8 +11,7 @@ from dicetalk.audio.silence import with_pauses
 from dicetalk.audio.speech import Speech
 from dicetalk.audio.whisper import speech_features
 from dicetalk.checkpoints.load import DiceModel
-from dicetalk.conditioning import Noise, draw_noise, embed_portrait, pad_tokens, pose_features
-from dicetalk.conditioning import encode_portrait as encode_picture
+from dicetalk.conditioning import Noise, draw_noise, embed_portrait, encode_picture, pad_tokens, pose_features
 from dicetalk.denoise.guided import Conditioning, GuidedUNet
 from dicetalk.denoise.memory import sampling_bytes
 from dicetalk.denoise.sampler import PredictV, sample_euler

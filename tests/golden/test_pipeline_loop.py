@@ -20,7 +20,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.bench.plain import PlainGuidedUNet
 from dicetalk.checkpoints.load import DiceModel
-from dicetalk.conditioning import draw_noise, embed_portrait, encode_portrait, pose_features
+from dicetalk.conditioning import draw_noise, embed_portrait, encode_picture, pose_features
 from dicetalk.config import FULL, PoseGuiderConfig, UNetConfig
 from dicetalk.denoise.guided import Conditioning, GuidedUNet
 from dicetalk.denoise.pose_guider import PoseGuider
@@ -179,7 +179,7 @@ def run(
         mask = torch.cat([mask, mask[-1:].expand(padding(settings.schedule, settings.window), -1, -1, -1)])
     portrait = EncodedPortrait(
         embed_portrait(networks.image_encoder, shared["clip_image"][0], CPU),
-        *encode_portrait(networks.vae, image, noise, settings.portrait_noise, CPU),
+        *encode_picture(networks.vae, image, noise, settings.portrait_noise, CPU),
         mask[:1],
         pose_features(networks.pose_guider, mask, CPU),
     )
@@ -364,7 +364,7 @@ def test_adapter_scales(loop: GoldenFile, networks: Networks, scales: tuple[floa
 def test_shared_encodings(loop: GoldenFile, networks: Networks) -> None:
     shared = loop.inputs("shared/")
     image = shared["ref_image"][0]
-    latents, start = encode_portrait(networks.vae, image, torch.zeros(1, *image.shape), 0.0, CPU)
+    latents, start = encode_picture(networks.vae, image, torch.zeros(1, *image.shape), 0.0, CPU)
     made = {"shared/vae_mean": latents[None]}
     assert torch.allclose(start, latents * networks.vae.config.scaling_factor)
     made["shared/image_embeds"] = embed_portrait(networks.image_encoder, shared["clip_image"][0], CPU)[0]

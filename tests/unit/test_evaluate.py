@@ -15,7 +15,6 @@ from dicetalk.drawn.clips import CHANGE_SECONDS, SAMPLE_RATE
 from dicetalk.drawn.evaluate.judge_file import load_judges
 from dicetalk.drawn.evaluate.judges import Judges
 from dicetalk.drawn.evaluate.measures import (
-    Scores,
     change_correlation,
     change_jump,
     confusion,
@@ -33,11 +32,11 @@ from dicetalk.drawn.evaluate.measures import (
     strengths_by_intensity,
 )
 from dicetalk.drawn.evaluate.pictures import write_pictures
-from dicetalk.drawn.evaluate.plan import CHANGES, ablation_plan, full_plan, quick_plan, unseen_people
+from dicetalk.drawn.evaluate.plan import CHANGES, Plan, ablation_plan, full_plan, quick_plan, unseen_people
 from dicetalk.drawn.evaluate.report import as_json
 from dicetalk.drawn.evaluate.run import Evaluation, evaluate, people_gallery
-from dicetalk.drawn.evaluate.scores import Gallery
-from dicetalk.drawn.evaluate.takes import Plan, Shot, Sound, Take, asked_weights, change_moments, drawn_shot
+from dicetalk.drawn.evaluate.scores import Gallery, Scores
+from dicetalk.drawn.evaluate.takes import Shot, Sound, Take, asked_weights, change_moments, drawn_shot
 from dicetalk.drawn.faces.identity import identity_seeds, sample_identity
 from dicetalk.drawn.voices import sentences
 from dicetalk.emotion.prior import PRESET_NAMES

@@ -22,9 +22,9 @@ from dicetalk.drawn.evaluate.measures import (
     silent_opening,
     strengths_by_intensity,
 )
-from dicetalk.drawn.evaluate.plan import unseen_people
+from dicetalk.drawn.evaluate.plan import Plan, unseen_people
 from dicetalk.drawn.evaluate.run import Evaluation, evaluate, people_gallery
-from dicetalk.drawn.evaluate.takes import Plan, Sound, Take
+from dicetalk.drawn.evaluate.takes import Sound, Take
 from dicetalk.drawn.evaluate.transfer import ReferenceMaker, emotion_judge, measure_transfer, transfer_takes
 from dicetalk.drawn.voices import PROGRAM, sentences
 from dicetalk.emotion.expression_reader import ReadExpressions

@@ -2,35 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from dicetalk.drawn.evaluate.scores import Gallery, ShotScores
+from dicetalk.drawn.evaluate.scores import Gallery, Scores, ShotScores
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.evaluate.mouth import MAX_LAG, best_lag, correlation
 from dicetalk.evaluate.table import Better, Row
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The clips of a :class:`dicetalk.drawn.evaluate.takes.Plan`, measured."""
-
-    presets: Sequence[ShotScores]
-    weaker: Sequence[ShotScores] = ()
-    videos: Sequence[ShotScores] = ()
-    changes: Sequence[ShotScores] = ()
-    silent: Sequence[ShotScores] = ()
-    long: Sequence[ShotScores] = ()
-
-    @property
-    def shots(self) -> list[ShotScores]:
-        """All of them."""
-        return [*self.presets, *self.weaker, *self.videos, *self.changes, *self.silent, *self.long]
-
-    def by(self, way: Sequence[str]) -> list[ShotScores]:
-        """The changes whose emotions, in their order, are `way`."""
-        return [shot for shot in self.changes if shot.take.emotions == way]
 
 
 def emotion_accuracy(shots: Sequence[ShotScores]) -> float:

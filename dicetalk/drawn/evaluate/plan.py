@@ -1,9 +1,10 @@
 """Which takes an evaluation asks for: identities and sentences that no training has seen."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from dicetalk.drawn.clips import INTENSITIES
-from dicetalk.drawn.evaluate.takes import Plan, Take
+from dicetalk.drawn.evaluate.takes import Take
 from dicetalk.drawn.faces.identity import identity_seeds, sample_identity
 from dicetalk.drawn.voices import sentences
 from dicetalk.emotion.prior import PRESET_NAMES
@@ -16,6 +17,32 @@ CHANGES = (("happy", "sad"), ("happy", "neutral", "sad"))
 
 LONG_SENTENCES = 3
 """Several windows of 25 frames."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All takes of an evaluation.
+
+    Args:
+        presets: every emotion at full intensity, by the preset priors.
+        weaker: some of them again at lower intensities.
+        videos: some of them again with a prior out of somebody else's clip.
+        changes: one emotion passes into another, straight or by way of a third.
+        silent: nobody speaks.
+        long: several windows of one emotion.
+    """
+
+    presets: Sequence[Take]
+    weaker: Sequence[Take] = ()
+    videos: Sequence[Take] = ()
+    changes: Sequence[Take] = ()
+    silent: Sequence[Take] = ()
+    long: Sequence[Take] = ()
+
+    @property
+    def takes(self) -> list[Take]:
+        """All of them."""
+        return [*self.presets, *self.weaker, *self.videos, *self.changes, *self.silent, *self.long]
 
 
 def unseen_people() -> list[int]:

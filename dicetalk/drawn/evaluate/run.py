@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from dicetalk.drawn.evaluate.judges import Judges
-from dicetalk.drawn.evaluate.measures import Scores
-from dicetalk.drawn.evaluate.scores import Gallery, score_shot
+from dicetalk.drawn.evaluate.plan import Plan
+from dicetalk.drawn.evaluate.scores import Gallery, Scores, score_shot
 from dicetalk.drawn.evaluate.snapshots import draw_snapshots
-from dicetalk.drawn.evaluate.takes import Plan, Say, Shot, Sound, Take, drawn_shot, spoken
+from dicetalk.drawn.evaluate.takes import Say, Shot, Sound, Take, drawn_shot, spoken
 from dicetalk.evaluate.seams import last_borders
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.settings import SamplerSettings

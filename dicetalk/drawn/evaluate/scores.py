@@ -58,6 +58,27 @@ class ShotScores:
         return float(self.strengths[:, emotion].mean())
 
 
+@dataclass(frozen=True)
+class Scores:
+    """The clips of a :class:`dicetalk.drawn.evaluate.plan.Plan`, measured."""
+
+    presets: Sequence[ShotScores]
+    weaker: Sequence[ShotScores] = ()
+    videos: Sequence[ShotScores] = ()
+    changes: Sequence[ShotScores] = ()
+    silent: Sequence[ShotScores] = ()
+    long: Sequence[ShotScores] = ()
+
+    @property
+    def shots(self) -> list[ShotScores]:
+        """All of them."""
+        return [*self.presets, *self.weaker, *self.videos, *self.changes, *self.silent, *self.long]
+
+    def by(self, way: Sequence[str]) -> list[ShotScores]:
+        """The changes whose emotions, in their order, are `way`."""
+        return [shot for shot in self.changes if shot.take.emotions == way]
+
+
 @torch.no_grad()
 def score_shot(shot: Shot, judges: Judges, borders: Sequence[int]) -> ShotScores:
     """Measure a clip; `borders` are the first frames of its windows but the first (none: no seam to look for)."""

@@ -1,6 +1,6 @@
 """The clips that an evaluation asks for, and their truth: what a drawn face would do in each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -54,32 +54,6 @@ class Take:
         feeling = " to ".join(self.emotions) + (f" at {self.intensity:g}" if self.intensity < 1 else "")
         prior = "" if self.source is None else f" by {self.source}"
         return f"{self.person} {feeling}{prior}: {' '.join(self.sentences) or 'silent'}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All takes of an evaluation.
-
-    Args:
-        presets: every emotion at full intensity, by the preset priors.
-        weaker: some of them again at lower intensities.
-        videos: some of them again with a prior out of somebody else's clip.
-        changes: one emotion passes into another, straight or by way of a third.
-        silent: nobody speaks.
-        long: several windows of one emotion.
-    """
-
-    presets: Sequence[Take]
-    weaker: Sequence[Take] = ()
-    videos: Sequence[Take] = ()
-    changes: Sequence[Take] = ()
-    silent: Sequence[Take] = ()
-    long: Sequence[Take] = ()
-
-    @property
-    def takes(self) -> list[Take]:
-        """All of them."""
-        return [*self.presets, *self.weaker, *self.videos, *self.changes, *self.silent, *self.long]
 
 
 @dataclass(frozen=True, eq=False)
