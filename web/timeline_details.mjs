@@ -10,7 +10,8 @@ const LONGEST_SECONDS = 36000;
 
 /**
  * @param {{host: object, value: object, change: (model: object) => void, selectedIndex: () => number}} options
- * @returns {{element: HTMLElement, draw: () => void}}
+ * @returns {{element: HTMLElement, draw: () => void, edit: (emotion?: string) => void}} `edit` leads the keyboard to the
+ *   weight of an emotion, or to the intensity
  */
 export function createDetails({ host, value, change, selectedIndex }) {
   const { t } = host;
@@ -55,6 +56,11 @@ export function createDetails({ host, value, change, selectedIndex }) {
   );
   return {
     element,
+    edit(emotion) {
+      const { element: field } = emotion ? weights[EMOTIONS.indexOf(emotion)] : intensity;
+      field.focus({ preventScroll: true });
+      field.select();
+    },
     draw() {
       const keyframe = value.model.keyframes[selectedIndex()];
       time.show(keyframe.time);

@@ -12,6 +12,8 @@ export const DEFAULT_TIMELINE =
 
 const TIME_STEP = 0.04;
 const INTENSITY_STEP = 0.05;
+/** Two presses within this time are a double click. */
+const TWICE_MS = 500;
 
 /**
  * @param {{text: string, host: object}} options `host` has `t(key)`, `changed()` for after each change and
@@ -29,6 +31,7 @@ export function createTimeline({ text, host }) {
   });
   let selected = 0;
   let speech = { seconds: undefined, peaks: [] };
+  let pressed = {}; // what the last press was on, and when
   let held; // the axes while something is dragged: they must not move under the pointer
 
   const change = (model, index = selected) => {
@@ -91,6 +94,9 @@ export function createTimeline({ text, host }) {
   onDrag(drawing, {
     start(event) {
       const { keyframe, emotion } = event.target.dataset;
+      // The editor's own double click does not come: the point is drawn anew in between.
+      const same = keyframe === pressed.keyframe && emotion === pressed.emotion;
+      pressed = { keyframe, emotion, time: event.timeStamp, twice: same && event.timeStamp - pressed.time < TWICE_MS };
       if (keyframe === undefined) return undefined;
       // What is being typed belongs to the keyframe that is selected now.
       if (element.contains(document.activeElement)) document.activeElement.blur();
@@ -99,6 +105,7 @@ export function createTimeline({ text, host }) {
       held = axes();
       const from = under(event, held).seconds - value.model.keyframes[selected].time;
       return (moved) => {
+        pressed.twice = false;
         const { seconds, value: strength } = under(moved, held);
         const model = edit.moved(value.model, selected, Math.min(seconds - from, held.seconds));
         change(emotion ? edit.withStrength(model, selected, emotion, strength) : model);
@@ -108,14 +115,17 @@ export function createTimeline({ text, host }) {
       held = undefined;
       draw();
       host.commit();
+      if (pressed.twice) details.edit(pressed.emotion); // its number, to type another
     },
   });
   drawing.addEventListener("dblclick", (event) => {
     event.stopPropagation();
-    if (event.target.dataset.keyframe !== undefined) return;
+    if (pressed.keyframe !== undefined) return;
     add(Math.max(under(event, axes()).seconds, 0));
     host.commit();
+    focusSelected();
   });
+  const focusSelected = () => stems.children[selected].querySelector(".dicetalk-diamond").focus({ preventScroll: true });
 
   function stem(index) {
     const diamond = svg("path", { class: "dicetalk-diamond", d: "M0-7 6 0 0 7-6 0Z", tabindex: 0, role: "slider" });
@@ -128,7 +138,6 @@ export function createTimeline({ text, host }) {
     };
     const turn = (sign) => () =>
       change(edit.withIntensity(value.model, index, value.model.keyframes[index].intensity + sign * INTENSITY_STEP));
-    const focusSelected = () => stems.children[selected].querySelector(".dicetalk-diamond").focus();
     const removeFocused = () => (remove(), focusSelected());
     const addAfter = () => (addButton.click(), focusSelected());
     onKeys(

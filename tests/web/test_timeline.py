@@ -71,10 +71,26 @@ def test_added_and_removed(editor, node) -> None:
     assert len(keyframes(editor)) == 4
     assert new["time"] == pytest.approx(1.0, abs=0.03)
     assert new["weights"] == pytest.approx({"sad": 0.4, "happy": 0.25}, abs=0.01)
+    assert diamond(editor, 1).evaluate("element => element === document.activeElement")
+    editor.page.keyboard.press("ArrowUp")
+    assert keyframes(editor)[1]["intensity"] > new["intensity"]
+    editor.page.keyboard.press("ArrowDown")
     editor.page.get_by_label("Remove the selected keyframe").click()
     assert editor.value() == json.loads(TRACK)
     editor.page.get_by_label("Add a keyframe").click()
     assert len(keyframes(editor)) == 4
+
+
+def test_a_double_click_on_a_keyframe_leads_to_its_number(editor, node) -> None:
+    editor.load(node(TIMELINE, TRACK))
+    editor.page.mouse.dblclick(*middle(point(editor, 1, "happy")))
+    editor.page.keyboard.type("0.25")
+    assert keyframes(editor)[1]["weights"] == {"happy": 0.25}
+    editor.page.mouse.dblclick(*middle(diamond(editor, 2)))
+    editor.page.keyboard.type("0.75")
+    editor.page.keyboard.press("Enter")
+    assert keyframes(editor)[2]["intensity"] == 0.75
+    assert len(keyframes(editor)) == 3
 
 
 def test_keys(editor, node) -> None:
