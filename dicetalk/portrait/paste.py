@@ -34,9 +34,11 @@ class ColourMatch:
 
     Args:
         portrait: what the clip was made from.
+        smoothing: frames over which measurements are smoothed; more than 6 where there are more than 25 a second.
     """
 
-    def __init__(self, portrait: Portrait):
+    def __init__(self, portrait: Portrait, smoothing: float = SMOOTHING_FRAMES):
+        self.smoothing = smoothing
         still = portrait.mask[0] < 0.5
         self.still = still if still.float().mean() >= STILL_SHARE else torch.ones_like(still)
         self.size = tuple(portrait.image.shape)
@@ -69,7 +71,7 @@ class ColourMatch:
     def _smooth(self, measured: torch.Tensor) -> torch.Tensor:
         if self.measured is None:
             self.measured = measured
-        self.measured = self.measured.lerp(measured, 1 - math.exp(-1 / SMOOTHING_FRAMES))
+        self.measured = self.measured.lerp(measured, 1 - math.exp(-1 / self.smoothing))
         return self.measured
 
 
@@ -126,6 +128,49 @@ class PasteBack:
         for chunk in chunks:
             for frames in chunk.split(part):
                 yield self(frames)
+
+
+class CutOut:
+    """Generated frames at their place in the full picture, with the mask of :class:`PasteBack` as alpha.
+
+    The colours are not premultiplied and not mixed with the picture: laid over it by their alpha, they give what
+    :class:`PasteBack` gives. Where alpha is 0 they are the picture's.
+
+    Args:
+        portrait: what the clip was made from.
+        feather: as for :class:`PasteBack`.
+
+    Raises:
+        SettingError: `feather` is out of range.
+    """
+
+    def __init__(self, portrait: Portrait, feather: float = FEATHER):
+        self.mask = paste_mask(portrait, feather)
+        self.unmixed = PasteBack(portrait)
+        self.unmixed.alpha = torch.ones(())
+
+    def stream(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Frames ``(n, 3, h, w)`` in 0..1, chunk by chunk, to ``(n, 4, H, W)``.
+
+        Raises:
+            PortraitError: the frames do not have the shape of the portrait's image.
+        """
+        for frames in self.unmixed.stream(chunks):
+            yield torch.cat([frames, self.mask.expand(len(frames), 1, *self.mask.shape)], dim=1)
+
+
+def paste_mask(portrait: Portrait, feather: float = FEATHER) -> torch.Tensor:
+    """Weight of the generated frame at each pixel of the full picture, float32 ``(H, W)`` in 0..1.
+
+    Raises:
+        SettingError: `feather` is out of range.
+    """
+    check_feather(feather)
+    height, width = portrait.source.shape[:2]
+    x0, y0, x1, y1 = portrait.crop
+    mask = torch.zeros(height, width)
+    mask[y0:y1, x0:x1] = torch.from_numpy(crop_weight(portrait.crop, width, height, feather))[0]
+    return mask
 
 
 def crop_weight(crop: tuple[int, int, int, int], width: int, height: int, feather: float = FEATHER) -> np.ndarray:

@@ -31,8 +31,26 @@ def rgb_to_yuv420(picture: Tensor) -> np.ndarray:
     return planes.round().astype(np.uint8).reshape(-1, luma.shape[1])
 
 
+def rgba_to_yuva420(picture: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Colours as :func:`rgb_to_yuv420`, and alpha in full range.
+
+    Args:
+        picture: (4, H, W) in 0..1; an odd height or width is made even by one more row or column.
+
+    Returns:
+        The planes Y (H, W), U and V (H / 2, W / 2) and alpha (H, W), uint8 (ffmpeg's ``yuva420p``).
+    """
+    _, height, width = picture.shape
+    planes = rgb_to_yuv420(picture[:3])
+    height, width = height + height % 2, width + width % 2
+    luma, chroma = planes[:height], planes[height:].reshape(2, height // 2, width // 2)
+    alpha = _unit_range(picture[3])
+    alpha = np.pad(alpha, ((0, height - alpha.shape[0]), (0, width - alpha.shape[1])), mode="edge")
+    return luma, chroma[0], chroma[1], (alpha * 255).round().astype(np.uint8)
+
+
 def rgb_to_bytes(picture: Tensor) -> np.ndarray:
-    """(3, H, W) in 0..1 to (H, W, 3) uint8."""
+    """(C, H, W) in 0..1 to (H, W, C) uint8; three channels are RGB, four RGBA."""
     return np.ascontiguousarray((_unit_range(picture) * 255).round().astype(np.uint8).transpose(1, 2, 0))
 
 

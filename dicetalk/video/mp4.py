@@ -1,8 +1,8 @@
-"""Frames and sound to an MP4 file, as a stream: the clip is never held."""
+"""Frames and sound to an MP4 or other file, as a stream: the clip is never held."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from io import FileIO
 from os import PathLike
@@ -19,7 +19,7 @@ from dicetalk.errors import SettingError, VideoError
 from dicetalk.files import check_file_target, explained, replacing
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.video.clip import NO_FRAMES, exact_fps
-from dicetalk.video.colour import rgb_to_yuv420
+from dicetalk.video.colour import rgb_to_yuv420, rgba_to_yuva420
 
 AAC_SAMPLE_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 """What AAC holds and every player plays; sound of another rate is resampled to the next higher one."""
@@ -27,8 +27,36 @@ AAC_SAMPLE_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000
 SOUND_BLOCK = 4096
 """Samples that go to the encoder at a time."""
 
+RGB_CHANNELS = 3
+
 BT709, LIMITED = 1, 1
 """ITU-T H.273 code of the colour primaries, transfer and matrix, and ffmpeg's code of the range 16-235."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a file holds pictures and sound.
+
+    Args:
+        container: ffmpeg's name of it.
+        picture_codec: encoder of the pictures.
+        sound_codec: encoder of the sound.
+        sample_rates: that the sound may have, rising; other sound is resampled to the next higher one.
+        alpha: pictures may have a fourth channel.
+        container_options: of the muxer.
+        picture_options: of the pictures' encoder, beside its quality.
+    """
+
+    container: str
+    picture_codec: str
+    sound_codec: str
+    sample_rates: tuple[int, ...]
+    alpha: bool = False
+    container_options: dict[str, str] = field(default_factory=dict)
+    picture_options: dict[str, str] = field(default_factory=dict)
+
+
+MP4 = Form("mp4", "libx264", "aac", AAC_SAMPLE_RATES, container_options={"movflags": "+faststart"})
 
 
 def write_mp4(
@@ -60,6 +88,25 @@ def write_mp4(
         VideoError: there are no frames; the sound is empty, not finite or has other channels.
         OutputError: the file cannot be written (folder missing, no permission, disk full).
     """
+    write_film(MP4, path, chunks, fps=fps, sound=sound, crf=crf, hooks=hooks, total=total)
+
+
+def write_film(
+    form: Form,
+    path: str | PathLike[str],
+    chunks: Iterable[Tensor],
+    *,
+    fps: Fraction | float,
+    sound: tuple[np.ndarray, int] | None,
+    crf: int,
+    hooks: Hooks,
+    total: int,
+) -> None:
+    """Write pictures and sound as `form` says; the other arguments and errors are those of :func:`write_mp4`.
+
+    Args:
+        chunks: here also (n, 4, H, W) where `form` has alpha; all pieces have as many channels as the first.
+    """
     path = Path(path)
     fps = exact_fps(fps)
     if not 0 <= crf <= 51:
@@ -68,16 +115,15 @@ def write_mp4(
         _check_sound(*sound)
     check_file_target(path)
     pictures, track, done = None, None, 0
-    with replacing(path) as partial, _opened(partial, path) as container:
+    with replacing(path) as partial, _opened(partial, path, form) as container:
         for chunk in chunks:
             hooks.check()
             for picture in chunk:
-                planes = rgb_to_yuv420(picture)
+                frame = _frame(picture, form)
                 with explained(path):
                     if pictures is None:
-                        pictures = _picture_stream(container, planes, fps, crf)
-                        track = _SoundTrack.add(container, *sound) if sound else None
-                    frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+                        pictures = _picture_stream(container, frame, fps, crf, form)
+                        track = _SoundTrack.add(container, form, *sound) if sound else None
                     frame.pts, frame.time_base = done, 1 / fps
                     container.mux(pictures.encode(frame))
                     done += 1
@@ -94,14 +140,14 @@ def write_mp4(
 
 
 @contextmanager
-def _opened(partial: Path, path: Path) -> Iterator[OutputContainer]:
+def _opened(partial: Path, path: Path, form: Form) -> Iterator[OutputContainer]:
     # ffmpeg leaves a file that it has opened itself open when the disk is full, and Windows removes no open file. The
     # name is absolute, because ffmpeg, which reads the file again, takes what stands before a colon in a relative one
     # for a protocol.
     with explained(path):
         file = _UnbufferedFile(partial.absolute(), "w+")
     with closing(file):
-        container = av.open(file, "w", format="mp4", options={"movflags": "+faststart"})
+        container = av.open(file, "w", format=form.container, options=form.container_options)
         try:
             yield container
             with explained(path):
@@ -123,10 +169,26 @@ class _UnbufferedFile(FileIO):
         return len(data)
 
 
-def _picture_stream(container: OutputContainer, planes: np.ndarray, fps: Fraction, crf: int) -> VideoStream:
-    stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf)})
-    stream.height, stream.width = planes.shape[0] * 2 // 3, planes.shape[1]
-    stream.pix_fmt = "yuv420p"
+def _frame(picture: Tensor, form: Form) -> av.VideoFrame:
+    if len(picture) == RGB_CHANNELS:
+        return av.VideoFrame.from_ndarray(rgb_to_yuv420(picture), format="yuv420p")
+    if not form.alpha:
+        raise VideoError(f"{form.container} holds no alpha: the frames must be (n, 3, H, W).")
+    planes = rgba_to_yuva420(picture)
+    frame = av.VideoFrame(*planes[0].shape[::-1], "yuva420p")
+    for plane, values in zip(frame.planes, planes, strict=True):
+        rows = np.zeros((plane.height, plane.line_size), np.uint8)
+        rows[:, : plane.width] = values
+        plane.update(rows)
+    return frame
+
+
+def _picture_stream(
+    container: OutputContainer, frame: av.VideoFrame, fps: Fraction, crf: int, form: Form
+) -> VideoStream:
+    stream = container.add_stream(form.picture_codec, rate=fps, options={"crf": str(crf)} | form.picture_options)
+    stream.height, stream.width = frame.height, frame.width
+    stream.pix_fmt = frame.format.name
     stream.codec_context.time_base = 1 / fps
     for tag in ("color_primaries", "color_trc", "colorspace"):
         setattr(stream.codec_context, tag, BT709)
@@ -145,9 +207,9 @@ class _SoundTrack:
     done: int = 0
 
     @classmethod
-    def add(cls, container: OutputContainer, samples: np.ndarray, sample_rate: int) -> "_SoundTrack":
-        rate = next((rate for rate in AAC_SAMPLE_RATES if rate >= sample_rate), AAC_SAMPLE_RATES[-1])
-        stream = container.add_stream("aac", rate=rate)
+    def add(cls, container: OutputContainer, form: Form, samples: np.ndarray, sample_rate: int) -> "_SoundTrack":
+        rate = next((rate for rate in form.sample_rates if rate >= sample_rate), form.sample_rates[-1])
+        stream = container.add_stream(form.sound_codec, rate=rate)
         stream.layout = _layout(samples)
         # AAC takes at most 6 bits a sample and channel; 96 kbit/s a channel is transparent for speech.
         stream.bit_rate = len(samples) * min(96_000, 4 * rate)

@@ -23,7 +23,7 @@ def write_png_folder(
 
     Args:
         folder: new, or existing and empty.
-        chunks: pieces of one clip, (n, 3, H, W) in 0..1.
+        chunks: pieces of one clip, (n, 3, H, W) in 0..1, or (n, 4, H, W) with alpha, not premultiplied.
         hooks: reports the stage "write" in frames.
         total: frames in all `chunks`, for the progress.
 

@@ -104,6 +104,31 @@ class FlowNet(nn.Module):
         *_, finest = self.estimates(first, second, scale)
         return finest.middle
 
+    def at(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
+        """The frames at any moment between `first` and `second`, on the assumption that motion between them is even.
+
+        The network knows the middle only. Its flow is stretched to the moment asked for, fetched from where a pixel
+        that is here then stands in the middle, and the nearer frame gains weight in the fusion mask. At 1/2 the result
+        is that of :meth:`forward`, but for rounding.
+
+        Args:
+            first: as for :meth:`estimates`.
+            second: as `first`.
+            time: (B,), 0 (the first frame) to 1 (the second), both exclusive.
+
+        Returns:
+            (B, 3, H, W), not clamped.
+        """
+        *_, middle = self.estimates(first, second)
+        time = time.to(first)[:, None, None, None]
+        to_first, to_second = middle.flow[:, :2], middle.flow[:, 2:]
+        known = torch.cat([middle.flow, middle.fusion], dim=1)
+        known = backward_warp(known, (0.5 - time) * (to_second - to_first))
+        warped_first = backward_warp(first, 2 * time * known[:, :2])
+        warped_second = backward_warp(second, 2 * (1 - time) * known[:, 2:4])
+        mask = torch.sigmoid(known[:, 4:] + torch.log(1 / time - 1))
+        return warped_first * mask + warped_second * (1 - mask)
+
 
 class IFBlock(nn.Module):
     """Residual convolutions at one resolution that correct flow and fusion mask."""

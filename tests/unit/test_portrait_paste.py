@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dicetalk.errors import PortraitError, SettingError
 from dicetalk.portrait import paste
-from dicetalk.portrait.paste import ColourMatch, PasteBack, crop_weight
+from dicetalk.portrait.paste import ColourMatch, CutOut, PasteBack, crop_weight, paste_mask
 from dicetalk.portrait.prepare import Portrait, prepare_portrait
 from dicetalk.portrait.read import read_picture
 
@@ -195,3 +195,17 @@ def test_an_edge_between_black_and_white_does_not_overshoot() -> None:
     assert x1 - x0 > 128, "enlarged, where Lanczos rings"
     inside = PasteBack(portrait, 0.0)(frame)[..., y0:y1, x0:x1]
     assert inside.min() == 0 and inside.max() == 1
+
+
+@pytest.mark.parametrize("feather", [0, 1 / 16, 0.3])
+def test_a_cut_out_over_the_picture_is_paste_back(feather: float) -> None:
+    portrait = prepare_portrait(smooth_picture(200, 260), box=(150, 90, 60, 60), crop=True, short_side=128)
+    frames = 1 - frames_of(portrait, 2)
+    (cut,) = CutOut(portrait, feather).stream([frames])
+    colours, alpha = cut[:, :3], cut[:, 3:]
+    assert torch.equal(alpha[0, 0], paste_mask(portrait, feather))
+    assert alpha.min() == 0 and alpha.max() == 1
+    torch.testing.assert_close(colours * alpha + full(portrait) * (1 - alpha), PasteBack(portrait, feather)(frames))
+    outside = (alpha == 0).expand_as(colours)
+    if feather == 0:
+        assert torch.equal(colours[outside], full(portrait).expand_as(colours)[outside])
