@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import torch
 
@@ -24,10 +25,17 @@ from dicetalk.hooks import SILENT, Hooks
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.residency import CPU, Residency
 from dicetalk.settings import FPS, SamplerSettings
+from dicetalk.video.clip import exact_fps
 from dicetalk.video.decode import decode_frames
 from dicetalk.video.interpolate import interpolate_frames
+from dicetalk.video.retime import hold_frames, retime_frames, retimed_length
 
 NO_INTERPOLATION = f"This model has no frame interpolation (RIFE): the video has {FPS} frames a second."
+HELD_FRAMES = (
+    f"This model has no frame interpolation (RIFE): its {FPS} frames a second are repeated to make {{fps:g}}. For "
+    "frames in between, fetch RIFE/flownet.pkl into the models folder: dicetalk download FOLDER."
+)
+MAX_FPS = 120
 
 NO_EMOTION = "This model has no emotion adapter: the emotion is not used."
 
@@ -206,6 +214,7 @@ def render(
     *,
     decode_chunk: int = 10,
     interpolate: bool = True,
+    fps: Fraction | float | None = None,
     residency: Residency = CPU,
     hooks: Hooks = SILENT,
 ) -> Clip:
@@ -218,18 +227,56 @@ def render(
             slightly different pictures.
         interpolate: double the frame rate by RIFE, ``n`` frames become ``2 n - 1``; a model without RIFE gives a notice
             and its own 12.5 fps.
+        fps: another frame rate, see :func:`check_fps`. A model without RIFE reaches it by showing frames several
+            times, with a notice.
         residency: where networks run.
         hooks: progress of `decode` and `interpolate`.
+
+    Raises:
+        SettingError: `fps` is out of range, or given without `interpolate`.
     """
+    check_fps(fps, interpolate)
     chunks = decode_frames(
         model.vae, latents.values, latents.frames, chunk=decode_chunk, residency=residency, hooks=hooks
     )
     clip = Clip(chunks, latents.frames, FPS)
-    if not interpolate:
+    if not interpolate or fps == FPS:
         return clip
+    if fps is not None:
+        return _retimed(model, clip, exact_fps(fps), residency, hooks)
     if model.flownet is None:
         hooks.notice(NO_INTERPOLATION)
         return clip
     frames = 2 * clip.frames - 1
     smooth = interpolate_frames(model.flownet, clip.chunks, clip.frames, residency=residency, hooks=hooks)
     return replace(clip, chunks=smooth, frames=frames, fps=2 * FPS)
+
+
+def check_fps(fps: Fraction | float | None, interpolate: bool = True) -> None:
+    """Refuse a frame rate that :func:`render` cannot make.
+
+    Args:
+        fps: 12.5, the network's own, to 120; or `None`, for what `interpolate` says.
+        interpolate: new frames may be made.
+
+    Raises:
+        SettingError: it is out of range, or needs the interpolation that is switched off.
+    """
+    if fps is None:
+        return
+    if not FPS <= fps <= MAX_FPS:
+        raise SettingError(f"fps is {fps}: give a number from {FPS} to {MAX_FPS}, for example 24, 25, 30, 50 or 60.")
+    if not interpolate and fps != FPS:
+        raise SettingError(
+            f"fps is {float(fps):g}, and interpolation is off, which gives {FPS}. Leave one of them out."
+        )
+
+
+def _retimed(model: DiceModel, clip: Clip, fps: Fraction, residency: Residency, hooks: Hooks) -> Clip:
+    step = Fraction(clip.fps) / fps
+    if model.flownet is None:
+        hooks.notice(HELD_FRAMES.format(fps=float(fps)))
+        chunks = hold_frames(clip.chunks, step)
+    else:
+        chunks = retime_frames(model.flownet, clip.chunks, clip.frames, step, residency=residency, hooks=hooks)
+    return Clip(chunks, retimed_length(clip.frames, step), float(fps))

@@ -34,7 +34,7 @@ from dicetalk.emotion.voice.features import VoiceFeatures, measure_voice
 from dicetalk.emotion.voice.intensity import voice_intensity
 from dicetalk.errors import EmotionError, SettingError
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.pipeline import NO_INTERPOLATION, generate_latents
+from dicetalk.pipeline import NO_INTERPOLATION, check_fps, generate_latents
 from dicetalk.portrait.detector import choose_detector
 from dicetalk.portrait.faces import FaceDetector
 from dicetalk.portrait.paste import FEATHER, check_feather
@@ -115,6 +115,7 @@ class DiceTalk:
         margin: float = CROP_EXPAND,
         intensity_from_voice: str | None = None,
         interpolate: bool = True,
+        fps: float | None = None,
         decode_chunk: int = 10,
         colour_match: bool = False,
         feather: float = FEATHER,
@@ -141,6 +142,8 @@ class DiceTalk:
             margin: what `crop` takes on each side of the face box, as a part of the box.
             intensity_from_voice: ``louder``, ``softer`` or ``either``: multiply the emotion by the voice's intensity.
             interpolate: 25 frames a second by RIFE, where the model has it, instead of 12.5.
+            fps: another frame rate, 12.5 to 120, by RIFE at the moments that it asks for; a model without RIFE shows
+                frames several times, with a notice.
             decode_chunk: frames decoded together; the released number is 10.
             colour_match: remove slow drift of the colours; always on with `paste_back`.
             feather: width of the soft edge of `paste_back`, as a part of the crop's side.
@@ -159,6 +162,7 @@ class DiceTalk:
         """
         chosen = self._settings(settings)
         check_feather(feather)
+        check_fps(fps, interpolate)
         choices = {
             "crop": (crop, False),
             "box": (box, None),
@@ -179,7 +183,7 @@ class DiceTalk:
             prepared = self.portrait(portrait, **{name: value for name, (value, _) in choices.items()})
         heard = shut_in_silence(pad_speech(self._speech(speech), pad_start, pad_end), silence_below)
         track = self.emotion(emotion, heard, intensity_from_voice=intensity_from_voice)
-        if interpolate and self.model.flownet is None:
+        if interpolate and fps is None and self.model.flownet is None:
             self.hooks.notice(NO_INTERPOLATION)
             interpolate = False
         latents = generate_latents(
@@ -191,6 +195,7 @@ class DiceTalk:
             prepared,
             heard,
             interpolate=interpolate,
+            fps=fps,
             decode_chunk=decode_chunk,
             paste_back=paste_back,
             colour_match=colour_match,

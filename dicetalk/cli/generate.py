@@ -11,10 +11,12 @@ from dicetalk.cli.tiny import DRAWN_FACES_ONLY, found_folder
 from dicetalk.device import choose_device
 from dicetalk.errors import SettingError
 from dicetalk.files import check_file_target, check_folder_target
+from dicetalk.pipeline import check_fps
 from dicetalk.portrait.paste import FEATHER, check_feather
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.progress import Bars
 from dicetalk.talk import DiceTalk
+from dicetalk.talking_clip import check_form
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -41,13 +43,14 @@ def generate(options: argparse.Namespace) -> int:
             options.emotion_track or options.emotion,
             intensity_from_voice=options.intensity_from_voice,
             interpolate=not options.no_interpolation,
+            fps=options.fps,
             decode_chunk=options.decode_chunk,
             paste_back=options.paste_back,
             colour_match=options.colour_match,
             feather=_feather(options),
             **vars(sampler_settings(options, talk.model.config)),
         )
-        clip.save(options.out, crf=options.crf)
+        clip.save(options.out, crf=options.crf, alpha=options.alpha)
     if folder == model_folder(TINY):
         bars.hooks.notice(DRAWN_FACES_ONLY)
     print(options.out)
@@ -68,8 +71,10 @@ def _portrait(options: argparse.Namespace, talk: DiceTalk) -> Portrait:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.out.suffix.lower() not in ("", ".mp4"):
-        raise SettingError(f"--out {options.out}: write an .mp4, or a folder of PNG frames (a name without extension).")
+    check_form(options.out, options.alpha, options.paste_back, "--alpha")
+    if options.no_interpolation:
+        refuse_idle(options, ["fps"], "with --no-interpolation", "leave that out")
+    check_fps(options.fps)
     if options.decode_chunk < 1:
         raise SettingError(f"--decode-chunk {options.decode_chunk}: give 1 or more; the released number is 10.")
     if not 0 <= options.crf <= 51:

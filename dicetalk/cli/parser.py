@@ -56,7 +56,10 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
     )
     needed.add_argument("--audio", required=True, type=Path, help="speech: any sound or video file, 0.1 s to an hour")
     needed.add_argument(
-        "--out", required=True, type=Path, help="video to write (.mp4), or a new folder for PNG frames (no extension)"
+        "--out",
+        required=True,
+        type=Path,
+        help="video to write (.mp4 or .webm), or a new folder for PNG frames (no extension)",
     )
 
     emotion = parser.add_argument_group("emotion")
@@ -114,9 +117,21 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
     video = parser.add_argument_group("video")
     video.add_argument("--no-interpolation", action="store_true", help="12.5 frames per second instead of 25")
     video.add_argument(
+        "--fps",
+        type=float,
+        help="frames per second, 12.5 to 120, for example 24, 30, 50 or 60; the sound stays in step (default: 25, and "
+        "12.5 for a model without RIFE)",
+    )
+    video.add_argument(
+        "--alpha",
+        action="store_true",
+        help="with --paste-back: transparent outside the animated part, soft at its edge; needs a .webm or a folder of "
+        "PNG frames",
+    )
+    video.add_argument(
         "--decode-chunk", type=int, default=10, help="frames decoded together; released: 10 (default: 10)"
     )
-    video.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 best to 51 (default: 18)")
+    video.add_argument("--crf", type=int, default=18, help="quality of an .mp4 or .webm, 0 best to 51 (default: 18)")
     video.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.set_defaults(command=("generate", "generate"), default_of=parser.get_default)
 
