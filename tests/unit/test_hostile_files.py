@@ -25,6 +25,7 @@ from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.packed import read_packed
 from dicetalk.checkpoints.read import read_tensors
 from dicetalk.checkpoints.whisper import read_whisper_sizes
+from dicetalk.cli import main
 from dicetalk.config import AudioConfig
 from dicetalk.drawn.evaluate.judge_file import load_judges
 from dicetalk.emotion.given import given_file
@@ -299,3 +300,12 @@ def test_names_that_a_folder_may_have(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"{name}.safetensors"
     save_emotion(PRIOR, path)
     assert load_emotion(path, None).space == PRIOR.space
+
+
+@pytest.mark.parametrize("name", ["CON", "nul.happy", "a\0b", "x" * 300, "𠀀" * 64, "missing/../../a/b"])
+def test_names_that_the_command_refuses(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "here").mkdir()
+    out = str(tmp_path / "here" / f"{name}.safetensors")
+    assert main(["emotion", "mix", "happy", "--out", out, "--models", "tiny", "--quiet"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert not list((tmp_path / "here").iterdir())
