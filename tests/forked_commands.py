@@ -13,7 +13,7 @@ import torch
 import yaml
 from small_films import film
 from small_models import write_small_model
-from training_room import embedder_training, make_room
+from training_runs import embedder_training, make_inputs
 
 from dicetalk.audio.speech import load_speech
 from dicetalk.cli import main
@@ -66,7 +66,7 @@ def _run(words: list[str], log: Path) -> None:
 
 def write_inputs(folder: Path) -> Path:
     """Put everything that :func:`commands` reads into `folder`."""
-    make_room(folder)
+    make_inputs(folder)
     write_small_model(folder / "small")
     picture = torch.from_numpy(read_picture(ROOT / "examples" / "portrait.jpg")[::2, ::2].copy()).movedim(-1, 0) / 255
     speech = load_speech(ROOT / "examples" / "speech.wav", duration=1.0)

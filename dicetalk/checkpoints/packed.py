@@ -104,13 +104,13 @@ def _config(path: Path, text: str) -> ModelConfig:
 
 def _check_bounds(path: Path, config: ModelConfig) -> None:
     for name, most in _MAX_SIZES.items():
-        room, field = name.split(".")
-        value = getattr(getattr(config, room), field)
+        part, field = name.split(".")
+        value = getattr(getattr(config, part), field)
         if value > most:
             raise DamagedFileError(path, f"has a config with {name} = {value}; at most {most} are allowed.")
-    for room in (config.unet, config.pose_guider, config.vae):
-        if len(room.block_out_channels) > MAX_LEVELS:
-            levels = len(room.block_out_channels)
+    for sizes in (config.unet, config.pose_guider, config.vae):
+        if len(sizes.block_out_channels) > MAX_LEVELS:
+            levels = len(sizes.block_out_channels)
             raise DamagedFileError(path, f"has a config with {levels} levels; at most {MAX_LEVELS} are allowed.")
     if not math.isfinite(config.vae.scaling_factor) or config.vae.scaling_factor <= 0:
         reason = f"has a config with vae.scaling_factor = {config.vae.scaling_factor}; expected a positive number."

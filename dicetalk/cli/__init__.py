@@ -20,7 +20,7 @@ _LESS_MEMORY = {
     "extract": "Choose a shorter clip, or --device cpu.",
     "emotion_make": "Choose shorter speech, or --device cpu for `emotion voice`.",
 }
-"""The way on, by the room of the command."""
+"""The way on, by the module of the command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 0
-    room, command = options.command
+    module, command = options.command
     try:
         check_paths(options)
         refuse_inputs_as_outputs(options)
-        return getattr(importlib.import_module(f"dicetalk.cli.{room}"), command)(options)
+        return getattr(importlib.import_module(f"dicetalk.cli.{module}"), command)(options)
     except DiceTalkError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not is_out_of_memory(error):
             raise
         reason = str(error).strip().partition(chr(10))[0]
-        less = _LESS_MEMORY.get(room, "Close other programs.")
+        less = _LESS_MEMORY.get(module, "Close other programs.")
         print(f"error: there is not enough memory ({reason}). {less}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Cancelled):

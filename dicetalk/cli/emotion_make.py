@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dicetalk.audio.speech import load_speech
-from dicetalk.cli.emotion_room import check_no_preset, check_out, hearing, read_presets, save_track
+from dicetalk.cli.emotion_inputs import check_no_preset, check_out, hearing, read_presets, save_track
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.tiny import found_folder
 from dicetalk.device import choose_device

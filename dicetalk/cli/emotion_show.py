@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from dicetalk.audio.speech import SAMPLE_RATE
-from dicetalk.cli.emotion_room import hearing, read_emotion_model, read_presets
+from dicetalk.cli.emotion_inputs import hearing, read_emotion_model, read_presets
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.tiny import found_folder
 from dicetalk.emotion.compare import FEELINGS, bank_attention, compare, entropy_bits, preset_weights

@@ -183,7 +183,7 @@ def _emotion(path: Path) -> None:
 def _weights() -> Files:
     """Every kind of safetensors file; the bundled ones are too large to be changed thousands of times."""
     from small_models import SMALL_MODEL, write_small_model
-    from training_room import EMBEDDER
+    from training_runs import EMBEDDER
 
     from dicetalk.checkpoints.embedder import save_embedder
     from dicetalk.train.embedder import build_embedder
@@ -228,7 +228,7 @@ def _curve() -> Files:
 
 
 def _shard() -> Files:
-    from training_room import CLIPS, FRAMES, picture_frames
+    from training_runs import CLIPS, FRAMES, picture_frames
 
     def write(folder: Path) -> None:
         generator = torch.Generator().manual_seed(0)

@@ -244,11 +244,11 @@ def test_what_is_advised_without_memory_can_be_given(capsys: pytest.CaptureFixtu
     commands = {"generate": ["generate"], "bench": ["bench"], "prepare": ["prepare"], "evaluate": ["evaluate"]}
     commands |= {"demo": ["demo"], "extract": ["emotion", "extract"], "emotion_make": ["emotion", "voice"]}
     assert commands.keys() == _LESS_MEMORY.keys() - {"train"}  # whose advice is about its config
-    for room, command in commands.items():
+    for module, command in commands.items():
         with pytest.raises(SystemExit):
             main([*command, "--help"])
         offered = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-        assert set(re.findall(r"--[a-z-]+", _LESS_MEMORY[room])) <= offered, room
+        assert set(re.findall(r"--[a-z-]+", _LESS_MEMORY[module])) <= offered, module
 
 
 def test_doctor_and_its_exit_status(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

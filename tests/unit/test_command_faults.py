@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from forked_commands import command, needs_forks
 from small_disks import fill_up, read_only_disk, small_disk, unfinished_in
-from training_room import reset_accelerate
+from training_runs import reset_accelerate
 
 from dicetalk.cli import main
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from training_room import TINY
+from training_runs import TINY
 
 from dicetalk.bench.sizes import SIZES
 from dicetalk.config import FULL

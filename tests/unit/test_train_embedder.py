@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_room import CLIPS, EMBEDDER, FRAMES, curve, embedder_training, make_room, reset_accelerate, write_clips
+from training_runs import CLIPS, EMBEDDER, FRAMES, curve, embedder_training, make_inputs, reset_accelerate, write_clips
 
 from dicetalk.checkpoints.embedder import load_embedder, save_embedder
 from dicetalk.emotion.prior import PRESET_NAMES, read_prior_npy
@@ -21,7 +21,7 @@ from dicetalk.train.shards import ClipLabels, ClipRecord, list_clips, read_clip,
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_room(tmp_path_factory.mktemp("room"))
+    return make_inputs(tmp_path_factory.mktemp("room"))
 
 
 @pytest.fixture(autouse=True)

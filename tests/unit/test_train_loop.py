@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_room import LOOP, curve, diffusion_training, embedder_training, make_room, reset_accelerate
+from training_runs import LOOP, curve, diffusion_training, embedder_training, make_inputs, reset_accelerate
 
 from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.errors import Cancelled, CheckpointError, DiceTalkError, SettingError
@@ -38,7 +38,7 @@ TRAININGS = {
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_room(tmp_path_factory.mktemp("room"))
+    return make_inputs(tmp_path_factory.mktemp("room"))
 
 
 @pytest.fixture(autouse=True)
@@ -168,7 +168,7 @@ _PROGRAM = """
 import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[3:]
-from training_room import embedder_training
+from training_runs import embedder_training
 from dicetalk.train.embedder import train_embedder
 from dicetalk.checkpoints.embedder import load_embedder
 train_embedder(embedder_training(Path(sys.argv[1]), Path(sys.argv[2]), steps=100_000, checkpoint_every=1))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from training_room import LOOP, curve, diffusion_training, embedder_training, make_room, reset_accelerate
+from training_runs import LOOP, curve, diffusion_training, embedder_training, make_inputs, reset_accelerate
 
 from dicetalk.bench.sizes import SIZES
 from dicetalk.drawn.train.config import TinyTraining
@@ -32,7 +32,7 @@ from dicetalk.train.loop import make_accelerator
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_room(tmp_path_factory.mktemp("room"))
+    return make_inputs(tmp_path_factory.mktemp("room"))
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ from pathlib import Path
 sys.path[:0] = sys.argv[3:]
 import shutil
 import torch
-from training_room import embedder_training
+from training_runs import embedder_training
 from dicetalk.errors import CheckpointError
 from dicetalk.train.embedder import EmbedderTask, train_embedder
 from dicetalk.train.loop import end_processes

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_films import listen
-from training_room import ONCE, reset_accelerate
+from training_runs import ONCE, reset_accelerate
 from transformers import WhisperConfig
 
 from dicetalk.audio.speech import Speech

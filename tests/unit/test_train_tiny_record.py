@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from training_room import ONCE
+from training_runs import ONCE
 
 from dicetalk.drawn.train.config import TinyTraining
 from dicetalk.drawn.train.priors import save_priors

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from training_room import (
+from training_runs import (
     CPU,
     TINY,
     diffusion_training,
-    make_room,
+    make_inputs,
     reset_accelerate,
 )
 
@@ -26,7 +26,7 @@ from dicetalk.train.start import (
 
 @pytest.fixture(scope="session")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_room(tmp_path_factory.mktemp("room"))
+    return make_inputs(tmp_path_factory.mktemp("room"))
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-from training_room import (
+from training_runs import (
     CLIPS,
     CPU,
     FRAMES,

@@ -10,7 +10,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from training_room import (
+from training_runs import (
     CPU,
     LOOP,
     curve,

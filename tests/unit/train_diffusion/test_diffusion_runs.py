@@ -13,7 +13,7 @@ import yaml
 from diffusers import UNetSpatioTemporalConditionModel
 from released_files import SMALL
 from torch import nn
-from training_room import (
+from training_runs import (
     EMBEDDER,
     FRAMES,
     TINY,

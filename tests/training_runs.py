@@ -106,7 +106,7 @@ def picture_frames(generator: torch.Generator) -> torch.Tensor:
     return torch.stack([picture.roll(i, dims=1) for i in range(FRAMES)]).mul(255).to(torch.uint8)
 
 
-def make_room(folder: Path) -> Path:
+def make_inputs(folder: Path) -> Path:
     """Put ``shards``, ``models`` and ``embedder.safetensors`` into `folder`; trainings write elsewhere."""
     write_clips(folder / "shards")
     write_released(folder / "models", TINY)
