@@ -9,7 +9,7 @@ The command line, the nodes, the documents and the check of a value are made fro
 
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 from dicetalk.errors import SettingError
 
@@ -23,7 +23,7 @@ class Parameter:
 
     Args:
         name: of the field.
-        kind: ``bool``, ``int``, ``float``, ``str`` or :data:`Ramp`.
+        kind: ``bool``, ``int``, ``float``, ``str`` or :data:`Ramp`; of a field that may be `None`, the other type.
         default: value where nothing is given.
         help: what it does, in English, without a full stop; the unit comes first where there is one.
         low: smallest value.
@@ -34,6 +34,7 @@ class Parameter:
         rare: nodes show it among the advanced inputs.
         in_preset: presets fix it, so that a node shows it only without one.
         of_model: the default is what the loaded model was made for, and `default` only the release's.
+        nothing: what `None` means, for one that may be left open; a node has 0 for it.
         off: option that switches a ``bool`` off, for one that is on by default, and what that does.
     """
 
@@ -49,10 +50,13 @@ class Parameter:
     rare: bool = False
     in_preset: bool = False
     of_model: bool = False
+    nothing: str = ""
     off: tuple[str, str] = ("", "")
 
     def check(self, value: Any) -> None:
         """Raise :class:`SettingError` unless `value` is one of this parameter."""
+        if self.nothing and value is None:
+            return
         if self.choices and value not in self.choices:
             raise SettingError(f"{self.name} {value!r} is unknown. Choose one of: {', '.join(self.choices)}.")
         if self.low is None or self.high is None:
@@ -79,7 +83,8 @@ def parameters(settings: type) -> Iterator[Parameter]:
     for each in fields(settings):
         if "help" not in each.metadata or each.default is MISSING:
             raise TypeError(f"{settings.__name__}.{each.name} is not described: make it with parameter().")
-        yield Parameter(each.name, each.type, each.default, **each.metadata)
+        kind = get_args(each.type)[0] if "nothing" in each.metadata else each.type  # T of T | None
+        yield Parameter(each.name, kind, each.default, **each.metadata)
 
 
 def check_parameters(settings: Any) -> None:

@@ -1,4 +1,4 @@
-"""Every parameter of the sampler, with the released values as defaults."""
+"""Parameters of the sampler, the portrait and the speech, with the released values as defaults."""
 
 import math
 from dataclasses import dataclass
@@ -168,3 +168,79 @@ def ramp_values(ramp: Ramp, steps: int) -> list[float]:
     if first == last or steps == 1:
         return [first] * steps
     return [first + (last - first) * step / (steps - 1) for step in range(steps)]
+
+
+@dataclass(frozen=True)
+class PortraitSettings:
+    """How the picture is prepared (:func:`dicetalk.portrait.prepare.prepare_portrait`).
+
+    Raises:
+        SettingError: a value is out of its range.
+    """
+
+    face_index: int | None = parameter(None, "which face, 0 is the largest", low=0, high=100, nothing="the largest")
+    short_side: int | None = parameter(
+        None,
+        "shorter side of the clip in pixels, a multiple of 64",
+        low=64,
+        high=2048,
+        step=64,
+        nothing="what the model was made for, 512 for the released one",
+    )
+    mask_scale: float = parameter(
+        1.1,
+        "size of the part that may move, relative to the face box",
+        low=0.1,
+        high=10.0,
+        step=0.05,
+        rare=True,
+    )
+    margin: float = parameter(
+        0.5,
+        "how much of the picture a crop takes on each side of the face box, as a part of the box",
+        low=0.0,
+        high=3.0,
+        step=0.05,
+    )
+
+    def __post_init__(self) -> None:
+        check_parameters(self)
+
+
+@dataclass(frozen=True)
+class SpeechSettings:
+    """Which part of a recording is spoken, and what the network hears of it (:mod:`dicetalk.audio`).
+
+    Raises:
+        SettingError: a value is out of its range.
+    """
+
+    start: float = parameter(0.0, "of the sound to skip", unit="seconds", low=0.0, high=86400.0, step=0.01)
+    duration: float | None = parameter(
+        None, "to use, 0.1 or more", unit="seconds", low=0.1, high=3600.0, step=0.01, nothing="all that follows"
+    )
+    pad_start: float = parameter(
+        0.0,
+        "of silence before the speech; times of emotions count from the video's beginning",
+        unit="seconds",
+        low=0.0,
+        high=60.0,
+        step=0.01,
+        rare=True,
+    )
+    pad_end: float = parameter(
+        0.0, "of silence after the speech", unit="seconds", low=0.0, high=60.0, step=0.01, rare=True
+    )
+    silence_below: float | None = parameter(
+        None,
+        "let the network hear digital silence, which keeps the mouth shut, where the sound is fainter than this level "
+        "in dB, for example -45; the video's sound stays",
+        low=-120.0,
+        high=0.0,
+        step=1.0,
+        rare=True,
+        nothing="off",
+    )
+
+    def __post_init__(self) -> None:
+        check_parameters(self)

@@ -6,10 +6,12 @@ from comfy_api.latest import io
 
 from dicetalk.audio.silence import pad_speech, shut_in_silence, with_pauses
 from dicetalk.audio.whisper import speech_features
+from dicetalk.settings import SpeechSettings
 
 from .checks import verdict
 from .convert import check_duration, to_audio, to_speech
 from .hooks import comfy_hooks
+from .parameters import setting_inputs
 from .wires import CATEGORY, AudioWire, EncodedSpeech, HostedModel, ModelWire, SpeechWire
 
 
@@ -27,48 +29,7 @@ class AudioEncode(io.ComfyNode):
             inputs=[
                 ModelWire.Input("model", tooltip="From Load DICE Model."),
                 AudioWire.Input("audio", tooltip="The speech: any rate, mono, stereo or surround, 0.1 s to an hour."),
-                io.Float.Input(
-                    "start", default=0.0, min=0.0, max=86400.0, step=0.01, tooltip="Seconds of the sound to skip."
-                ),
-                io.Float.Input(
-                    "duration",
-                    default=0.0,
-                    min=0.0,
-                    max=3600.0,
-                    step=0.01,
-                    tooltip="Seconds to use, 0.1 or more; 0 takes all that follows the start.",
-                ),
-                io.Float.Input(
-                    "pad_start",
-                    default=0.0,
-                    min=0.0,
-                    max=60.0,
-                    step=0.01,
-                    optional=True,  # prompts from before have no such input
-                    advanced=True,
-                    tooltip="Seconds of silence before the speech. Times of emotions count from the video's beginning.",
-                ),
-                io.Float.Input(
-                    "pad_end",
-                    default=0.0,
-                    min=0.0,
-                    max=60.0,
-                    step=0.01,
-                    optional=True,  # prompts from before have no such input
-                    advanced=True,
-                    tooltip="Seconds of silence after the speech.",
-                ),
-                io.Float.Input(
-                    "silence_below",
-                    default=0.0,
-                    min=-120.0,
-                    max=0.0,
-                    step=1.0,
-                    optional=True,  # prompts from before have no such input
-                    advanced=True,
-                    tooltip="Let the network hear digital silence, which keeps the mouth shut, where the sound is "
-                    "fainter than this level in dB, for example -45. 0 switches it off.",
-                ),
+                *setting_inputs(SpeechSettings, required=frozenset({"start", "duration"})),
             ],
             outputs=[
                 SpeechWire.Output("speech", tooltip="What the network hears."),

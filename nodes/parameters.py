@@ -42,13 +42,20 @@ def setting_value(settings: type, values: dict[str, Any]) -> dict[str, Any]:
         value = taken.pop(each.name)
         if each.kind == Ramp and (change := taken.pop(_change(each), 0)):
             value = (value, value + change)
-        fields[each.name] = value * MEGABYTE if each.unit == "bytes" else value
+        if each.unit == "bytes":
+            value *= MEGABYTE
+        fields[each.name] = None if each.nothing and value == 0 else value
     return fields | taken  # what is left is reported by the dataclass
 
 
 def _inputs(each: Parameter, optional: bool) -> list[io.Input]:
-    common = {"tooltip": _sentence(each.help), "advanced": each.rare or None, "optional": optional}
+    text = f"{each.unit} {each.help}" if each.unit else each.help
+    text = f"{text}; 0: {each.nothing}" if each.nothing else text
+    common = {"tooltip": _sentence(text), "advanced": each.rare or None, "optional": optional}
     limits = {"min": each.low, "max": each.high} | ({"step": each.step} if each.step else {})
+    if each.nothing:
+        limits["min"] = min(each.low or 0, type(each.low or 0)(0))
+    default = 0 if each.default is None else each.default
     if each.kind is bool:
         return [io.Boolean.Input(each.name, default=each.default, **common)]
     if each.choices:
@@ -59,8 +66,8 @@ def _inputs(each: Parameter, optional: bool) -> list[io.Input]:
         return [io.Int.Input(each.name, default=each.default // MEGABYTE, **limits, **common)]
     if each.kind is int:
         drawn = {"control_after_generate": True} if each.name == "seed" else {}
-        return [io.Int.Input(each.name, default=each.default, **limits, **drawn, **common)]
-    number = io.Float.Input(each.name, default=float(each.default), **limits, **common)
+        return [io.Int.Input(each.name, default=default, **limits, **drawn, **common)]
+    number = io.Float.Input(each.name, default=float(default), **limits, **common)
     if each.kind != Ramp:
         return [number]
     change = common | {"tooltip": f"By how much {each.name} has changed at the last step.", "advanced": True}

@@ -16,10 +16,12 @@ from dicetalk.portrait.paste import PasteBack as Paste
 from dicetalk.portrait.prepare import STRIDE, Box, Portrait, prepare_portrait
 from dicetalk.portrait.read import read_picture
 from dicetalk.portrait.small import small_face_notice
+from dicetalk.settings import PortraitSettings
 
 from .checks import choice_verdict
 from .convert import boxes_of, check_room, mask_boxes, to_frames, to_image, to_images
 from .hooks import cancelled, comfy_hooks
+from .parameters import setting_inputs
 from .prompts import SettledNode, numbers
 from .wires import CATEGORY, BoxWire, HostedModel, ImageWire, MaskWire, ModelWire, PortraitWire
 
@@ -50,31 +52,14 @@ class PortraitCrop(SettledNode):
                 io.DynamicCombo.Input(
                     "area",
                     options=[
-                        io.DynamicCombo.Option(FACE, [_face_index(), _margin()]),
-                        io.DynamicCombo.Option(WHOLE, [_face_index()]),
+                        io.DynamicCombo.Option(FACE, _inputs("face_index", "margin")),
+                        io.DynamicCombo.Option(WHOLE, _inputs("face_index")),
                         io.DynamicCombo.Option(EVERYTHING, []),
                     ],
                     tooltip="face: animate a square around the face (Paste Back puts it into the full picture). whole "
                     "picture: animate all of it, the face moves. everything moves: no face is looked for.",
                 ),
-                io.Int.Input(
-                    "short_side",
-                    default=0,
-                    min=0,
-                    max=2048,
-                    step=64,
-                    tooltip="Shorter side of the clip in pixels, a multiple of 64; 0 takes what the model was made for "
-                    "(512 for the released one).",
-                ),
-                io.Float.Input(
-                    "mask_scale",
-                    default=1.1,
-                    min=0.1,
-                    max=10.0,
-                    step=0.05,
-                    advanced=True,
-                    tooltip="Size of the region that may move, relative to the face box.",
-                ),
+                *_inputs("short_side", "mask_scale"),
                 BoxWire.Input(
                     "box",
                     optional=True,
@@ -189,21 +174,8 @@ def _after(place: str, hooks: Hooks) -> Hooks:
     return replace(hooks, notice=lambda text: hooks.notice(f"{place}{text}"))
 
 
-def _face_index() -> io.Input:
-    return io.Int.Input(
-        "face_index", default=0, min=0, max=100, tooltip="Which face, 0 is the largest; not used with a box or a mask."
-    )
-
-
-def _margin() -> io.Input:
-    return io.Float.Input(
-        "margin",
-        default=0.5,
-        min=0.0,
-        max=3.0,
-        step=0.05,
-        tooltip="How much of the picture around the face box, as a part of the box.",
-    )
+def _inputs(*names: str) -> list[io.Input]:
+    return setting_inputs(PortraitSettings, required=frozenset(names), only=lambda each: each.name in names)
 
 
 def _marked(portrait: Portrait) -> torch.Tensor:

@@ -11,10 +11,12 @@ from dicetalk.cli.tiny import DRAWN_FACES_ONLY, found_folder
 from dicetalk.device import choose_device
 from dicetalk.errors import SettingError
 from dicetalk.files import check_file_target, check_folder_target
+from dicetalk.parameters import parameters
 from dicetalk.pipeline import check_fps
 from dicetalk.portrait.paste import FEATHER, check_feather
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.progress import Bars
+from dicetalk.settings import PortraitSettings, SpeechSettings
 from dicetalk.talk import DiceTalk
 from dicetalk.talking_clip import check_form
 
@@ -67,6 +69,7 @@ def _portrait(options: argparse.Namespace, talk: DiceTalk) -> Portrait:
         crop=options.crop,
         short_side=options.short_side,
         mask_scale=options.mask_scale,
+        margin=options.margin,
     )
 
 
@@ -79,6 +82,10 @@ def _check(options: argparse.Namespace) -> None:
         raise SettingError(f"--decode-chunk {options.decode_chunk}: give 1 or more; the released number is 10.")
     if not 0 <= options.crf <= 51:
         raise SettingError(f"--crf {options.crf}: give 0 (lossless) to 51.")
+    for settings in (PortraitSettings, SpeechSettings):
+        settings(**{each.name: getattr(options, each.name) for each in parameters(settings)})
+    if not options.crop:
+        refuse_idle(options, ["margin"], "without --crop", "add that")
     if not options.paste_back:
         refuse_idle(options, ["feather"], "without --paste-back", "add that")
     check_feather(_feather(options))

@@ -7,8 +7,9 @@ from dicetalk import __version__
 from dicetalk.bench.sizes import SIZES
 from dicetalk.cli.emotion import add_emotion, add_intensity_from_voice
 from dicetalk.cli.models_option import MODELS, add_models_option
-from dicetalk.cli.sampler_options import add_sampler_options
+from dicetalk.cli.sampler_options import add_options, add_sampler_options
 from dicetalk.cli.speech_options import add_speech_options
+from dicetalk.settings import PortraitSettings
 
 DTYPES = ("fp16", "bf16", "fp32")
 
@@ -89,7 +90,7 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
 
     portrait = parser.add_argument_group("portrait")
     where = portrait.add_mutually_exclusive_group()
-    where.add_argument("--face-index", type=int, help="which face, 0 is the largest (default: the largest)")
+    add_options(where, PortraitSettings, "face_index")
     where.add_argument("--box", type=_box, metavar="X,Y,W,H", help="face box in pixels instead of the detector")
     where.add_argument("--whole-picture", action="store_true", help="let the whole picture move, without a detector")
     portrait.add_argument("--crop", action="store_true", help="animate a square around the face only")
@@ -104,12 +105,7 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="correct slow colour drift against the portrait (always with --paste-back)",
     )
-    portrait.add_argument(
-        "--short-side",
-        type=int,
-        help="size the network works at, a multiple of 64 (default: 512, or what the model was made for)",
-    )
-    portrait.add_argument("--mask-scale", type=float, default=1.1, help="face box to mask (default: 1.1)")
+    add_options(portrait, PortraitSettings, "short_side", "mask_scale", "margin")
 
     add_speech_options(parser)
     add_sampler_options(parser)

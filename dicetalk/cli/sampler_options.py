@@ -16,9 +16,11 @@ def add_sampler_options(parser: argparse.ArgumentParser) -> None:
     add_options(parser.add_argument_group("sampling"), SamplerSettings)
 
 
-def add_options(group: argparse._ActionsContainer, settings: type) -> None:
-    """Add an option for each parameter of `settings`."""
+def add_options(group: argparse._ActionsContainer, settings: type, *names: str) -> None:
+    """Add an option for each parameter of `settings`, or for those of the given names."""
     for each in parameters(settings):
+        if names and each.name not in names:
+            continue
         flag = f"--{each.name.replace('_', '-')}"
         if each.kind is bool:
             switch, what = each.off if each.default else (flag[2:], each.help)
@@ -38,7 +40,8 @@ def add_options(group: argparse._ActionsContainer, settings: type) -> None:
 def _help(each: Parameter) -> str:
     ends = "; one number, or FIRST:LAST step" if each.kind == Ramp else ""
     text = f"{each.unit} {each.help}" if each.unit else each.help
-    return f"{text}{ends} (default: {each.default}{', or what the model was made for' if each.of_model else ''})"
+    default = each.nothing if each.default is None else each.default
+    return f"{text}{ends} (default: {default}{', or what the model was made for' if each.of_model else ''})"
 
 
 def sampler_settings(options: argparse.Namespace, model: ModelConfig = FULL) -> SamplerSettings:

@@ -2,6 +2,9 @@
 
 import argparse
 
+from dicetalk.cli.sampler_options import add_options
+from dicetalk.settings import SpeechSettings
+
 
 def add_audio_stream(parser: argparse._ActionsContainer) -> None:
     """``--audio-stream``, of every command that reads sound."""
@@ -17,23 +20,6 @@ def add_audio_stream(parser: argparse._ActionsContainer) -> None:
 def add_speech_options(parser: argparse.ArgumentParser) -> None:
     """The group of options about the speech of ``dicetalk generate``."""
     speech = parser.add_argument_group("speech")
-    speech.add_argument("--start", type=float, default=0.0, help="seconds into the sound (default: 0)")
-    speech.add_argument("--duration", type=float, help="seconds to use (default: to the end)")
+    add_options(speech, SpeechSettings, "start", "duration")
     add_audio_stream(speech)
-    speech.add_argument(
-        "--pad-start",
-        type=float,
-        default=0.0,
-        metavar="SECONDS",
-        help="silence before the speech, up to 60; times of emotions count from the video's beginning (default: 0)",
-    )
-    speech.add_argument(
-        "--pad-end", type=float, default=0.0, metavar="SECONDS", help="silence after the speech, up to 60 (default: 0)"
-    )
-    speech.add_argument(
-        "--silence-below",
-        type=float,
-        metavar="DB",
-        help="let the network hear digital silence, which keeps the mouth shut, where the sound is fainter than this "
-        "level, for example -45; the video's sound stays (default: off)",
-    )
+    add_options(speech, SpeechSettings, "pad_start", "pad_end", "silence_below")

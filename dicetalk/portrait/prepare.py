@@ -14,6 +14,7 @@ from PIL import Image
 from dicetalk.errors import PortraitError, SettingError
 from dicetalk.portrait.centerface import CenterFace
 from dicetalk.portrait.faces import FaceBox, FaceDetector, choose_face
+from dicetalk.settings import PortraitSettings
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -199,9 +200,6 @@ def _check_settings(
         raise SettingError("box names the face already: leave out face_index, or let the detector look without box.")
     if short_side not in range(STRIDE, 2048 + 1, STRIDE):
         raise SettingError(f"short_side is {short_side}: give a multiple of {STRIDE} from {STRIDE} to 2048.")
-    if not 0.1 <= mask_scale <= 10:
-        raise SettingError(f"mask_scale is {mask_scale}: give a number from 0.1 to 10.")
+    PortraitSettings(face_index=face_index, mask_scale=mask_scale, margin=margin)
     if clip_size not in range(1, 2048 + 1):
         raise SettingError(f"clip_size is {clip_size}: give a whole number from 1 to 2048.")
-    if not 0 <= margin <= 3:
-        raise SettingError(f"margin is {margin}: give a part of the face box from 0 to 3.")

@@ -4,6 +4,7 @@ Needs no ComfyUI; ``tests/nodes`` compares the nodes' real schemas.
 """
 
 import argparse
+import inspect
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +15,20 @@ from dicetalk.cli.parser import build_parser
 from dicetalk.cli.sampler_options import add_options, parse_setting
 from dicetalk.errors import SettingError
 from dicetalk.parameters import Parameter, Ramp, check_parameters, parameter, parameters
-from dicetalk.settings import SamplerSettings
+from dicetalk.settings import PortraitSettings, SamplerSettings, SpeechSettings
+from dicetalk.talk import DiceTalk
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ROOT / "docs" / "commands.md"
-SAMPLER = "DICETalk_Sampler"
-TABLE = list(parameters(SamplerSettings))
-names = [each.name for each in TABLE]
+NODES = {
+    SamplerSettings: "DICETalk_Sampler",
+    PortraitSettings: "DICETalk_PortraitCrop",
+    SpeechSettings: "DICETalk_AudioEncode",
+}
+"""Tables, and the nodes whose inputs are made from them."""
+
+TABLE = [(each, node) for settings, node in NODES.items() for each in parameters(settings)]
+names = [f"{node}-{each.name}" for each, node in TABLE]
 
 
 def generate_parser() -> argparse.ArgumentParser:
@@ -45,10 +53,11 @@ def row(action: argparse.Action) -> str:
     return f"| `{action.option_strings[0]}{'' if action.nargs == 0 else value}` | {action.help} |"
 
 
-def node_names(each: Parameter) -> list[str]:
-    """Names of a parameter's inputs in the locales, where a dot is an underscore."""
+def translated(each: Parameter, node: str, language: str) -> list[dict]:
+    """Entries of a parameter's inputs in the locales; the name of a choice stands before those of its own inputs."""
+    inputs = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text())[node]["inputs"]
     own = [each.name, f"{each.name}_change"] if each.kind == Ramp else [each.name]
-    return [f"preset_{name}" for name in own] if each.in_preset else own
+    return [inputs.get(name) or next(inputs[key] for key in inputs if key.endswith(f"_{name}")) for name in own]
 
 
 def test_the_documents_have_the_options_as_the_parser_has_them(request: pytest.FixtureRequest) -> None:
@@ -63,42 +72,45 @@ def test_the_documents_have_the_options_as_the_parser_has_them(request: pytest.F
         assert text[begin:end] == made
 
 
-@pytest.mark.parametrize("each", TABLE, ids=names)
-def test_every_parameter_is_an_option(each: Parameter) -> None:
+@pytest.mark.parametrize(("each", "node"), TABLE, ids=names)
+def test_every_parameter_is_an_option(each: Parameter, node: str) -> None:
     actions = {action.dest: action for action in generate_parser()._actions}
     assert actions[each.name].default == (None if each.of_model else each.default)
     assert each.help in actions[each.name].help or each.off[1] == actions[each.name].help
 
 
 @pytest.mark.parametrize("language", ["ja", "zh"])
-@pytest.mark.parametrize("each", TABLE, ids=names)
-def test_every_parameter_is_translated(each: Parameter, language: str) -> None:
-    inputs = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text())[SAMPLER]["inputs"]
-    for name in node_names(each):
-        assert inputs[name]["name"] and inputs[name]["tooltip"]
-        if each.choices:
-            assert set(inputs[name]["options"]) == set(each.choices)
+@pytest.mark.parametrize(("each", "node"), TABLE, ids=names)
+def test_every_parameter_is_translated(each: Parameter, node: str, language: str) -> None:
+    for entry in translated(each, node, language):
+        assert entry["name"] and entry["tooltip"]
+        assert set(entry.get("options", ())) == set(each.choices)
 
 
-@pytest.mark.parametrize("page", [f"{SAMPLER}.md", f"{SAMPLER}/ja.md", f"{SAMPLER}/zh.md"])
-@pytest.mark.parametrize("each", TABLE, ids=names)
-def test_every_parameter_is_on_the_help_pages(each: Parameter, page: str) -> None:
+@pytest.mark.parametrize("language", ["en", "ja", "zh"])
+@pytest.mark.parametrize(("each", "node"), TABLE, ids=names)
+def test_every_parameter_is_on_the_help_pages(each: Parameter, node: str, language: str) -> None:
+    page = f"{node}.md" if language == "en" else f"{node}/{language}.md"
+    titles = [each.name] + ([translated(each, node, language)[0]["name"]] if language != "en" else [])
     text = (ROOT / "web" / "docs" / page).read_text()
-    translated = page.rpartition("/")[2].removesuffix(".md")
-    titles = [each.name]
-    if translated in ("ja", "zh"):
-        inputs = json.loads((ROOT / "locales" / translated / "nodeDefs.json").read_text())[SAMPLER]["inputs"]
-        titles.append(inputs[node_names(each)[0]]["name"])
     assert any(f"**{title}" in text for title in titles)
 
 
+@pytest.mark.parametrize(("each", "node"), TABLE, ids=names)
+def test_python_has_the_same_defaults(each: Parameter, node: str) -> None:
+    if node != NODES[SamplerSettings] and each.name in (taken := inspect.signature(DiceTalk.generate).parameters):
+        assert taken[each.name].default == each.default
+
+
 def test_every_number_is_checked_at_both_ends() -> None:
-    for each in TABLE:
-        if each.low is None:
-            continue
-        for value in (each.low - 1, each.high + 1, float("nan"), "1", None, True):
-            with pytest.raises(SettingError, match=each.name):
-                replace(SamplerSettings(), **{each.name: value})
+    for settings in NODES:
+        for each in parameters(settings):
+            if each.low is None:
+                continue
+            nothing = () if each.nothing else (None,)
+            for value in (each.low - 1, each.high + 1, float("nan"), "1", True, *nothing):
+                with pytest.raises(SettingError, match=each.name):
+                    replace(settings(), **{each.name: value})
     with pytest.raises(SettingError, match="schedule"):
         SamplerSettings(schedule="loose")
 
