@@ -24,6 +24,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "files_of_set(pattern): run the test for each file of the set of fixtures that `pattern` matches"
+    )
+    config.addinivalue_line("markers", "cases_of_set(pattern): run the test for each case of those files")
+
+
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest) -> Golden:
     """The numeric fixtures of ``--golden-dir``."""

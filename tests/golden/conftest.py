@@ -8,13 +8,6 @@ from golden_fixtures import Golden, GoldenFile, golden_set
 HERE = Path(__file__).parent
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "files_of_set(pattern): run the test for each file of the set of fixtures that `pattern` matches"
-    )
-    config.addinivalue_line("markers", "cases_of_set(pattern): run the test for each case of those files")
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for marker in metafunc.definition.iter_markers():
         if "file_name" not in metafunc.fixturenames:
