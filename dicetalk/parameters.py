@@ -34,6 +34,8 @@ class Parameter:
         rare: nodes show it among the advanced inputs.
         in_preset: presets fix it, so that a node shows it only without one.
         of_model: the default is what the loaded model was made for, and `default` only the release's.
+        as_input: name of the node's input, where another one has `name` already.
+        of_file: it is about a file that is written, which the nodes leave to ComfyUI's own.
         nothing: what `None` means, for one that may be left open; a node has 0 for it.
         off: option that switches a ``bool`` off, for one that is on by default, and what that does.
     """
@@ -50,8 +52,15 @@ class Parameter:
     rare: bool = False
     in_preset: bool = False
     of_model: bool = False
+    as_input: str = ""
+    of_file: bool = False
     nothing: str = ""
     off: tuple[str, str] = ("", "")
+
+    @property
+    def input_name(self) -> str:
+        """Name of a node's input."""
+        return self.as_input or self.name
 
     def check(self, value: Any) -> None:
         """Raise :class:`SettingError` unless `value` is one of this parameter."""

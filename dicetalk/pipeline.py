@@ -24,7 +24,7 @@ from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.residency import CPU, Residency
-from dicetalk.settings import FPS, SamplerSettings
+from dicetalk.settings import FPS, MAX_FPS, SamplerSettings
 from dicetalk.video.clip import exact_fps
 from dicetalk.video.decode import decode_frames
 from dicetalk.video.interpolate import interpolate_frames
@@ -35,7 +35,6 @@ HELD_FRAMES = (
     f"This model has no frame interpolation (RIFE): its {FPS} frames a second are repeated to make {{fps:g}}. For "
     "frames in between, fetch RIFE/flownet.pkl into the models folder: dicetalk download FOLDER."
 )
-MAX_FPS = 120
 
 NO_EMOTION = "This model has no emotion adapter: the emotion is not used."
 
@@ -265,7 +264,7 @@ def check_fps(fps: Fraction | float | None, interpolate: bool = True) -> None:
     if fps is None:
         return
     if not FPS <= fps <= MAX_FPS:
-        raise SettingError(f"fps is {fps}: give a number from {FPS} to {MAX_FPS}, for example 24, 25, 30, 50 or 60.")
+        raise SettingError(f"fps is {fps}: give a number from {FPS} to {MAX_FPS:g}, for example 24, 25, 30, 50 or 60.")
     if not interpolate and fps != FPS:
         raise SettingError(
             f"fps is {float(fps):g}, and interpolation is off, which gives {FPS}. Leave one of them out."

@@ -1,4 +1,4 @@
-"""Parameters of the sampler, the portrait and the speech, with the released values as defaults."""
+"""Parameters of the sampler, the portrait, the speech and the video, with the released values as defaults."""
 
 import math
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ FPS = 12.5
 
 EMBEDDED_SECONDS = 1.0
 """What an embedder reads at once for a track: the shortest part that it was trained on, which follows changes best."""
+
+MAX_FPS = 120.0
 
 SCHEDULES = ("reference", "tight")
 """Names of the window schedules of :mod:`dicetalk.denoise.windows`."""
@@ -241,6 +243,37 @@ class SpeechSettings:
         rare=True,
         nothing="off",
     )
+
+    def __post_init__(self) -> None:
+        check_parameters(self)
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """How latents become a video (:func:`dicetalk.pipeline.render`, :mod:`dicetalk.video`).
+
+    Raises:
+        SettingError: a value is out of its range.
+    """
+
+    fps: float | None = parameter(
+        None,
+        "frames per second, 12.5 to 120, for example 24, 30, 50 or 60; the sound stays in step",
+        low=FPS,
+        high=MAX_FPS,
+        step=0.5,
+        rare=True,
+        as_input="frame_rate",  # a node has an output `fps`
+        nothing="25, and 12.5 for a model without RIFE",
+    )
+    decode_chunk: int = parameter(
+        10,
+        "frames decoded together; released: 10. Another number changes the pictures slightly",
+        low=1,
+        high=250,
+        rare=True,
+    )
+    crf: int = parameter(18, "quality of an .mp4 or .webm, 0 best to 51", low=0, high=51, of_file=True)
 
     def __post_init__(self) -> None:
         check_parameters(self)

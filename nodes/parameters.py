@@ -26,7 +26,7 @@ def setting_inputs(
         if each.kind != Ramp:
             found += changes
             changes = []
-        number, *change = _inputs(each, optional=each.name not in required)
+        number, *change = _inputs(each, optional=each.input_name not in required)
         found.append(number)
         changes += change
     return found + changes
@@ -37,9 +37,9 @@ def setting_value(settings: type, values: dict[str, Any]) -> dict[str, Any]:
     taken = dict(values)
     fields = {}
     for each in parameters(settings):
-        if each.name not in taken:
+        if each.input_name not in taken:
             continue
-        value = taken.pop(each.name)
+        value = taken.pop(each.input_name)
         if each.kind == Ramp and (change := taken.pop(_change(each), 0)):
             value = (value, value + change)
         if each.unit == "bytes":
@@ -57,25 +57,25 @@ def _inputs(each: Parameter, optional: bool) -> list[io.Input]:
         limits["min"] = min(each.low or 0, type(each.low or 0)(0))
     default = 0 if each.default is None else each.default
     if each.kind is bool:
-        return [io.Boolean.Input(each.name, default=each.default, **common)]
+        return [io.Boolean.Input(each.input_name, default=each.default, **common)]
     if each.choices:
-        return [io.Combo.Input(each.name, options=list(each.choices), default=each.default, **common)]
+        return [io.Combo.Input(each.input_name, options=list(each.choices), default=each.default, **common)]
     if each.unit == "bytes":
         common["tooltip"] = _sentence(f"megabytes {each.help}")
         limits = {"min": each.low, "max": min(int(each.high or 0) // MEGABYTE, 1 << 20)}
-        return [io.Int.Input(each.name, default=each.default // MEGABYTE, **limits, **common)]
+        return [io.Int.Input(each.input_name, default=each.default // MEGABYTE, **limits, **common)]
     if each.kind is int:
-        drawn = {"control_after_generate": True} if each.name == "seed" else {}
-        return [io.Int.Input(each.name, default=default, **limits, **drawn, **common)]
-    number = io.Float.Input(each.name, default=float(default), **limits, **common)
+        drawn = {"control_after_generate": True} if each.input_name == "seed" else {}
+        return [io.Int.Input(each.input_name, default=default, **limits, **drawn, **common)]
+    number = io.Float.Input(each.input_name, default=float(default), **limits, **common)
     if each.kind != Ramp:
         return [number]
-    change = common | {"tooltip": f"By how much {each.name} has changed at the last step.", "advanced": True}
+    change = common | {"tooltip": f"By how much {each.input_name} has changed at the last step.", "advanced": True}
     return [number, io.Float.Input(_change(each), default=0.0, **limits, **change)]
 
 
 def _change(each: Parameter) -> str:
-    return f"{each.name}_change"
+    return f"{each.input_name}_change"
 
 
 def _sentence(text: str) -> str:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from dicetalk.errors import PortraitError
 from dicetalk.hooks import Hooks
-from dicetalk.portrait.paste import ColourMatch
+from dicetalk.portrait.paste import ColourMatch, paste_mask
 from dicetalk.portrait.paste import PasteBack as Paste
 from dicetalk.portrait.prepare import STRIDE, Box, Portrait, prepare_portrait
 from dicetalk.portrait.read import read_picture
@@ -216,7 +216,15 @@ class PasteBack(io.ComfyNode):
                     "colour_match", default=True, tooltip="Remove slow drift of colours against the portrait."
                 ),
             ],
-            outputs=[io.Image.Output("images_out", display_name="images", tooltip="Full pictures.")],
+            outputs=[
+                io.Image.Output("images_out", display_name="images", tooltip="Full pictures."),
+                io.Mask.Output(
+                    "mask_out",
+                    display_name="mask",
+                    tooltip="Which part is animated, soft at its edge: with Invert Mask and Join Image with Alpha a "
+                    "video whose still part is transparent.",
+                ),
+            ],
         )
 
     @classmethod
@@ -228,7 +236,7 @@ class PasteBack(io.ComfyNode):
         if colour_match:
             chunks = map(ColourMatch(portrait), chunks)
         pasted = to_images(Paste(portrait, feather).stream(chunks), len(frames))
-        return io.NodeOutput(pasted, ui=hooks.shown())
+        return io.NodeOutput(pasted, paste_mask(portrait, feather)[None], ui=hooks.shown())
 
 
 def _checked(frames: torch.Tensor, hooks: Hooks) -> Iterator[torch.Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dicetalk.config import SamplingConfig
 from dicetalk.errors import SettingError
-from dicetalk.settings import SamplerSettings
+from dicetalk.settings import SamplerSettings, VideoSettings
 
 from .parameters import setting_value
 from .prompts import numbers
@@ -57,10 +57,13 @@ def setting_refusals(inputs: Mapping[str, Any]) -> dict[str, str]:
     ends = numbers(inputs, "preset.steps", "noise_strength")
     if ends and ends[0] >= 1 and ends[1] >= 0:
         refused["noise_strength"] = _refusal(lambda: SamplerSettings(steps=int(ends[0]), noise_strength=ends[1]))
+    rate = numbers(inputs, "frame_rate")
+    if rate and rate[0]:
+        refused["frame_rate"] = _refusal(lambda: VideoSettings(fps=rate[0]))
     return {name: why for name, why in refused.items() if why}
 
 
-def _refusal(make: Callable[[], SamplerSettings]) -> str:
+def _refusal(make: Callable[[], Any]) -> str:
     try:
         make()
     except SettingError as error:

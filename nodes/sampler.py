@@ -1,6 +1,6 @@
 """DICE Sampler."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from comfy_api.latest import io
@@ -9,7 +9,7 @@ from dicetalk.emotion.given import told_of_end
 from dicetalk.parameters import Parameter
 from dicetalk.pipeline import denoise, render
 from dicetalk.portrait.prepare import Portrait
-from dicetalk.settings import FPS, SamplerSettings
+from dicetalk.settings import FPS, SamplerSettings, VideoSettings
 from dicetalk.video import frames_to_cover, hold_last_frame
 from dicetalk.video.preview import LatentPreview
 
@@ -37,7 +37,7 @@ SEED = "seed"  # stands before the others, as in ComfyUI's own samplers
 FIRST = frozenset(
     {"seed", "steps", "portrait_guidance", "expression_guidance", "schedule", "window", "overlap", "shift"}
     | {"audio_scale", "emotion_scale", "motion_bucket", "expression_bucket", "noise_strength", "portrait_noise"}
-    | {"batched_guidance", "key_value_budget"}
+    | {"batched_guidance", "key_value_budget", "decode_chunk"}
 )
 """Settings of the first version; newer ones are optional and come last."""
 
@@ -76,15 +76,9 @@ class DiceSampler(SettledNode):
                     "interpolate", default=True, tooltip="25 frames per second by RIFE; off gives the network's 12.5."
                 ),
                 *_inputs(lambda each: _always(each) and each.name in FIRST),
-                io.Int.Input(
-                    "decode_chunk",
-                    default=10,
-                    min=1,
-                    max=250,
-                    advanced=True,
-                    tooltip="Frames decoded together; released: 10. Another number changes the pictures slightly.",
-                ),
+                *_video_input("decode_chunk"),
                 *_inputs(lambda each: _always(each) and each.name not in FIRST),
+                *_video_input("fps"),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="The frames."),
@@ -104,6 +98,10 @@ class DiceSampler(SettledNode):
         return choice_verdict("preset", preset, PRESETS)
 
     @classmethod
+    def dead_inputs(cls, inputs: Mapping[str, Any]) -> Iterable[str]:
+        return () if inputs["interpolate"] else ("frame_rate",)
+
+    @classmethod
     def refusals(cls, inputs: Mapping[str, Any]) -> Mapping[str, str]:
         return setting_refusals(inputs)
 
@@ -117,6 +115,7 @@ class DiceSampler(SettledNode):
         preset: Mapping[str, Any],
         interpolate: bool,
         decode_chunk: int,
+        frame_rate: float = 0.0,
         **values: Any,
     ) -> io.NodeOutput:
         check_portrait(model, portrait)
@@ -125,11 +124,12 @@ class DiceSampler(SettledNode):
         settings = sampler_settings(model.dice.config.sampling, preset, **values)
         dice, residency, sound = model.dice, model.residency, speech.speech
         hooks = comfy_hooks(SHARES)
-        if interpolate and dice.flownet is None:
+        asked = VideoSettings(fps=frame_rate or None, decode_chunk=decode_chunk).fps if interpolate else None
+        if interpolate and asked is None and dice.flownet is None:
             hooks.notice("The model has no frame interpolation (RIFE): the clip has 12.5 frames per second.")
             interpolate = False
         told_of_end(emotion.track, sound.seconds, hooks)
-        fps = 2 * FPS if interpolate else FPS
+        fps = asked or (2 * FPS if interpolate else FPS)
         frames = frames_to_cover(sound.sound.shape[1], sound.sound_sample_rate, fps)
         check_room(frames, *portrait.image.shape[-2:])
 
@@ -138,7 +138,13 @@ class DiceSampler(SettledNode):
         shown = with_preview(hooks, clip_preview(colours, speech.features.frames))
         latents = denoise(dice, encoded, speech.features, emotion.track, settings, residency=residency, hooks=shown)
         clip = render(
-            dice, latents, decode_chunk=decode_chunk, interpolate=interpolate, residency=residency, hooks=hooks
+            dice,
+            latents,
+            decode_chunk=decode_chunk,
+            interpolate=interpolate,
+            fps=asked,
+            residency=residency,
+            hooks=hooks,
         )
         # Whole frames rarely end with the sound: the last one is held so that no syllable is cut.
         images = to_images(hold_last_frame(clip.chunks, frames), frames)
@@ -153,3 +159,7 @@ def _always(each: Parameter) -> bool:
 
 def _inputs(only: Callable[[Parameter], bool]) -> list[io.Input]:
     return setting_inputs(SamplerSettings, required=FIRST, only=only)
+
+
+def _video_input(name: str) -> list[io.Input]:
+    return setting_inputs(VideoSettings, required=FIRST, only=lambda each: each.name == name)

@@ -26,7 +26,7 @@ const DEAD = {
     ]);
     return { ...Object.fromEntries(weights), seed: !drawn };
   },
-  DICETalk_Sampler: () => ({}),
+  DICETalk_Sampler: (node) => ({ frame_rate: valueOf(node, "interpolate") === false }),
 };
 
 /** Show what is live. `changed` is called if that changed anything. */
@@ -86,7 +86,7 @@ export function watchNode(node, changed) {
   if (choice) note(node, choice);
   const update = () => showLive(node, changed);
   for (const widget of node.widgets ?? []) {
-    if (!["model", "area", "result", "temperature", "preset"].includes(widget.name)) continue;
+    if (!["model", "area", "result", "temperature", "preset", "interpolate"].includes(widget.name)) continue;
     after(widget, () => {
       if (widget.name === choice) restore(node, choice);
       update();

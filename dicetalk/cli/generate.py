@@ -9,14 +9,12 @@ from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.sampler_options import sampler_settings
 from dicetalk.cli.tiny import DRAWN_FACES_ONLY, found_folder
 from dicetalk.device import choose_device
-from dicetalk.errors import SettingError
 from dicetalk.files import check_file_target, check_folder_target
 from dicetalk.parameters import parameters
-from dicetalk.pipeline import check_fps
 from dicetalk.portrait.paste import FEATHER, check_feather
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.progress import Bars
-from dicetalk.settings import PortraitSettings, SpeechSettings
+from dicetalk.settings import PortraitSettings, SpeechSettings, VideoSettings
 from dicetalk.talk import DiceTalk
 from dicetalk.talking_clip import check_form
 
@@ -77,12 +75,7 @@ def _check(options: argparse.Namespace) -> None:
     check_form(options.out, options.alpha, options.paste_back, "--alpha")
     if options.no_interpolation:
         refuse_idle(options, ["fps"], "with --no-interpolation", "leave that out")
-    check_fps(options.fps)
-    if options.decode_chunk < 1:
-        raise SettingError(f"--decode-chunk {options.decode_chunk}: give 1 or more; the released number is 10.")
-    if not 0 <= options.crf <= 51:
-        raise SettingError(f"--crf {options.crf}: give 0 (lossless) to 51.")
-    for settings in (PortraitSettings, SpeechSettings):
+    for settings in (PortraitSettings, SpeechSettings, VideoSettings):
         settings(**{each.name: getattr(options, each.name) for each in parameters(settings)})
     if not options.crop:
         refuse_idle(options, ["margin"], "without --crop", "add that")

@@ -9,7 +9,7 @@ from dicetalk.cli.emotion import add_emotion, add_intensity_from_voice
 from dicetalk.cli.models_option import MODELS, add_models_option
 from dicetalk.cli.sampler_options import add_options, add_sampler_options
 from dicetalk.cli.speech_options import add_speech_options
-from dicetalk.settings import PortraitSettings
+from dicetalk.settings import PortraitSettings, VideoSettings
 
 DTYPES = ("fp16", "bf16", "fp32")
 
@@ -112,22 +112,14 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
 
     video = parser.add_argument_group("video")
     video.add_argument("--no-interpolation", action="store_true", help="12.5 frames per second instead of 25")
-    video.add_argument(
-        "--fps",
-        type=float,
-        help="frames per second, 12.5 to 120, for example 24, 30, 50 or 60; the sound stays in step (default: 25, and "
-        "12.5 for a model without RIFE)",
-    )
+    add_options(video, VideoSettings, "fps")
     video.add_argument(
         "--alpha",
         action="store_true",
         help="with --paste-back: transparent outside the animated part, soft at its edge; needs a .webm or a folder of "
         "PNG frames",
     )
-    video.add_argument(
-        "--decode-chunk", type=int, default=10, help="frames decoded together; released: 10 (default: 10)"
-    )
-    video.add_argument("--crf", type=int, default=18, help="quality of an .mp4 or .webm, 0 best to 51 (default: 18)")
+    add_options(video, VideoSettings, "decode_chunk", "crf")
     video.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.set_defaults(command=("generate", "generate"), default_of=parser.get_default)
 

@@ -18,6 +18,7 @@ from dicetalk.errors import (
     NoFaceError,
     NotEnoughMemoryError,
     PortraitError,
+    SettingError,
     SpeechError,
     VideoError,
 )
@@ -86,6 +87,27 @@ def test_the_sampler_gives_frames_sound_rate_video_and_latents(
     slow, _, fps, video, _ = sampled(nodes, model, portrait, speech, happy, interpolate=False)
     assert fps == 12.5 and len(slow) == 5 and torch.allclose(slow, images[::2][:5])
     assert video.get_components().frame_rate.as_integer_ratio() == (25, 2)
+
+
+@pytest.mark.parametrize("rate", [24.0, 30.0, 60.0])
+def test_the_sampler_makes_the_rate_that_is_asked_for(
+    nodes: dict[str, Any], model: Any, portrait: Any, speech: Any, happy: Any, rate: float
+) -> None:
+    images, audio, fps, video, _ = sampled(nodes, model, portrait, speech, happy, frame_rate=rate)
+    assert fps == rate == video.get_components().frame_rate
+    seconds = audio["waveform"].shape[-1] / audio["sample_rate"]
+    assert 0 <= len(images) / rate - seconds < 1 / rate
+    ordinary = sampled(nodes, model, portrait, speech, happy)[0]
+    assert torch.equal(images[0], ordinary[0])
+    assert torch.equal(sampled(nodes, model, portrait, speech, happy, frame_rate=0.0)[0], ordinary)
+
+
+@pytest.mark.parametrize("rate", [12.0, 121.0, float("nan")])
+def test_a_rate_out_of_range_is_refused(
+    nodes: dict[str, Any], model: Any, portrait: Any, speech: Any, happy: Any, rate: float
+) -> None:
+    with pytest.raises(SettingError, match="fps is"):
+        sampled(nodes, model, portrait, speech, happy, frame_rate=rate)
 
 
 def test_seed_emotion_and_track_make_a_difference(
@@ -286,6 +308,10 @@ def test_paste_back_changes_the_crop_alone(nodes: dict[str, Any], portrait: Any,
         assert torch.allclose(inside, torch.tensor([1.0, 0.0, 0.0]), atol=0.02)
         full[:, y0:y1, x0:x1] = image[:, y0:y1, x0:x1]
         assert (full - image).abs().max() < 1 / 255
+    soft, mask = paste(red, portrait, 0.2, False).result
+    weight = mask[..., None]
+    assert mask.shape == image.shape[:3] and 0 < weight[:, y0:y1, x0:x1].mean() < 1
+    assert (soft - (weight * red[0, 0, 0] + (1 - weight) * image)).abs().max() < 0.02
     with pytest.raises(PortraitError, match="do not belong"):
         paste(torch.rand(2, 64, 100, 3), portrait, 0.0, True)
 

@@ -15,7 +15,7 @@ from dicetalk.cli.parser import build_parser
 from dicetalk.cli.sampler_options import add_options, parse_setting
 from dicetalk.errors import SettingError
 from dicetalk.parameters import Parameter, Ramp, check_parameters, parameter, parameters
-from dicetalk.settings import PortraitSettings, SamplerSettings, SpeechSettings
+from dicetalk.settings import PortraitSettings, SamplerSettings, SpeechSettings, VideoSettings
 from dicetalk.talk import DiceTalk
 
 ROOT = Path(__file__).parents[2]
@@ -24,11 +24,14 @@ NODES = {
     SamplerSettings: "DICETalk_Sampler",
     PortraitSettings: "DICETalk_PortraitCrop",
     SpeechSettings: "DICETalk_AudioEncode",
+    VideoSettings: "DICETalk_Sampler",
 }
 """Tables, and the nodes whose inputs are made from them."""
 
 TABLE = [(each, node) for settings, node in NODES.items() for each in parameters(settings)]
+IN_NODES = [(each, node) for each, node in TABLE if not each.of_file]
 names = [f"{node}-{each.name}" for each, node in TABLE]
+names_in_nodes = [f"{node}-{each.name}" for each, node in IN_NODES]
 
 
 def generate_parser() -> argparse.ArgumentParser:
@@ -56,7 +59,7 @@ def row(action: argparse.Action) -> str:
 def translated(each: Parameter, node: str, language: str) -> list[dict]:
     """Entries of a parameter's inputs in the locales; the name of a choice stands before those of its own inputs."""
     inputs = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text())[node]["inputs"]
-    own = [each.name, f"{each.name}_change"] if each.kind == Ramp else [each.name]
+    own = [each.name, f"{each.name}_change"] if each.kind == Ramp else [each.input_name]
     return [inputs.get(name) or next(inputs[key] for key in inputs if key.endswith(f"_{name}")) for name in own]
 
 
@@ -80,7 +83,7 @@ def test_every_parameter_is_an_option(each: Parameter, node: str) -> None:
 
 
 @pytest.mark.parametrize("language", ["ja", "zh"])
-@pytest.mark.parametrize(("each", "node"), TABLE, ids=names)
+@pytest.mark.parametrize(("each", "node"), IN_NODES, ids=names_in_nodes)
 def test_every_parameter_is_translated(each: Parameter, node: str, language: str) -> None:
     for entry in translated(each, node, language):
         assert entry["name"] and entry["tooltip"]
@@ -88,17 +91,17 @@ def test_every_parameter_is_translated(each: Parameter, node: str, language: str
 
 
 @pytest.mark.parametrize("language", ["en", "ja", "zh"])
-@pytest.mark.parametrize(("each", "node"), TABLE, ids=names)
+@pytest.mark.parametrize(("each", "node"), IN_NODES, ids=names_in_nodes)
 def test_every_parameter_is_on_the_help_pages(each: Parameter, node: str, language: str) -> None:
     page = f"{node}.md" if language == "en" else f"{node}/{language}.md"
-    titles = [each.name] + ([translated(each, node, language)[0]["name"]] if language != "en" else [])
+    titles = [each.input_name] + ([translated(each, node, language)[0]["name"]] if language != "en" else [])
     text = (ROOT / "web" / "docs" / page).read_text()
     assert any(f"**{title}" in text for title in titles)
 
 
 @pytest.mark.parametrize(("each", "node"), TABLE, ids=names)
 def test_python_has_the_same_defaults(each: Parameter, node: str) -> None:
-    if node != NODES[SamplerSettings] and each.name in (taken := inspect.signature(DiceTalk.generate).parameters):
+    if each.name in (taken := inspect.signature(DiceTalk.generate).parameters):
         assert taken[each.name].default == each.default
 
 
