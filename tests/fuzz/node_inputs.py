@@ -69,7 +69,7 @@ def write_prompt(rng: random.Random, folder: Path) -> None:
         if name in JSON_INPUTS and rng.random() < 0.9:
             inputs[name] = mutate_json(rng, rng.choice(seeds.TRACKS)).decode("utf-8", "surrogateescape")
         else:
-            inputs[name] = rng.choice((*STRINGS, *VALUES, ["9", 0], inputs[name] * 2 if inputs[name] else 7))
+            inputs[name] = rng.choice((*STRINGS, *VALUES, ["9", 0], [inputs[name]] * 2, 7))
         if rng.random() < 0.1:
             inputs[rng.choice(STRINGS)] = 1
     (folder / "prompt.json").write_text(json.dumps(prompt), "utf-8")
