@@ -91,7 +91,7 @@ FAULTS = [
         ),
         ("the rate stays after interpolation", "frames=frames, fps=2 * FPS)", "frames=frames, fps=FPS)"),
         ("one frame too many is announced", "frames = 2 * clip.frames - 1", "frames = 2 * clip.frames"),
-        ("interpolation cannot be switched off", "if not interpolate:", "if False:"),
+        ("interpolation cannot be switched off", "if not interpolate or fps == FPS:", "if fps == FPS:"),
     ),
     *faults_in(
         "dicetalk/denoise/guided.py",
