@@ -192,8 +192,8 @@ FAULTS = [
         ("the change is the last value", "value = (value, value + change)", "value = (value, change)"),
         (
             "one ramp for both",
-            "value = taken.pop(each.name)",
-            'value = values.get("portrait_guidance", taken.pop(each.name))',
+            "value = taken.pop(each.input_name)",
+            'value = values.get("portrait_guidance", taken.pop(each.input_name))',
         ),
         ("megabytes are a million", "MEGABYTE = 1 << 20", "MEGABYTE = 10**6"),
     ),
