@@ -75,7 +75,13 @@ class Parameter:
             # NaN is in no range.
             if not isinstance(number, kinds) or isinstance(number, bool) or not self.low <= number <= self.high:
                 kind = "a whole number" if self.kind is int else "a number"
-                raise SettingError(f"{self.name} is {number!r}: give {kind} from {self.low} to {self.high}.")
+                raise SettingError(
+                    f"{self.name} is {number!r}: give {kind} from {_short(self.low)} to {_short(self.high)}."
+                )
+
+
+def _short(number: float) -> str:
+    return f"{number:g}" if isinstance(number, float) else str(number)
 
 
 def parameter(default: Any, help: str, **known: Any) -> Any:

@@ -313,7 +313,7 @@ def test_on_a_read_only_disk_the_reason_is_told_although_nothing_can_be_removed(
     def refused(*args, **kwargs):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    for name in ("touch", "mkdir", "unlink"):
+    for name in ("open", "mkdir", "unlink"):
         monkeypatch.setattr(Path, name, refused)
     with pytest.raises(OutputError, match=r"a\.mp4 .*No permission to write there"):
         write(tmp_path / "a.mp4", never(), total=1)
@@ -331,7 +331,7 @@ def test_places_that_cannot_be_written_are_refused_before_the_first_frame(tmp_pa
     def refused(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", refused)
+    monkeypatch.setattr(Path, "open", refused)
     monkeypatch.setattr(Path, "mkdir", refused)
     with pytest.raises(OutputError, match=r"a\.mp4 .*No permission.*another folder"):
         write(tmp_path / "a.mp4", never(), total=1)
