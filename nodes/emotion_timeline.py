@@ -4,8 +4,8 @@ import numpy as np
 from comfy_api.latest import io
 
 from dicetalk.audio.speech import SAMPLE_RATE, Speech
-from dicetalk.emotion.given import told_of_end
 from dicetalk.emotion.show import plot_track
+from dicetalk.emotion.timing import note_unused_end
 from dicetalk.emotion.track_file import track_from_json
 
 from .checks import NAMES_ALONE, verdict
@@ -55,7 +55,7 @@ class EmotionTimeline(io.ComfyNode):
     @classmethod
     def execute(cls, model: HostedModel, speech: EncodedSpeech, keyframes: str) -> io.NodeOutput:
         hooks, sound = comfy_hooks({}), speech.speech
-        track = told_of_end(track_from_json(keyframes, model.dice.priors), sound.seconds, hooks)
+        track = note_unused_end(track_from_json(keyframes, model.dice.priors), sound.seconds, hooks)
         picture = plot_track(track, model.dice.priors, (sound.samples, SAMPLE_RATE))
         shown = {"dicetalk_waveform": waveform_peaks(sound), "dicetalk_duration": [round(sound.seconds, 3)]}
         return io.NodeOutput(model.emotion(track), to_image(picture), ui=hooks.shown(shown))

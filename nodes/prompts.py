@@ -30,6 +30,10 @@ class Refused(str):
         made.why = why
         return made
 
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        # ComfyUI copies a prompt into its history, where another output of it runs; a copy needs no refusal.
+        return str, (str(self),)
+
     def __int__(self) -> int:
         raise ValueError("refused before the run")
 

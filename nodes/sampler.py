@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from dicetalk.emotion.given import told_of_end
+from dicetalk.emotion.timing import note_unused_end
 from dicetalk.parameters import Parameter
 from dicetalk.pipeline import denoise, render
 from dicetalk.portrait.prepare import Portrait
@@ -128,7 +128,7 @@ class DiceSampler(SettledNode):
         if interpolate and asked is None and dice.flownet is None:
             hooks.notice("The model has no frame interpolation (RIFE): the clip has 12.5 frames per second.")
             interpolate = False
-        told_of_end(emotion.track, sound.seconds, hooks)
+        note_unused_end(emotion.track, sound.seconds, hooks)
         fps = asked or (2 * FPS if interpolate else FPS)
         frames = frames_to_cover(sound.sound.shape[1], sound.sound_sample_rate, fps)
         check_room(frames, *portrait.image.shape[-2:])

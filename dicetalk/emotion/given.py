@@ -11,12 +11,14 @@ from dicetalk.emotion.saved import import_npy, load_emotion
 from dicetalk.emotion.space import space_of
 from dicetalk.emotion.text.subtitles import parse_subtitles, read_text
 from dicetalk.emotion.text.tagged import has_tag, read_weights
-from dicetalk.emotion.text.track import listed, subtitle_track, tagged_track
-from dicetalk.emotion.track import MODEL_FPS, EmotionTrack
+from dicetalk.emotion.text.track import subtitle_track, tagged_track
+from dicetalk.emotion.timing import note_unused_end
+from dicetalk.emotion.track import EmotionTrack
 from dicetalk.emotion.track_file import read_track
 from dicetalk.emotion.voice.features import VoiceFeatures
 from dicetalk.errors import EmotionError
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.media import listed
 from dicetalk.paths import checked_path
 
 Hear = Callable[[], VoiceFeatures]
@@ -79,11 +81,11 @@ def given_file(
     path = checked_path(path, EmotionError)
     match path.suffix.lower():
         case ".safetensors":
-            return told_of_end(load_emotion(path, space_of(priors)).track, seconds, hooks)
+            return note_unused_end(load_emotion(path, space_of(priors)).track, seconds, hooks)
         case ".npy":
-            return told_of_end(import_npy(path, space_of(priors)).track, seconds, hooks)
+            return note_unused_end(import_npy(path, space_of(priors)).track, seconds, hooks)
         case ".json":
-            return told_of_end(read_track(path, priors), seconds, hooks)
+            return note_unused_end(read_track(path, priors), seconds, hooks)
         case ".srt" | ".vtt" | ".txt" as suffix:
             try:
                 text = read_text(path, hooks)
@@ -97,14 +99,3 @@ def given_file(
             except EmotionError as error:
                 raise EmotionError(f"{path}: {error}") from error
     raise EmotionError(f"{path}: an emotion is read from {', '.join(FILE_SUFFIXES)}.")
-
-
-def told_of_end(track: EmotionTrack, seconds: float, hooks: Hooks) -> EmotionTrack:
-    """`track`, with a notice if it goes on more than a frame after the speech has ended."""
-    if track.end > seconds + 1 / MODEL_FPS:
-        late = [f"{keyframe.seconds:.2f} s" for keyframe in track.keyframes if keyframe.seconds > seconds]
-        hooks.notice(
-            f"The emotion track goes on to {track.end:.2f} s, the speech to {seconds:.2f} s: "
-            f"{len(late)} of its {len(track.keyframes)} keyframes are not used (at {listed(late)})."
-        )
-    return track

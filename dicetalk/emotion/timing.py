@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from dicetalk.emotion.timeline import Timeline
 from dicetalk.emotion.track import MODEL_FPS, EmotionTrack, Gaussians
 from dicetalk.errors import EmotionError
+from dicetalk.hooks import Hooks
+from dicetalk.media import listed
 
 MAX_SMOOTHING_SECONDS = 10.0
 REACH = 4
@@ -105,6 +107,17 @@ def sample(
     else:
         eps = _drift(len(timeline.seconds), dim, drift_seconds * MODEL_FPS, generator)
     return timeline.track(Gaussians(values.mu + temperature * values.sigma * eps, None), name)
+
+
+def note_unused_end(track: EmotionTrack, seconds: float, hooks: Hooks) -> EmotionTrack:
+    """`track`, with a notice if it goes on more than a frame after the speech has ended."""
+    if track.end > seconds + 1 / MODEL_FPS:
+        late = [f"{keyframe.seconds:.2f} s" for keyframe in track.keyframes if keyframe.seconds > seconds]
+        hooks.notice(
+            f"The emotion track goes on to {track.end:.2f} s, the speech to {seconds:.2f} s: "
+            f"{len(late)} of its {len(track.keyframes)} keyframes are not used (at {listed(late)})."
+        )
+    return track
 
 
 def _drift(steps: int, dim: int, time_constant: float, generator: torch.Generator) -> torch.Tensor:

@@ -162,6 +162,7 @@ def test_a_box_beside_a_mask_is_refused_with_one_message(server: Server, first_r
     ((number, about),) = answer["node_errors"].items()
     (error,) = about["errors"]
     assert number == "5" and re.search("Both a box and a mask.*Disconnect one", json.dumps(error))
+    assert server.run(talking("fear")).error is None  # the server took the refused prompt into its history
 
 
 def test_values_that_come_over_wires_are_let_through(server: Server, first_run: Run) -> None:

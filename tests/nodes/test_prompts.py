@@ -1,5 +1,8 @@
 """Prompts before ComfyUI checks them: old names, dead inputs, refusals at their own inputs."""
 
+import copy
+import json
+import pickle
 import re
 from typing import Any
 
@@ -139,3 +142,14 @@ def test_what_is_no_choice_is_refused_by_name(settled: Any, nodes: dict[str, Any
 @pytest.mark.parametrize("prompt", [None, [], {"1": None}, {"1": {}}, {"1": {"class_type": [], "inputs": []}}])
 def test_what_is_no_prompt_is_left_to_comfyui(nodes: dict[str, Any], room: Any, prompt: Any) -> None:
     room("prompts").settle_prompt(prompt, nodes)
+
+
+def test_a_refused_prompt_can_be_copied_for_the_history(nodes: dict[str, Any], room: Any) -> None:
+    """ComfyUI copies what it queues, and queues a prompt of which another output can run."""
+    prompt = {"1": {"class_type": "DICETalk_PortraitCrop", "inputs": {"area": "face", "short_side": 100}}}
+    room("prompts").settle_prompt(prompt, nodes)
+    refused = prompt["1"]["inputs"]["short_side"]
+    assert isinstance(refused, room("prompts").Refused)
+    for copied in (copy.deepcopy(prompt), copy.copy(prompt), pickle.loads(pickle.dumps(prompt))):
+        assert copied["1"]["inputs"]["short_side"] == refused
+    assert json.loads(json.dumps(prompt)) == prompt

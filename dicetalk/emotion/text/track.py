@@ -21,6 +21,7 @@ from dicetalk.emotion.track import EmotionTrack, Keyframe
 from dicetalk.emotion.voice.features import STEPS_PER_SECOND, VoiceFeatures
 from dicetalk.errors import EmotionError
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.media import listed
 
 FADE_SECONDS = 0.4
 """How long a face takes from one emotion to the next, half of it before the word."""
@@ -70,7 +71,7 @@ def tagged_track(
     unseen += [part for part in late if part not in unseen]
     if unseen:
         lines = [f"[{part.tag[:40]}] in line {line_of(text, part.at)}" for part in unseen]
-        hooks.notice(f"Tags after which nothing is said are not used: {listed(lines)}.")
+        hooks.notice(f"Tags after which nothing is said are not used: {listed(lines, TOLD_REMARKS)}.")
     return fade_track(timed, priors)
 
 
@@ -113,7 +114,7 @@ def subtitle_track(
                     unseen.append(f"[{part.tag[:40]}] of {where}, after the end of the speech at {seconds:.2f} s")
     timed.sort(key=lambda entry: entry[0])  # subtitles of two speakers overlap
     if not timed:
-        found = f" These are none: {listed(alone)}." if alone else ""
+        found = f" These are none: {listed(alone, TOLD_REMARKS)}." if alone else ""
         raise EmotionError(f"No subtitle has an emotion. Write tags into them, as [happy 0.8] Good morning!{found}")
     if timed[0][0] >= seconds:
         raise EmotionError(
@@ -121,16 +122,10 @@ def subtitle_track(
             f"{seconds:.2f} s long. Are they those of this speech?"
         )
     if alone:
-        hooks.notice(f"Brackets that are no emotion are left alone: {listed(alone)}.")
+        hooks.notice(f"Brackets that are no emotion are left alone: {listed(alone, TOLD_REMARKS)}.")
     if unseen:
-        hooks.notice(f"Tags that are not used: {listed(unseen)}.")
+        hooks.notice(f"Tags that are not used: {listed(unseen, TOLD_REMARKS)}.")
     return fade_track(timed if timed[0][0] <= 0 else [(0.0, {}), *timed], priors)
-
-
-def listed(remarks: Sequence[str]) -> str:
-    """The first of `remarks`, and how many more there are."""
-    told = ", ".join(remarks[:TOLD_REMARKS])
-    return told if len(remarks) <= TOLD_REMARKS else f"{told} and {len(remarks) - TOLD_REMARKS} more"
 
 
 def _starts(cue: Cue, parts: Sequence[TaggedText]) -> list[float]:
