@@ -79,10 +79,11 @@ def retime_frames(
                 moments.append(done * step)
                 done += 1
             known = {Fraction(at + number): frame for number, frame in enumerate(frames)}
-            if moments:
-                yield between(known, moments)
             last, at = part[-1:], end
-            hooks.report("interpolate", at, total - 1)
+            made = between(known, moments) if moments else None
+            hooks.report("interpolate", at, total - 1)  # before the yield: who has enough frames asks no more
+            if made is not None:
+                yield made
     if last is not None:
         yield last
 
