@@ -6,11 +6,10 @@ from dicetalk.audio.silence import pad_speech, shut_in_silence
 from dicetalk.audio.speech import load_speech
 from dicetalk.checkpoints.tiny import TINY, model_folder
 from dicetalk.cli.idle import refuse_idle
-from dicetalk.cli.sampler_options import sampler_settings
+from dicetalk.cli.sampler_options import check_options, sampler_settings
 from dicetalk.cli.tiny import DRAWN_FACES_ONLY, found_folder
 from dicetalk.device import choose_device
 from dicetalk.files import check_file_target, check_folder_target
-from dicetalk.parameters import parameters
 from dicetalk.portrait.paste import FEATHER, check_feather
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.progress import Bars
@@ -76,7 +75,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.no_interpolation:
         refuse_idle(options, ["fps"], "with --no-interpolation", "leave that out")
     for settings in (PortraitSettings, SpeechSettings, VideoSettings):
-        settings(**{each.name: getattr(options, each.name) for each in parameters(settings)})
+        check_options(options, settings)
     if not options.crop:
         refuse_idle(options, ["margin"], "without --crop", "add that")
     if not options.paste_back:

@@ -37,6 +37,21 @@ def add_options(group: argparse._ActionsContainer, settings: type, *names: str) 
         )
 
 
+def check_options(options: argparse.Namespace, settings: type) -> None:
+    """Refuse a value that the parameters of `settings` do not allow, by the name of its option.
+
+    Raises:
+        SettingError: a value is out of its range.
+    """
+    for each in parameters(settings):
+        value = getattr(options, each.name)
+        try:
+            each.check(value)
+        except SettingError as error:
+            option = f"--{each.name.replace('_', '-')} {value}"
+            raise SettingError(str(error).replace(f"{each.name} is {value!r}", option)) from None
+
+
 def _help(each: Parameter) -> str:
     ends = "; one number, or FIRST:LAST step" if each.kind == Ramp else ""
     text = f"{each.unit} {each.help}" if each.unit else each.help

@@ -118,8 +118,8 @@ def test_the_command_line_has_both(models: Path, speech: Path, tmp_path: Path) -
     [
         ("a.mp4", ["--alpha", "--crop", "--paste-back"], "an .mp4 holds no alpha. With --alpha write a .webm"),
         ("a.webm", ["--alpha"], "--alpha writes the mask of paste-back, which is off. Add --crop --paste-back."),
-        ("a.webm", ["--fps", "12"], "fps is 12.0: give a number from 12.5 to 120"),
-        ("a.webm", ["--fps", "nan"], "fps is nan: give a number from 12.5 to 120"),
+        ("a.webm", ["--fps", "12"], "--fps 12.0: give a number from 12.5 to 120"),
+        ("a.webm", ["--fps", "nan"], "--fps nan: give a number from 12.5 to 120"),
         ("a.webm", ["--fps", "30", "--no-interpolation"], "--fps has no influence with --no-interpolation"),
         ("a.gif", [], "write an .mp4, a .webm, or a folder of PNG frames"),
     ],
