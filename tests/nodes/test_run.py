@@ -354,3 +354,21 @@ def test_a_name_does_not_leave_the_folder(nodes: dict[str, Any], model: Any, hap
     with pytest.raises(EmotionError, match="no saved emotion"):
         nodes["DICETalk_LoadEmotion"].execute(model, f"{name}/../x")
     assert "no saved emotion" in nodes["DICETalk_LoadEmotion"].validate_inputs(f"{name}/../x")
+
+
+@pytest.mark.parametrize("rate", [0.0, 30.0])
+def test_the_bar_reaches_its_end(
+    nodes: dict[str, Any],
+    model: Any,
+    portrait: Any,
+    speech: Any,
+    happy: Any,
+    rate: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import comfy.utils
+
+    seen: list[int] = []
+    monkeypatch.setattr(comfy.utils.ProgressBar, "update_absolute", lambda bar, value, *_: seen.append(value))
+    sampled(nodes, model, portrait, speech, happy, frame_rate=rate)
+    assert seen == sorted(seen) and seen[-1] == 1000
