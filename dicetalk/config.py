@@ -1,4 +1,5 @@
-"""Sizes of every network. :data:`FULL` is the release, :data:`TINY` the bundled model; the classes are the same."""
+"""Sizes of every network. :data:`FULL` is released DICE-Talk, :data:`SONIC` released Sonic, :data:`TINY` the bundled
+model; the classes are the same."""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -61,6 +62,16 @@ class AudioConfig:
     intermediate_dim: int = 1024
     output_dim: int = 1024
     context_tokens: int = 32
+
+
+@dataclass(frozen=True)
+class BucketConfig:
+    """Whisper's last hidden state, `window` steps x `channels` a frame, and the image embedding to two buckets."""
+
+    window: int = 50
+    channels: int = 384
+    image_dim: int = 1024
+    intermediate_dim: int = 1024
 
 
 @dataclass(frozen=True)
@@ -132,7 +143,11 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that must be known to build the networks before their weights are read."""
+    """Everything that must be known to build the networks before their weights are read.
+
+    A table of a network that a variant lacks has no influence. `bucket` is `None` for a variant whose buckets are
+    settings.
+    """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
     pose_guider: PoseGuiderConfig = field(default_factory=PoseGuiderConfig)
@@ -141,6 +156,7 @@ class ModelConfig:
     vae: VAEConfig = field(default_factory=VAEConfig)
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    bucket: BucketConfig | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dict, ready for JSON."""
@@ -156,8 +172,11 @@ class ModelConfig:
         return _build(cls, values, "config")
 
 
-_ADDED_LATER = {"sampling", "norm_groups", "sigma_min", "sigma_max"}
+_ADDED_LATER = {"sampling", "norm_groups", "sigma_min", "sigma_max", "bucket"}
 """Entries that older files lack; the release's values stand for them."""
+
+_MAY_BE_NONE: dict[str, type] = {"bucket": BucketConfig}
+"""Tables that may be ``null``, and what they are otherwise."""
 
 
 def _build(cls: type, values: Any, where: str) -> Any:
@@ -176,7 +195,9 @@ def _build(cls: type, values: Any, where: str) -> Any:
         if name not in values:
             continue
         value, path = values[name], f"{where}.{name}"
-        if hasattr(like, "__dataclass_fields__"):
+        if name in _MAY_BE_NONE:
+            built[name] = None if value is None else _build(_MAY_BE_NONE[name], value, path)
+        elif hasattr(like, "__dataclass_fields__"):
             built[name] = _build(type(like), value, path)
         elif isinstance(like, tuple):
             if not isinstance(value, (list, tuple)) or not value or not all(_is_size(v) for v in value):
@@ -198,6 +219,13 @@ def _is_size(value: Any) -> bool:
 
 
 FULL = ModelConfig()
+
+SONIC = ModelConfig(
+    unet=UNetConfig(num_adapters=1),
+    bucket=BucketConfig(),
+    sampling=SamplingConfig(portrait_guidance=2.0, expression_guidance=7.5),
+)
+"""Released Sonic: DICE-Talk's sizes with the audio adapter alone, and a network for the buckets."""
 
 TINY = ModelConfig(
     unet=UNetConfig(

@@ -11,6 +11,7 @@ from torch import nn
 
 from dicetalk.adapters import DICE_ADAPTERS, Adapter
 from dicetalk.attention import Attention, sdpa_attention
+from dicetalk.audio.bucket import AudioToBucket
 from dicetalk.audio.projection import AudioProjection
 from dicetalk.checkpoints import files
 from dicetalk.checkpoints.embedder import load_embedder
@@ -58,6 +59,7 @@ class DiceModel:
         adapters: adapters of the UNet, in the order of its projections.
         added_ids: frames per second, motion bucket and expression bucket of each frame, ``(frames, 3)``, of an encoded
             portrait, :class:`dicetalk.adapters.Conditions` and a residency; `None`: those of the sampler settings.
+        audio_to_bucket: predicts the buckets from the speech, always float32; `None` for a variant without.
     """
 
     unet: UNet
@@ -76,6 +78,7 @@ class DiceModel:
     dtype: torch.dtype
     adapters: tuple[Adapter, ...] = DICE_ADAPTERS
     added_ids: Callable[..., torch.Tensor] | None = None
+    audio_to_bucket: AudioToBucket | None = None
 
 
 def load_model(
