@@ -236,7 +236,7 @@ class SpeechSettings:
     silence_below: float | None = parameter(
         None,
         "let the network hear digital silence, which keeps the mouth shut, where the sound is fainter than this level "
-        "in dB, for example -45; the video's sound stays",
+        "in dB, for example -45; offsets and rumble do not count, and the video's sound stays",
         low=-120.0,
         high=0.0,
         step=1.0,

@@ -34,6 +34,15 @@ VARIED_DB = 12.0
 _CHUNK = 400 * FRAME
 """Samples worked on at a time."""
 
+LOWEST_HERTZ = 60.0
+"""What lies below is no voice: the lowest voices begin at 80 Hz."""
+
+_LEAST_FILTERED = 64
+"""Samples; the filter needs some."""
+
+_MARGIN = RATE // 2
+"""Samples around a part that is filtered alone; the filter forgets what lies further away."""
+
 
 def as_heard(samples: np.ndarray, name: str, notice: Callable[[str], None]) -> np.ndarray:
     """Speech for a network that learnt from ordinary recordings.
@@ -51,10 +60,18 @@ def as_heard(samples: np.ndarray, name: str, notice: Callable[[str], None]) -> n
         samples = without_offset(samples)
         if np.abs(samples).max(initial=0.0) >= STEP:
             notice(f"{name} has a constant or slowly changing offset (effective value {offset:.3g}); it is removed.")
-    level = _quiet_level(samples)
+    level = _quiet_level(frame_levels(samples))
+    rumble = ""
+    if level is None:
+        level = _quiet_level(audible_levels(samples))
+        if level is not None:
+            rumble = " and without the rumble or hum over it"
+            samples = audible(samples).astype(np.float32)
     if level is not None:
         gain = USUAL_DB - level
-        notice(f"{name} is very quiet ({level:.0f} dB of full scale): the network hears it {gain:.0f} dB louder.")
+        notice(
+            f"{name} is very quiet ({level:.0f} dB of full scale): the network hears it {gain:.0f} dB louder{rumble}."
+        )
         samples *= np.float32(10 ** (gain / 20))
     return samples
 
@@ -107,9 +124,36 @@ def frame_levels(samples: np.ndarray, length: int = FRAME) -> np.ndarray:
     return 10 * np.log10(power + 1e-12)
 
 
-def _quiet_level(samples: np.ndarray) -> float | None:
+def audible(samples: np.ndarray) -> np.ndarray:
+    """`samples` at 16 kHz ``(n,)`` without constant offsets, rumble and most of mains hum, which are no voice.
+
+    A Butterworth high-pass of order 4 at :data:`LOWEST_HERTZ`, forwards and backwards, so that nothing is delayed.
+
+    Returns:
+        float64 ``(n,)``.
+    """
+    from scipy.signal import butter, sosfiltfilt
+
+    if len(samples) <= _LEAST_FILTERED:
+        return samples - samples.mean(dtype=np.float64) if len(samples) else samples.astype(np.float64)
+    sections = butter(4, LOWEST_HERTZ, "highpass", fs=RATE, output="sos")
+    return sosfiltfilt(sections, samples.astype(np.float64), padlen=min(WINDOW, len(samples) - 1))
+
+
+def audible_levels(samples: np.ndarray, length: int = FRAME) -> np.ndarray:
+    """:func:`frame_levels` of what is :func:`audible`, a part at a time."""
+    whole = len(samples) // length * length
+    step = max(_CHUNK // length, 1) * length
+    levels = []
+    for start in range(0, whole, step):
+        first, end = max(start - _MARGIN, 0), min(start + step, whole)
+        part = audible(samples[first : end + _MARGIN])
+        levels.append(frame_levels(part[start - first : end - first], length))
+    return np.concatenate(levels) if levels else np.empty(0)
+
+
+def _quiet_level(levels: np.ndarray) -> float | None:
     """Level of speech that is to be made louder; `None` for what is loud enough, or is no speech."""
-    levels = frame_levels(samples)
     if not len(levels):
         return None
     low, loud = np.percentile(levels, [5, 95])

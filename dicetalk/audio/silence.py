@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from dicetalk.audio.level import frame_levels
+from dicetalk.audio.level import audible_levels
 from dicetalk.audio.speech import MAX_SECONDS, SAMPLE_RATE, SAMPLES_PER_FRAME, Speech
 from dicetalk.errors import SpeechError
 
@@ -66,7 +66,8 @@ def shut_in_silence(speech: Speech, below: float | None) -> Speech:
 def quiet_frames(samples: np.ndarray, below: float) -> torch.Tensor:
     """The frames of video in which, and beside which, speech is fainter than a level: bool ``(frames,)``.
 
-    Frames beside a sound are left to the network, which opens and closes the mouth around it.
+    Frames beside a sound are left to the network, which opens and closes the mouth around it. Offsets and rumble, which
+    nobody hears as voice, do not count (:func:`dicetalk.audio.level.audible`).
 
     Args:
         samples: mono at 16 kHz, float32 ``(n,)``.
@@ -77,7 +78,7 @@ def quiet_frames(samples: np.ndarray, below: float) -> torch.Tensor:
     """
     _check_level(below)
     frames = len(samples) // SAMPLES_PER_FRAME
-    levels = frame_levels(samples[: frames * SAMPLES_PER_FRAME], SAMPLES_PER_FRAME // STEPS_PER_FRAME)
+    levels = audible_levels(samples[: frames * SAMPLES_PER_FRAME], SAMPLES_PER_FRAME // STEPS_PER_FRAME)
     still = np.pad((levels < below).reshape(frames, STEPS_PER_FRAME).all(axis=1), 1, mode="edge")
     return torch.from_numpy(still[:-2] & still[1:-1] & still[2:])
 

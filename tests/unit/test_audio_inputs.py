@@ -391,3 +391,14 @@ def test_very_quiet_speech_is_heard() -> None:
     assert np.array_equal(speech.samples, noise) and not told
     speech, told = read((one * 0.05, RATE))
     assert np.array_equal(speech.samples, one * np.float32(0.05)) and not told
+
+
+def test_very_quiet_speech_under_rumble_is_heard() -> None:
+    one, time = voice(3.0) * np.float32(1e-3), np.arange(3 * RATE) / RATE
+    rumble = (0.02 * np.sin(2 * np.pi * 22 * time)).astype(np.float32)
+    speech, told = read((one + rumble, RATE))
+    assert -32 < decibels(speech.samples) < -20 and np.corrcoef(speech.samples, one)[0, 1] > 0.99
+    assert len(told) == 1 and "very quiet" in told[0] and "without the rumble" in told[0]
+    loud = (voice(3.0) + rumble).astype(np.float32)
+    speech, told = read((loud, RATE))
+    assert np.array_equal(speech.samples, loud) and not told

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dicetalk.audio.level import audible, audible_levels, frame_levels
 from dicetalk.audio.silence import pad_speech, quiet_frames, shut_in_silence, with_pauses
 from dicetalk.audio.speech import load_speech
 from dicetalk.errors import SpeechError
@@ -36,7 +37,7 @@ def test_silence_around_speech_is_as_long_for_the_network_as_for_the_viewer() ->
 
 def test_quiet_frames_are_those_with_nothing_beside_them() -> None:
     samples = np.zeros(20 * 1280, np.float32)
-    samples[5 * 1280 : 5 * 1280 + 400] = 0.1
+    samples[5 * 1280 : 5 * 1280 + 400] = np.random.default_rng(1).normal(0, 0.1, 400)
     samples[12 * 1280 :] = np.random.default_rng(0).normal(0, 10 ** (-50 / 20), 8 * 1280)
     assert torch.nonzero(~quiet_frames(samples, -45.0)).flatten().tolist() == [4, 5, 6]
     assert torch.nonzero(~quiet_frames(samples, -60.0)).flatten().tolist() == [4, 5, 6, *range(11, 20)]
@@ -44,6 +45,29 @@ def test_quiet_frames_are_those_with_nothing_beside_them() -> None:
         quiet_frames(samples, 3.0)
     with pytest.raises(SpeechError, match="expected -120 to 0"):
         shut_in_silence(speech(), -200.0)
+
+
+@pytest.mark.parametrize("hertz", [0.0, 8.0, 25.0])
+def test_what_nobody_hears_as_voice_is_quiet(hertz: float) -> None:
+    """An offset and rumble of -34 dB, with voice of -20 dB in the middle; a tone of 200 Hz at that level is heard."""
+    time = np.arange(20 * 1280) / 16_000
+    voice = np.zeros(len(time))
+    voice[8 * 1280 : 12 * 1280] = np.random.default_rng(0).normal(0, 0.1, 4 * 1280)
+
+    def under_voice(hertz: float) -> np.ndarray:
+        return (voice + (0.02 if hertz == 0 else 0.028 * np.sin(2 * np.pi * hertz * time))).astype(np.float32)
+
+    assert torch.nonzero(~quiet_frames(under_voice(hertz), -45.0)).flatten().tolist() == list(range(7, 13))
+    assert not quiet_frames(under_voice(200.0), -45.0).any()
+
+
+def test_long_speech_is_judged_as_short_speech_is() -> None:
+    """It is filtered in parts; each part hears what lies around it."""
+    rng = np.random.default_rng(0)
+    samples = (np.sin(2 * np.pi * 20 * np.arange(60 * 16_000) / 16_000) * 0.05).astype(np.float32)
+    samples += rng.normal(0, 1, len(samples)).astype(np.float32) * np.repeat(rng.choice([0, 0.05], 750), 1280)
+    levels = frame_levels(audible(samples), 320)
+    assert np.abs(audible_levels(samples, 320) - levels)[levels > -70].max() < 0.1
 
 
 def test_quiet_frames_are_silent_for_the_network_alone() -> None:

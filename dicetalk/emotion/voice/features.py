@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dicetalk.audio.level import FAINTEST_DB, QUIET_DB, USUAL_DB, frame_levels
+from dicetalk.audio.level import FAINTEST_DB, QUIET_DB, USUAL_DB, audible, audible_levels
 from dicetalk.audio.speech import SAMPLE_RATE
 from dicetalk.hooks import SILENT, Hooks
 
@@ -17,12 +17,6 @@ FRAME = 1024
 BLOCK_STEPS = 3000
 MARGIN_STEPS = 25
 """Speech is measured a minute at a time, with half a second around it."""
-
-LOWEST_HERTZ = 60.0
-"""Loudness, tilt and pace are those of what lies above; the lowest voices begin at 80 Hz."""
-
-LEAST_FILTERED = 64
-"""Samples; the filter needs some."""
 
 PITCH_RANGE = (60.0, 500.0)
 PITCH_REFERENCE = 100.0
@@ -102,25 +96,16 @@ def measure_voice(samples: np.ndarray, hooks: Hooks = SILENT) -> VoiceFeatures:
 
 def _gain(samples: np.ndarray) -> float:
     """Factor that makes faint speech as loud as speech usually is; 1 for ordinary recordings."""
-    levels = frame_levels(samples - samples.mean(dtype=np.float64) if len(samples) else samples)
+    levels = audible_levels(samples)
     loud = float(np.percentile(levels, 95)) if len(levels) else 0.0
     return 10 ** ((USUAL_DB - loud) / 20) if FAINTEST_DB < loud < QUIET_DB else 1.0
-
-
-def _audible(samples: np.ndarray) -> np.ndarray:
-    """Without constant offsets, rumble and mains hum, which nobody takes for voice."""
-    from scipy.signal import butter, sosfiltfilt
-
-    if len(samples) <= LEAST_FILTERED:
-        return samples - samples.mean() if len(samples) else samples
-    return sosfiltfilt(butter(4, LOWEST_HERTZ, "highpass", fs=SAMPLE_RATE, output="sos"), samples)
 
 
 def _measure(samples: np.ndarray, gain: float) -> np.ndarray:
     """The four features of one block, ``(4, steps)``; `gain` brings faint speech to where spectra are compared."""
     import librosa  # takes a second
 
-    padded = np.pad(_audible(samples.astype(np.float64)) * gain, FRAME // 2)
+    padded = np.pad(audible(samples) * gain, FRAME // 2)
     frames = librosa.util.frame(padded, frame_length=FRAME, hop_length=HOP, axis=0)
     loudness = 10 * np.log10((frames**2).mean(axis=1) / gain**2 + 10 ** (SILENCE_DB / 10))
     power = np.abs(librosa.stft(padded, n_fft=FRAME, hop_length=HOP, center=False)) ** 2
