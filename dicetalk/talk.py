@@ -20,6 +20,7 @@ from dicetalk.audio.speech import Speech, load_speech
 from dicetalk.audio.whisper import speech_features
 from dicetalk.checkpoints.load import DiceModel, load_model
 from dicetalk.checkpoints.tiny import TINY
+from dicetalk.checkpoints.variants import recommended_settings
 from dicetalk.device import choose_device, choose_dtype
 from dicetalk.emotion.algebra import scale
 from dicetalk.emotion.expression_reader import ReadExpressions
@@ -44,7 +45,6 @@ from dicetalk.portrait.small import small_face_notice
 from dicetalk.residency import DeviceResidency
 from dicetalk.settings import SamplerSettings
 from dicetalk.talking_clip import TalkingClip
-from dicetalk.variants import recommended_settings
 
 SpeechLike = str | PathLike[str] | tuple[Any, float] | Speech
 """A file, ``(array, sample_rate)``, or speech that :func:`dicetalk.audio.speech.load_speech` has read."""

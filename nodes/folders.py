@@ -6,7 +6,8 @@ from pathlib import Path
 
 import folder_paths
 
-from dicetalk.checkpoints.files import PACKED, UNET, VAE, find_files, is_svd_checkpoint
+from dicetalk.checkpoints.files import PACKED, UNET, VAE
+from dicetalk.checkpoints.find import find_files, is_svd_checkpoint
 from dicetalk.checkpoints.layouts import clones_in
 from dicetalk.errors import EmotionError
 from dicetalk.paths import is_device

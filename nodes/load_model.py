@@ -9,7 +9,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy_api.latest import io
 
-from dicetalk.checkpoints.files import find_files
+from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.tiny import tiny_folder
 

@@ -1,18 +1,16 @@
-"""Packs the four DICE-Talk files into one safetensors file that carries its config."""
+"""Packs a variant's own files into one safetensors file that carries its config."""
 
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from dicetalk.checkpoints import files
-from dicetalk.checkpoints.files import find_files
-from dicetalk.checkpoints.networks import DICE_NETWORKS
+from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.packed import packed_metadata
 from dicetalk.checkpoints.parts import dice_parts, explained
 from dicetalk.checkpoints.strict import check_names_and_shapes, finite
 from dicetalk.checkpoints.write import write_safetensors
-from dicetalk.config import FULL, ModelConfig
+from dicetalk.config import ModelConfig
 from dicetalk.errors import CheckpointError
 from dicetalk.files import check_file_target, check_no_input
 from dicetalk.hooks import SILENT, Hooks
@@ -24,19 +22,19 @@ def convert_model(
     *,
     dtype: torch.dtype = torch.float16,
     hooks: Hooks = SILENT,
-    config: ModelConfig = FULL,
+    config: ModelConfig | None = None,
 ) -> None:
-    """Write one file with the weights of the four networks and their config.
+    """Write one file with the weights of the variant's own networks and their config.
 
-    Named ``dicetalk*.safetensors`` and put into the model folder it stands for the four files. Converting needs the
-    memory of one tensor (the largest has 67 MB in half precision).
+    Named ``dicetalk*.safetensors`` and put into the model folder it stands for the files that it was made of.
+    Converting needs the memory of one tensor (the largest has 67 MB in half precision).
 
     Args:
         folder: the model folder; a converted file in it is converted again.
         out: file to write; must end in ``.safetensors``.
         dtype: of the weights.
         hooks: progress of `convert` in tensors.
-        config: sizes of the networks.
+        config: sizes of the networks; those of the variant if `None`.
 
     Raises:
         CheckpointError: a file is missing, damaged or holds values that are not finite in `dtype`, or `out` has another
@@ -49,13 +47,14 @@ def convert_model(
         raise CheckpointError(f"{out}: a converted file must end in .safetensors.")
     found = find_files(folder)
     check_no_input(out, {f"{file.what} to be converted": path for file, path in found.paths.items()})
-    missing = [file.name for file in found.missing if file in files.DICE_FILES]
+    variant = found.variant
+    missing = [file.name for file in found.missing if file in variant.own_files]
     if missing:
         raise CheckpointError(f"{found.folder}: missing {', '.join(missing)}. See `dicetalk doctor {found.folder}`.")
     check_file_target(out)
-    with explained(files.PACKED):
-        parts, config, bank = dice_parts(found, config)
-    prefixes = {network.field: network.prefix for network in DICE_NETWORKS}
+    with explained(variant.packed):
+        parts, config, bank = dice_parts(found, config or variant.config)
+    prefixes = {network.field: network.prefix for network in variant.networks}
     shapes, makers = {}, {}
     for part in parts:
         with explained(part.file):
@@ -67,5 +66,5 @@ def convert_model(
             shapes[full_name] = tuple(tensor.shape)
             makers[full_name] = partial(finite, part.path, name, tensor, dtype)
     sources = dict.fromkeys(part.path.name for part in parts)
-    metadata = packed_metadata(config, ", ".join(sources), bank)
+    metadata = packed_metadata(config, ", ".join(sources), bank, variant)
     write_safetensors(out, shapes, lambda name: makers[name](), dtype, metadata, hooks)

@@ -11,12 +11,14 @@ from pathlib import Path
 from dicetalk.checkpoints import files
 from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.checkpoints.expression_reader import load_expression_reader
-from dicetalk.checkpoints.files import FoundFiles, ModelFile, find_files
+from dicetalk.checkpoints.files import ModelFile
+from dicetalk.checkpoints.find import FoundFiles, find_files
 from dicetalk.checkpoints.parts import Part, dice_parts, other_parts
 from dicetalk.checkpoints.read import DamagedFileError, check_start
 from dicetalk.checkpoints.strict import check_names_and_shapes
+from dicetalk.checkpoints.variants import Variant
 from dicetalk.checkpoints.whisper import read_whisper_sizes
-from dicetalk.config import FULL, ModelConfig
+from dicetalk.config import ModelConfig
 from dicetalk.emotion.prior import load_prior
 from dicetalk.errors import CheckpointError, EmotionError
 from dicetalk.portrait.torchscript import RefusedProgramError, load_torchscript
@@ -54,10 +56,12 @@ class ModelReport:
 
     Args:
         folder: of the model.
+        variant: whose files were looked for.
         files: one report for every file.
     """
 
     folder: Path
+    variant: Variant
     files: tuple[FileReport, ...]
 
     @property
@@ -66,27 +70,33 @@ class ModelReport:
         return all(_fine(report) for report in self.files)
 
 
-def inspect_model(folder: Path | str, svd: Path | str | None = None, config: ModelConfig = FULL) -> ModelReport:
+def inspect_model(
+    folder: Path | str,
+    svd: Path | str | None = None,
+    config: ModelConfig | None = None,
+    variant: Variant | None = None,
+) -> ModelReport:
     """Look for every file and compare names and shapes with the networks.
 
     Args:
         folder: the model folder.
         svd: SVD-XT elsewhere.
-        config: sizes of the networks; a converted file brings its own.
+        config: sizes of the networks, those of the variant if `None`; a converted file brings its own.
+        variant: whose files are wanted; what the folder holds if `None`.
     """
-    found = find_files(folder, svd)
-    damage, unused = _judge(found, config)
+    found = find_files(folder, svd, variant=variant)
+    damage, unused = _judge(found, config or found.variant.config)
     reports = []
     for file in found.wanted:
         path = found.paths.get(file)
         size = path.stat().st_size if path else 0
         reports.append(FileReport(file, path, damage.get(file), size, unused.get(file)))
-    return ModelReport(found.folder, tuple(reports))
+    return ModelReport(found.folder, found.variant, tuple(reports))
 
 
 def format_report(report: ModelReport) -> str:
     """A table for people, grouped by where files come from: state, size, path, and what is wrong."""
-    lines = [str(report.folder)]
+    lines = [f"{report.folder}: {report.variant.what}"]
     for origin in dict.fromkeys(r.file.origin for r in report.files):
         lines += ["", f"from {origin}"]
         for r in report.files:
@@ -97,7 +107,7 @@ def format_report(report: ModelReport) -> str:
         to_fetch = sum(r.file.bytes for r in report.files if r.state != "found")  # the optional ones too
         size = f" ({format_size(to_fetch)})" if to_fetch else ""
         verdict = f"{len(wrong)} of {len(report.files)} files are missing or damaged."
-        lines += ["", f"{verdict} `dicetalk download {report.folder}` fetches them{size}."]
+        lines += ["", f"{verdict} `dicetalk download {report.folder}{report.variant.option}` fetches them{size}."]
     else:
         lines += ["", "The model is complete."]
     return "\n".join(lines)
@@ -145,13 +155,13 @@ def _judge(found: FoundFiles, config: ModelConfig) -> tuple[dict[ModelFile, str]
     try:
         parts, config, _ = dice_parts(found, config)
     except DamagedFileError as error:
-        damage[files.PACKED] = error.reason
+        damage[found.variant.packed] = error.reason
     if path := paths.get(files.WHISPER_CONFIG):
         note(files.WHISPER_CONFIG, lambda: read_whisper_sizes(path, config.audio))
     for part in (*parts, *other_parts(found, config)):
         if not (part.file is files.WHISPER and files.WHISPER_CONFIG in damage):
             note(part.file, lambda part=part: _check_part(part))
-    for prior in files.PRIORS.values():
+    for prior in found.variant.priors.values():
         if prior_path := paths.get(prior):
             note(prior, lambda prior_path=prior_path: load_prior(prior_path))
     for own, load in ((files.EMBEDDER, load_embedder), (files.READER, load_expression_reader)):

@@ -15,7 +15,8 @@ from dicetalk.checkpoints.doctor import FileReport, format_size, inspect_model
 from dicetalk.checkpoints.remote import Remote, RemoteFile, explain, open_repository
 from dicetalk.checkpoints.sources import Repository
 from dicetalk.checkpoints.tiny import TINY
-from dicetalk.config import FULL, ModelConfig
+from dicetalk.checkpoints.variants import Variant
+from dicetalk.config import ModelConfig
 from dicetalk.errors import CheckpointError
 from dicetalk.hooks import SILENT, Hooks
 
@@ -55,7 +56,11 @@ class _Item:
 
 
 def download_model(
-    folder: Path | str, hooks: Hooks = SILENT, token: str | None = None, config: ModelConfig = FULL
+    folder: Path | str,
+    hooks: Hooks = SILENT,
+    token: str | None = None,
+    config: ModelConfig | None = None,
+    variant: Variant | None = None,
 ) -> None:
     """Fetch every file that is missing or damaged; a damaged one is kept as ``NAME.damaged``.
 
@@ -63,7 +68,8 @@ def download_model(
         folder: the model folder; made if it is not there.
         hooks: progress of `download` in megabytes; a notice for each repository says its licence and revision.
         token: Hugging Face token, for repositories that ask to accept a licence.
-        config: sizes of the networks, to tell what is damaged.
+        config: sizes of the networks, to tell what is damaged; those of the variant if `None`.
+        variant: what to fetch; if `None` what the folder holds a part of, DICE-Talk for an empty one.
 
     Raises:
         CheckpointError: `folder` is ``tiny``, something could not be fetched (all of it is named; the rest has been
@@ -73,7 +79,8 @@ def download_model(
     if str(folder) == TINY:
         raise CheckpointError(f"{TINY} is the bundled model, of which nothing is fetched. Name a folder, as `models`.")
     folder = Path(folder)
-    wanted = [report for report in inspect_model(folder, config=config).files if report.state != "found"]
+    model = inspect_model(folder, config=config, variant=variant)
+    wanted = [report for report in model.files if report.state != "found"]
     problems: list[str] = []
     items: list[_Item] = []
     for source in dict.fromkeys(report.file.source for report in wanted):
@@ -90,7 +97,11 @@ def download_model(
         absent = [r.file.name for r, file in found if file is None and (r.path is not None or not r.file.optional)]
         if absent:
             problems.append(f"{', '.join(absent)}: not in {source.page} at {remote.revision}.")
-        chosen = [_Item(r, source, remote, file, folder / r.file.name) for r, file in found if file is not None]
+        chosen = [
+            _Item(r, source, remote, file, folder / model.variant.place(r.file, folder))
+            for r, file in found
+            if file is not None
+        ]
         useless = [item for item in chosen if _is_published(item, hooks)]
         problems += [f"{i.report.path} is what {source.page} publishes, but {i.report.damage}" for i in useless]
         chosen = [item for item in chosen if item not in useless]

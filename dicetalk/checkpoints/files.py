@@ -1,29 +1,18 @@
-"""What a complete model consists of, and where each file is looked for."""
+"""Files that models consist of: what each holds, who publishes it, and the names it may have."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import PurePosixPath
 
-from dicetalk.checkpoints import layouts, sources
+from dicetalk.checkpoints import sources
 from dicetalk.checkpoints.layouts import PRIOR_FOLDER
 from dicetalk.checkpoints.sources import Repository
-from dicetalk.checkpoints.tiny import model_folder
 from dicetalk.emotion.prior import PRESET_NAMES
-from dicetalk.errors import CheckpointError
-from dicetalk.paths import checked_path, is_file
 
 SVD_REPO = sources.SVD.name
 SVD_FOLDER = "stable-video-diffusion-img2vid-xt"
 
 _SVD_FOLDERS = (f"{SVD_FOLDER}-1-1", SVD_FOLDER, "svd_xt", "")
-_LONGEST_NAME = 128
-"""Characters, at most, of any path that is looked for in a folder."""
-
-_BASES = ("", "DICE-Talk", "checkpoints", "checkpoints/DICE-Talk")
-_PACKED = "dicetalk*.safetensors"
-_SVD_SINGLE_FILE = "svd_xt*.safetensors"
-_SVD_WITHOUT_TEMPORAL_DECODER = "image_decoder"
+SVD_SINGLE_FILE = "svd_xt*.safetensors"
 
 
 @dataclass(frozen=True)
@@ -53,6 +42,11 @@ class ModelFile:
     made_by: str = "dicetalk convert"
 
     @property
+    def base(self) -> str:
+        """Its name without folders."""
+        return PurePosixPath(self.name).name
+
+    @property
     def repo(self) -> str | None:
         """``owner/name`` of the repository that publishes it, or `None`."""
         return self.source and self.source.name
@@ -69,9 +63,9 @@ class ModelFile:
             return f"`{self.made_by}`"
         if self.source is sources.SVD:
             return (
-                f"{self.source.page} (or -xt-1-1; accept its licence there first), or use ComfyUI's {_SVD_SINGLE_FILE}"
+                f"{self.source.page} (or -xt-1-1; accept its licence there first), or use ComfyUI's {SVD_SINGLE_FILE}"
             )
-        folder = Path(self.remote).parent.as_posix() if self.source is sources.PROGRAM else "."
+        folder = PurePosixPath(self.remote).parent.as_posix() if self.source is sources.PROGRAM else "."
         return self.source.page if folder == "." else f"{self.source.page}, folder {folder}"
 
 
@@ -144,125 +138,10 @@ READER = ModelFile(
 DETECTOR = ModelFile(
     "yoloface_v5m.pt", "released face detector", sources.DICE, "yoloface_v5m.pt", 84_600_000, optional=True
 )
-PACKED = ModelFile(_PACKED, "the four DICE-Talk networks in one file", optional=True)
+PACKED = ModelFile("dicetalk*.safetensors", "the four DICE-Talk networks in one file", optional=True)
 
 DICE_FILES = (UNET, AUDIO_PROJECTION, EMOTION_MODEL, POSE_GUIDER)
 OWN_FILES = (EMBEDDER, READER)
 """What the release does not have; only a training of one's own makes them."""
 
 MODEL_FILES = (*DICE_FILES, FLOWNET, WHISPER_CONFIG, WHISPER, VAE, IMAGE_ENCODER, *PRIORS.values(), DETECTOR)
-
-
-@dataclass(frozen=True)
-class FoundFiles:
-    """What :func:`find_files` found.
-
-    Args:
-        folder: where it looked.
-        paths: path of every file that exists. With a converted file (:data:`PACKED`) that one stands for the four
-            :data:`DICE_FILES`.
-        svd: where it looked for SVD-XT, if that is elsewhere.
-    """
-
-    folder: Path
-    paths: dict[ModelFile, Path]
-    svd: Path | None = None
-
-    @property
-    def wanted(self) -> tuple[ModelFile, ...]:
-        """Every file of this model, found or not; of :data:`OWN_FILES` those that were found."""
-        own = tuple(file for file in OWN_FILES if file in self.paths)
-        if PACKED in self.paths:
-            return (PACKED, *(file for file in MODEL_FILES if file not in DICE_FILES), *own)
-        return (*MODEL_FILES, *own)
-
-    @property
-    def missing(self) -> tuple[ModelFile, ...]:
-        """Files that are needed and not there."""
-        return tuple(file for file in self.wanted if file not in self.paths and not file.optional)
-
-
-def find_files(folder: Path | str, svd: Path | str | None = None, shared: Sequence[Path | str] = ()) -> FoundFiles:
-    """Look for every file of the model, here and in the usual layouts.
-
-    Each file is looked for in `folder`, in its `DICE-Talk` and its `checkpoints`; the first hit counts. SVD-XT is found
-    as a diffusers folder, and else as ``svd_xt*.safetensors``. What is not there is looked for in `shared`, and then
-    where other programs keep it beside `folder`, see :mod:`dicetalk.checkpoints.layouts`; the four networks of
-    DICE-Talk are not, since Sonic's have the same names.
-
-    Args:
-        folder: the model folder, or one file in it that says which networks are meant: a converted file, or the
-            released ``unet.pth``; ``tiny`` is the bundled model.
-        svd: SVD-XT elsewhere: a diffusers folder, a single-file checkpoint, or a folder that holds one of these.
-            `folder` is then not searched for it.
-        shared: folders that are searched after `folder` for what several programs use: all but the networks of
-            DICE-Talk and the embedder.
-
-    Raises:
-        CheckpointError: `svd` is given and does not exist, or this copy of the package has no bundled model.
-    """
-    for place in (svd, model_folder(folder)):
-        if place is not None:
-            checked_path(Path(place, "x" * _LONGEST_NAME), CheckpointError)
-    if svd is not None and not checked_path(svd, CheckpointError).exists():
-        raise CheckpointError(
-            f"{svd}: there is no such file or folder to take SVD-XT from. Give a diffusers folder or a single-file "
-            "checkpoint, or leave it out, to look for it in the model folder."
-        )
-    chosen = checked_path(model_folder(folder), CheckpointError)
-    folder = chosen.parent if chosen.is_file() else chosen
-    folders = [folder, *map(model_folder, shared)]
-    paths = {}
-    for file in (PACKED, *MODEL_FILES, *OWN_FILES):
-        path = next(_candidates(file, folders, None if svd is None else Path(svd)), None)
-        if path is not None:
-            paths[file] = path
-    if chosen.is_file():
-        paths.pop(PACKED, None)
-        paths[UNET if chosen.name == UNET.name else PACKED] = chosen
-    return FoundFiles(folder, paths, None if svd is None else Path(svd))
-
-
-def _candidates(file: ModelFile, folders: Sequence[Path], svd: Path | None) -> Iterator[Path]:
-    """Paths at which `file` is there, in the order of :func:`find_files`; the first of `folders` is the model's."""
-    if file in (PACKED, *DICE_FILES, *OWN_FILES):
-        yield from _hits(file, folders[0])
-    elif file.source is sources.SVD:
-        for place in [svd] if svd else [*folders, *layouts.neighbours(folders[0])]:
-            yield from _svd_hits(file, place)
-        for place in () if svd else layouts.checkpoint_folders(folders[0]):
-            yield from _svd_single_files(place)
-    else:
-        for place in (*folders, *layouts.neighbours(folders[0])):
-            yield from _hits(file, place)
-        if file.source is sources.PROGRAM:
-            paths = (clone / file.remote for place in folders for clone in layouts.clones(place))
-            yield from (path for path in paths if is_file(path))
-
-
-def _hits(file: ModelFile, folder: Path) -> Iterator[Path]:
-    for base in _BASES:
-        if file is PACKED:
-            yield from sorted(p for p in (folder / base).glob(_PACKED) if p.is_file())
-            continue
-        for place in (file.name, *file.places):
-            if is_file(folder / base / place):
-                yield folder / base / place
-
-
-def is_svd_checkpoint(name: str) -> bool:
-    """Whether a single file called `name` is SVD-XT, with the decoder that the model wants."""
-    return fnmatch(name, _SVD_SINGLE_FILE) and _SVD_WITHOUT_TEMPORAL_DECODER not in name
-
-
-def _svd_hits(file: ModelFile, root: Path) -> Iterator[Path]:
-    if root.is_file():
-        yield root
-        return
-    yield from _hits(file, root)
-    for base in _BASES:
-        yield from _svd_single_files(root / base)
-
-
-def _svd_single_files(folder: Path) -> Iterator[Path]:
-    yield from sorted(p for p in folder.glob(_SVD_SINGLE_FILE) if p.is_file() and is_svd_checkpoint(p.name))

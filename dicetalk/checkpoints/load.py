@@ -16,10 +16,11 @@ from dicetalk.audio.projection import AudioProjection
 from dicetalk.checkpoints import files
 from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.checkpoints.expression_reader import load_expression_reader
-from dicetalk.checkpoints.files import FoundFiles, find_files
+from dicetalk.checkpoints.find import FoundFiles, find_files
 from dicetalk.checkpoints.parts import dice_parts, explained, other_parts
 from dicetalk.checkpoints.strict import fill_from_file
-from dicetalk.config import FULL, ModelConfig
+from dicetalk.checkpoints.variants import FULL, Variant
+from dicetalk.config import ModelConfig
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.unet import UNet
 from dicetalk.emotion.embedder import EmotionEmbedder
@@ -34,6 +35,10 @@ if TYPE_CHECKING:  # both take seconds to import
     from diffusers import AutoencoderKLTemporalDecoder
     from transformers import CLIPVisionModelWithProjection
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+
+_MAY_BE_ABSENT = ("emotion_model", "pose_guider", "flownet")
+"""Fields of networks that not every model has."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,8 @@ def load_model(
     dtype: torch.dtype = torch.float16,
     operations: ModuleType = nn,
     attention: Attention = sdpa_attention,
-    config: ModelConfig = FULL,
+    config: ModelConfig | None = None,
+    variant: Variant | None = None,
     shared: Sequence[Path | str] = (),
     hooks: Hooks = SILENT,
 ) -> DiceModel:
@@ -99,12 +105,14 @@ def load_model(
 
     Args:
         folder: the model folder, or its converted file or ``unet.pth``, or ``tiny``, the bundled model; see
-            :func:`dicetalk.checkpoints.files.find_files` for where files may lie in it.
+            :func:`dicetalk.checkpoints.find.find_files` for where files may lie in it.
         svd: SVD-XT elsewhere: a diffusers folder or ``svd_xt*.safetensors``.
         dtype: of the weights.
-        operations: namespace of the layers of the four DICE-Talk networks.
+        operations: namespace of the layers of the variant's own networks.
         attention: attention function of the UNet and the emotion model.
-        config: sizes; a converted file brings its own.
+        config: sizes, those of the variant if `None`; a converted file brings its own.
+        variant: whose networks are wanted; what the folder holds if `None`, see
+            :func:`dicetalk.checkpoints.find.variant_in`.
         shared: folders that are searched after `folder` for what several programs use.
         hooks: reports the stage `load` in networks.
 
@@ -112,11 +120,12 @@ def load_model(
         CheckpointError: files are missing (all are named), or one is damaged, hostile or of another network.
         Cancelled: the caller asked to stop.
     """
-    found = find_files(folder, svd, shared)
+    found = find_files(folder, svd, shared, variant)
+    variant = found.variant
     if found.missing:
         raise CheckpointError(_missing(found))
-    with explained(files.PACKED):
-        parts, config, bank = dice_parts(found, config, operations, attention)
+    with explained(variant.packed):
+        parts, config, bank = dice_parts(found, config or variant.config, operations, attention)
     loaded = {}
     parts = (*parts, *other_parts(found, config))
     for done, part in enumerate(parts, start=1):
@@ -130,26 +139,29 @@ def load_model(
         loaded["emotion_model"] = PriorTokens(loaded["emotion_model"])
     embedder, reader = found.paths.get(files.EMBEDDER), found.paths.get(files.READER)
     return DiceModel(
-        **{"flownet": None} | loaded,
+        **dict.fromkeys(_MAY_BE_ABSENT) | loaded,
         embedder=load_embedder(embedder) if embedder else None,
         expression_reader=load_expression_reader(reader) if reader else None,
         priors=load_priors(found),
         detector_path=found.paths.get(files.DETECTOR),
         config=config,
         dtype=dtype,
+        adapters=variant.adapters,
+        added_ids=variant.added_ids,
     )
 
 
 def load_priors(found: FoundFiles) -> dict[str, EmotionPrior]:
-    """The eight priors of a model folder by emotion.
+    """The priors of a model folder by emotion: eight, or of a variant without emotion none.
 
     Raises:
         CheckpointError: one is missing or damaged.
     """
-    missing = [file.name for file in files.PRIORS.values() if file not in found.paths]
+    priors = found.variant.priors
+    missing = [file.name for file in priors.values() if file not in found.paths]
     if missing:
         raise CheckpointError(f"{found.folder}: {', '.join(missing)} is missing.")
-    return {emotion: _read_prior(found.paths[file]) for emotion, file in files.PRIORS.items()}
+    return {emotion: _read_prior(found.paths[file]) for emotion, file in priors.items()}
 
 
 def _read_prior(path: Path) -> EmotionPrior:
@@ -171,8 +183,12 @@ def _missing(found: FoundFiles) -> str:
         names.setdefault(file.origin + elsewhere, []).append(file.name)
     return "\n".join(
         [
-            f"{found.folder}: {len(found.missing)} files of the model are missing:",
+            f"{found.folder}: {len(found.missing)} files of the model are missing{_whose(found.variant)}:",
             *(f"  {', '.join(these)}\n    from {origin}" for origin, these in names.items()),
-            "`dicetalk download` fetches what is missing; `dicetalk doctor` checks every file.",
+            f"`dicetalk download{found.variant.option}` fetches what is missing; `dicetalk doctor` checks every file.",
         ]
     )
+
+
+def _whose(variant: Variant) -> str:
+    return "" if variant is FULL else f" ({variant.what})"

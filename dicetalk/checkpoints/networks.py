@@ -25,24 +25,26 @@ from dicetalk.video.rife import FlowNet
 
 @dataclass(frozen=True)
 class DiceNetwork:
-    """One of the four networks that DICE-Talk trained.
+    """A network that the authors of a variant trained.
 
     Args:
         field: its name in :class:`dicetalk.checkpoints.load.DiceModel`.
         file: the released file.
         build: makes it from a config, the layers' namespace and the attention function.
         may_lack: submodules that inference does not use and a file may leave out.
+        full_precision: it is used in float32 whatever the others' dtype is.
     """
 
     field: str
     file: ModelFile
     build: Callable[[ModelConfig, ModuleType, Attention], nn.Module]
     may_lack: tuple[str, ...] = ()
+    full_precision: bool = False
 
     @property
     def prefix(self) -> str:
         """Start of its names in a converted file: the released file's name."""
-        return self.file.name.removesuffix(".pth") + "."
+        return self.file.base.removesuffix(".pth") + "."
 
 
 DICE_NETWORKS = (
@@ -72,7 +74,7 @@ def flownet() -> FlowNet:
 
 
 def dice_network(network: DiceNetwork, config: ModelConfig, operations: ModuleType, attention: Attention) -> nn.Module:
-    """One of :data:`DICE_NETWORKS`."""
+    """Build one of a variant's own networks, on the meta device."""
     with torch.device("meta"):
         return network.build(config, operations, attention)
 

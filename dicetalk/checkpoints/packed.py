@@ -1,4 +1,4 @@
-"""The converted file: the four DICE-Talk networks and their config in one safetensors file."""
+"""The converted file: a variant's own networks and their config in one safetensors file."""
 
 import json
 import math
@@ -8,8 +8,9 @@ from typing import NamedTuple
 from torch import nn
 
 from dicetalk.attention import sdpa_attention
-from dicetalk.checkpoints.networks import DICE_NETWORKS, dice_network, image_encoder, vae
+from dicetalk.checkpoints.networks import dice_network, image_encoder, vae
 from dicetalk.checkpoints.read import DamagedFileError, Tensors, check_start, read_safetensors
+from dicetalk.checkpoints.variants import FULL, RELEASED, Variant
 from dicetalk.config import ModelConfig
 from dicetalk.errors import CheckpointError
 
@@ -19,6 +20,8 @@ FORMAT_VERSION = "1"
 BANKS = ("retrieve", "learnable", "none")
 """What training did with the emotion bank, see :class:`dicetalk.train.config.Ablations`. With ``none`` the UNet has
 only ever seen the priors' own tokens; the other two attend to the whole bank when they generate."""
+
+_VARIANTS = {variant.name: variant for variant in RELEASED}
 
 MAX_CONFIG_CHARS = 1 << 16
 MAX_LEVELS = 8
@@ -33,15 +36,18 @@ _MAX_SIZES = {
 
 
 class Packed(NamedTuple):
-    """A converted file: the tensors of each network, by the name of its field, the config of all, and one of
-    :data:`BANKS`."""
+    """A converted file: the tensors of each network, by the name of its field, the config of all, one of
+    :data:`BANKS`, and the variant whose networks they are."""
 
     tensors: dict[str, Tensors]
     config: ModelConfig
     bank: str
+    variant: Variant
 
 
-def packed_metadata(config: ModelConfig, source: str, bank: str = "retrieve") -> dict[str, str]:
+def packed_metadata(
+    config: ModelConfig, source: str, bank: str = "retrieve", variant: Variant = FULL
+) -> dict[str, str]:
     """Metadata of a converted file; `source` is for people, `bank` is one of :data:`BANKS`."""
     return {
         "format": FORMAT,
@@ -49,11 +55,22 @@ def packed_metadata(config: ModelConfig, source: str, bank: str = "retrieve") ->
         "config": json.dumps(config.to_dict(), sort_keys=True),
         "source": source,
         "bank": bank,
+        "variant": variant.name,
     }
 
 
+def packed_variant(path: Path) -> Variant | None:
+    """The variant that a converted file is of, or `None` for a file that does not say; its tensors are not read."""
+    try:
+        _, metadata = read_safetensors(path, lambda _name: False)
+    except CheckpointError:
+        return None
+    return _VARIANTS.get(metadata.get("variant", FULL.name)) if metadata.get("format") == FORMAT else None
+
+
 def read_packed(path: Path) -> Packed:
-    """Read a converted file; one that does not tell its bank retrieves, as the release.
+    """Read a converted file; one that does not name its bank retrieves, as the release, and one that does not name its
+    variant is of DICE-Talk.
 
     Raises:
         DamagedFileError: the file is damaged or not one that :func:`dicetalk.checkpoints.convert.convert_model` wrote.
@@ -68,19 +85,23 @@ def read_packed(path: Path) -> Packed:
     bank = metadata.get("bank", "retrieve")
     if bank not in BANKS:
         raise DamagedFileError(path, f"has the bank {bank[:20]!r}; this program knows {', '.join(BANKS)}.")
-    config = _config(path, metadata.get("config", ""))
-    parts: dict[str, Tensors] = {network.field: {} for network in DICE_NETWORKS}
+    variant = _VARIANTS.get(metadata.get("variant", FULL.name))
+    if variant is None:
+        known = ", ".join(_VARIANTS)
+        raise DamagedFileError(path, f"is of the variant {metadata['variant'][:20]!r}; this program knows {known}.")
+    config = _config(path, metadata.get("config", ""), variant)
+    parts: dict[str, Tensors] = {network.field: {} for network in variant.networks}
     for name, tensor in tensors.items():
-        network = next((n for n in DICE_NETWORKS if name.startswith(n.prefix)), None)
+        network = next((n for n in variant.networks if name.startswith(n.prefix)), None)
         if network is None:
             raise DamagedFileError(path, f"holds {name[:60]!r}, which belongs to none of its networks.")
         if not tensor.is_floating_point():
             raise DamagedFileError(path, f"holds {tensor.dtype} in {name!r}; weights are floating-point numbers.")
         parts[network.field][name.removeprefix(network.prefix)] = tensor
-    return Packed(parts, config, bank)
+    return Packed(parts, config, bank, variant)
 
 
-def _config(path: Path, text: str) -> ModelConfig:
+def _config(path: Path, text: str, variant: Variant) -> ModelConfig:
     if len(text) > MAX_CONFIG_CHARS:
         raise DamagedFileError(path, f"has a config of {len(text)} characters; {MAX_CONFIG_CHARS} are allowed.")
     try:
@@ -93,7 +114,7 @@ def _config(path: Path, text: str) -> ModelConfig:
         raise DamagedFileError(path, f"has a damaged config: {error}") from error
     _check_bounds(path, config)
     try:
-        for network in DICE_NETWORKS:
+        for network in variant.networks:
             dice_network(network, config, nn, sdpa_attention)
         vae(config.vae)
         image_encoder(config.image_encoder)

@@ -12,8 +12,8 @@ from torch import nn
 
 from dicetalk.attention import Attention, sdpa_attention
 from dicetalk.checkpoints import files, networks
-from dicetalk.checkpoints.files import FoundFiles, ModelFile
-from dicetalk.checkpoints.networks import DICE_NETWORKS
+from dicetalk.checkpoints.files import ModelFile
+from dicetalk.checkpoints.find import FoundFiles
 from dicetalk.checkpoints.packed import read_packed
 from dicetalk.checkpoints.read import DamagedFileError, Tensors, read_safetensors, read_tensors
 from dicetalk.checkpoints.svd import read_image_encoder, read_vae
@@ -46,7 +46,7 @@ class Part:
 
 
 class DiceParts(NamedTuple):
-    """The four DICE-Talk networks, their sizes, and what was done with the emotion bank in training, one of
+    """A variant's own networks, their sizes, and what was done with the emotion bank in training, one of
     :data:`dicetalk.checkpoints.packed.BANKS`."""
 
     parts: list[Part]
@@ -57,25 +57,28 @@ class DiceParts(NamedTuple):
 def dice_parts(
     found: FoundFiles, config: ModelConfig, operations: ModuleType = nn, attention: Attention = sdpa_attention
 ) -> DiceParts:
-    """The four DICE-Talk networks, out of one converted file or the released ones that were found.
+    """The variant's own networks, out of one converted file or the released ones that were found.
 
     A converted file brings its own sizes in place of `config`.
 
     Raises:
-        DamagedFileError: the converted file is damaged.
+        DamagedFileError: the converted file is damaged, or of another variant.
     """
-    packed = found.paths.get(files.PACKED)
+    variant = found.variant
+    packed = found.paths.get(variant.packed)
     bank = "retrieve"
     if packed is not None:
-        _, config, bank = read_packed(packed)
+        _, config, bank, stored = read_packed(packed)
+        if stored is not variant:
+            raise DamagedFileError(packed, f"holds {stored.what}, not {variant.what}.")
     parts = []
-    for network in DICE_NETWORKS:
-        file = files.PACKED if packed else network.file
+    for network in variant.networks:
+        file = variant.packed if packed else network.file
         path = found.paths.get(file)
         if path is not None:
             read = partial(_packed, path, network.prefix) if packed else partial(_flat, path)
             build = partial(networks.dice_network, network, config, operations, attention)
-            parts.append(Part(network.field, file, path, build, read, network.may_lack))
+            parts.append(Part(network.field, file, path, build, read, network.may_lack, network.full_precision))
     return DiceParts(parts, config, bank)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from dicetalk.audio.speech import Speech, load_speech
-from dicetalk.checkpoints.files import EMOTION_MODEL, PRIORS, find_files
+from dicetalk.checkpoints.files import EMOTION_MODEL, PRIORS
+from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.parts import dice_parts, explained
 from dicetalk.checkpoints.strict import fill
 from dicetalk.config import FULL

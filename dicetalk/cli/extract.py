@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.checkpoints.expression_reader import load_expression_reader
-from dicetalk.checkpoints.files import DETECTOR, EMBEDDER, READER, find_files
+from dicetalk.checkpoints.files import DETECTOR, EMBEDDER, READER
+from dicetalk.checkpoints.find import find_files
 from dicetalk.cli.emotion_inputs import check_no_preset, check_out, printable, read_presets
 from dicetalk.cli.hearing import open_ears
 from dicetalk.cli.idle import refuse_idle

@@ -7,11 +7,10 @@ import torch
 
 from dicetalk.audio.whisper import speech_features
 from dicetalk.checkpoints import files
-from dicetalk.checkpoints.files import find_files
+from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.packed import read_packed
 from dicetalk.checkpoints.parts import explained, other_parts
 from dicetalk.checkpoints.strict import fill
-from dicetalk.config import FULL
 from dicetalk.errors import CheckpointError
 from dicetalk.residency import DeviceResidency
 from dicetalk.train.prepare.clip import Listen
@@ -24,10 +23,10 @@ def open_ears(models: Path, device: torch.device) -> Listen:
         CheckpointError: the folder has no whole Whisper.
     """
     found = find_files(models)
-    packed = found.paths.get(files.PACKED)
-    config = FULL
+    packed = found.paths.get(found.variant.packed)
+    config = found.variant.config
     if packed is not None:
-        with explained(files.PACKED):
+        with explained(found.variant.packed):
             config = read_packed(packed).config
     part = next((part for part in other_parts(found, config) if part.file is files.WHISPER), None)
     if part is None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.checkpoints.tiny import model_folder, tiny_folder
+from dicetalk.checkpoints.variants import recommended_settings
 from dicetalk.cli.models_option import MODELS
 from dicetalk.hooks import Hooks
 from dicetalk.settings import SamplerSettings
-from dicetalk.variants import recommended_settings
 
 DRAWN_FACES_ONLY = (
     "This clip was made by the small bundled model, which has only seen drawn faces of 128 pixels: a photograph comes "

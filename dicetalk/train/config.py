@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from dicetalk.bench.sizes import SIZES
+from dicetalk.checkpoints.variants import VARIANTS
 from dicetalk.config import FULL, ModelConfig
 from dicetalk.emotion.embedder import EmbedderConfig
 from dicetalk.errors import DiceTalkError, SettingError
 from dicetalk.paths import read_limited
 from dicetalk.settings import FPS
 from dicetalk.train.losses import P_MEAN, P_STD
-from dicetalk.variants import VARIANTS
 
 Bank = Literal["retrieve", "learnable", "none"]
 Config = TypeVar("Config")

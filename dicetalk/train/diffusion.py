@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from dicetalk.checkpoints.embedder import load_embedder
-from dicetalk.checkpoints.files import find_files
+from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.load import load_priors
+from dicetalk.checkpoints.variants import FULL
 from dicetalk.config import ModelConfig
 from dicetalk.emotion.embedder import EmotionEmbedder
 from dicetalk.emotion.prior import PRESET_NAMES
@@ -177,7 +178,7 @@ def preset_means(models: Path) -> torch.Tensor:
     Raises:
         CheckpointError: one is missing or damaged.
     """
-    priors = load_priors(find_files(models))
+    priors = load_priors(find_files(models, variant=FULL))
     return torch.stack([priors[emotion].mu for emotion in PRESET_NAMES])
 
 

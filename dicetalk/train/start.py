@@ -10,11 +10,12 @@ from torch import nn
 from dicetalk.attention import sdpa_attention
 from dicetalk.audio.projection import AudioProjection
 from dicetalk.checkpoints import files
-from dicetalk.checkpoints.files import FoundFiles, find_files
+from dicetalk.checkpoints.find import FoundFiles, find_files
 from dicetalk.checkpoints.networks import DICE_NETWORKS
 from dicetalk.checkpoints.parts import dice_parts, explained, other_parts
 from dicetalk.checkpoints.read import read_tensors
 from dicetalk.checkpoints.strict import check_names_and_shapes, fill, finite
+from dicetalk.checkpoints.variants import FULL
 from dicetalk.config import ModelConfig
 from dicetalk.denoise.attention import CrossAttention
 from dicetalk.denoise.pose_guider import PoseGuider
@@ -131,7 +132,7 @@ def dice_networks(config: ModelConfig, models: Path, seed: int) -> tuple[Trainab
     Raises:
         CheckpointError: a file is missing or damaged.
     """
-    found = find_files(models)
+    found = find_files(models, variant=FULL)
     with explained(files.PACKED):
         parts, config, _ = dice_parts(found, config)
     _check_found(found, [part.field for part in parts], [network.field for network in DICE_NETWORKS])
@@ -159,7 +160,7 @@ def frozen_networks(config: ModelConfig, models: Path) -> tuple[nn.Module, nn.Mo
     Raises:
         CheckpointError: one is missing or damaged.
     """
-    found = find_files(models)
+    found = find_files(models, variant=FULL)
     wanted = ("vae", "image_encoder")
     parts = {part.field: part for part in other_parts(found, config) if part.field in wanted}
     _check_found(found, list(parts), list(wanted))

@@ -10,7 +10,7 @@ from released_files import SMALL, write_priors, write_released
 
 from dicetalk.checkpoints import files
 from dicetalk.checkpoints.doctor import format_report, inspect_model
-from dicetalk.checkpoints.files import find_files
+from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.load import load_model
 
 DICE_PACK = ("audio_linear.pth", "emo_model.pth", "pose_guider.pth", "unet.pth")

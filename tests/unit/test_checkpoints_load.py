@@ -19,7 +19,7 @@ from torch import nn
 from dicetalk.checkpoints import files
 from dicetalk.checkpoints.convert import convert_model
 from dicetalk.checkpoints.doctor import inspect_model
-from dicetalk.checkpoints.files import find_files
+from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.load import DiceModel, load_model
 from dicetalk.config import FULL
 from dicetalk.emotion.prior import PRESET_NAMES

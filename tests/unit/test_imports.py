@@ -18,7 +18,6 @@ LAYERS = (
     ("emotion",),
     ("adapters",),
     ("checkpoints",),
-    ("variants",),
     ("pipeline",),
     ("talking_clip",),
     ("talk",),

@@ -12,6 +12,7 @@ from dicetalk.attention import sdpa_attention
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.checkpoints.networks import DICE_NETWORKS
+from dicetalk.checkpoints.variants import FULL, TINY, VARIANTS, Variant
 from dicetalk.config import FULL as RELEASED_SIZES
 from dicetalk.config import SamplingConfig
 from dicetalk.denoise.unet import UNet
@@ -21,7 +22,6 @@ from dicetalk.errors import SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.pipeline import EncodedPortrait, denoise
 from dicetalk.settings import SamplerSettings
-from dicetalk.variants import FULL, TINY, VARIANTS, Variant
 
 FRAMES = 7
 SIZES = replace(

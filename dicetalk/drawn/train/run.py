@@ -20,7 +20,7 @@ from dicetalk.audio.whisper import speech_features
 from dicetalk.checkpoints import files, networks
 from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.checkpoints.expression_reader import save_expression_reader
-from dicetalk.checkpoints.files import find_files
+from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.parts import other_parts
 from dicetalk.checkpoints.strict import fill
 from dicetalk.checkpoints.tiny import PACKED_NAME

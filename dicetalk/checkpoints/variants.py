@@ -6,14 +6,14 @@ predicts motion for each frame brings `added_ids`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 import torch
 
 from dicetalk import config as sizes
 from dicetalk.adapters import DICE_ADAPTERS, Adapter
-from dicetalk.checkpoints import files
-from dicetalk.checkpoints.files import ModelFile
+from dicetalk.checkpoints.files import MODEL_FILES, OWN_FILES, PACKED, PRIORS, ModelFile
 from dicetalk.checkpoints.networks import DICE_NETWORKS, DiceNetwork
 from dicetalk.config import ModelConfig, SamplingConfig
 from dicetalk.settings import SamplerSettings
@@ -30,6 +30,8 @@ class Variant:
         networks: its own networks, with the file of each; the UNet is one of them.
         files: files that it is published as, each with repository, revision and licence; none for a model that comes
             with the package.
+        packed: file that ``dicetalk convert`` packs its own networks into.
+        trained: files that no release has and that a training of one's own may add.
         adapters: adapters of the UNet, in the order of its projections.
         added_ids: see :class:`dicetalk.checkpoints.load.DiceModel`.
 
@@ -42,6 +44,8 @@ class Variant:
     config: ModelConfig
     networks: tuple[DiceNetwork, ...] = DICE_NETWORKS
     files: tuple[ModelFile, ...] = ()
+    packed: ModelFile = PACKED
+    trained: tuple[ModelFile, ...] = OWN_FILES
     adapters: tuple[Adapter, ...] = DICE_ADAPTERS
     added_ids: Callable[..., torch.Tensor] | None = None
 
@@ -55,9 +59,39 @@ class Variant:
             raise ValueError(f"{self.name} has adapters without their networks {', '.join(sorted(missing))}.")
 
     @property
+    def own_files(self) -> tuple[ModelFile, ...]:
+        """Published files of its own networks."""
+        return tuple(network.file for network in self.networks)
+
+    @property
+    def priors(self) -> dict[str, ModelFile]:
+        """Files of its emotion priors, by the emotion."""
+        return {emotion: file for emotion, file in PRIORS.items() if file in self.files}
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """Names of its own files that no other variant's have: whose networks a folder holds shows by these."""
+        others = {file.base for each in RELEASED if each is not self for file in each.own_files}
+        return frozenset(file.base for file in self.own_files) - others
+
+    def is_home(self, folder: Path) -> bool:
+        """Whether a folder has the name of the one that the variant's own networks are published in."""
+        home = PurePosixPath(self.own_files[0].name).parent.name
+        return bool(home) and folder.absolute().name.casefold() == home.casefold()
+
+    def place(self, file: ModelFile, folder: Path) -> str:
+        """Path below a model folder at which a download puts `file`."""
+        return file.base if file in self.own_files and self.is_home(folder) else file.name
+
+    @property
     def licences(self) -> dict[str, str]:
         """Licence of each repository that files come from, by the repository's page."""
         return {file.source.page: file.source.licence for file in self.files if file.source is not None}
+
+    @property
+    def option(self) -> str:
+        """What a command needs to mean this variant where nothing in its folder shows it, with a space before."""
+        return "" if self is FULL else f" --variant {self.name}"
 
     @property
     def settings(self) -> SamplerSettings:
@@ -75,6 +109,9 @@ def recommended_settings(sampling: SamplingConfig) -> SamplerSettings:
 
 
 TINY = Variant("tiny", "small model of drawn faces that comes with the package", sizes.TINY)
-FULL = Variant("full", "released DICE-Talk", sizes.FULL, files=files.MODEL_FILES)
+FULL = Variant("full", "released DICE-Talk", sizes.FULL, files=MODEL_FILES)
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType({variant.name: variant for variant in (TINY, FULL)})
+
+RELEASED = tuple(variant for variant in VARIANTS.values() if variant.files)
+"""Variants that are published as files; a folder with networks of several holds the first of them."""
