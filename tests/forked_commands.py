@@ -32,6 +32,11 @@ IMPORTED = (
     *("dicetalk.train.embedder", "dicetalk.checkpoints.convert", "dicetalk.cli.emotion_make"),
 )
 
+CLIPS = {"generate": "clip.mp4", "webm": "clip.webm", "pictures": "frames"}
+"""What ``generate`` writes, by the name of a command here; the last two with alpha."""
+
+FACE = ("--box", "156,110,200,250")
+
 needs_forks = pytest.mark.skipif(
     "forkserver" not in multiprocessing.get_all_start_methods(), reason="processes cannot be forked here"
 )
@@ -82,17 +87,11 @@ def write_inputs(folder: Path) -> Path:
 def command(name: str, inputs: Path, out: Path, variant: int = 0) -> tuple[list[str], Path]:
     """A command's words, and what it writes in the folder `out`; another `variant` writes something else."""
     small = str(inputs / "small")
-    if name == "generate":
-        target = out / "clip.mp4"
+    if name in CLIPS:
+        target = out / CLIPS[name]
         words = ["generate", "--image", str(ROOT / "examples" / "portrait.jpg"), "--short-side", "64", "--steps", "1"]
-        words += [
-            "--audio",
-            str(ROOT / "examples" / "speech.wav"),
-            "--duration",
-            "0.4",
-            "--whole-picture",
-            "--no-interpolation",
-        ]
+        words += ["--audio", str(ROOT / "examples" / "speech.wav"), "--duration", "0.4", "--no-interpolation"]
+        words += ["--whole-picture"] if name == "generate" else [*FACE, "--crop", "--paste-back", "--alpha"]
         words += ["--models", small, "--seed", str(variant), "--out", str(target)]
     elif name == "convert":
         target = out / "packed.safetensors"
@@ -111,4 +110,4 @@ def command(name: str, inputs: Path, out: Path, variant: int = 0) -> tuple[list[
         words = ["train", "embedder", "--config", str(config)]
     else:
         raise ValueError(name)
-    return [*words, "--quiet"] if name in ("generate", "prepare", "train") else words, target
+    return [*words, "--quiet"] if name in (*CLIPS, "prepare", "train") else words, target

@@ -16,6 +16,8 @@ WEBM = Form(
     "libopus",
     sample_rates=(8000, 12000, 16000, 24000, 48000),
     alpha=True,
+    # No random numbers in the header: the same frames make the same file, as in MP4.
+    container_options={"fflags": "+bitexact"},
     # b=0: quality alone decides. The encoder's own speed 1 takes ten times as long as 5, and saves a tenth of the size.
     picture_options={"b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1", "auto-alt-ref": "0"},
 )

@@ -9,9 +9,9 @@ from training_runs import reset_accelerate
 
 from dicetalk.cli import main
 
-FILES = ("generate", "convert", "emotion")
-FOLDERS = ("prepare", "train", "evaluate")
-FILLED_BY = {"generate": "8k", "convert": "256k", "prepare": "128k", "train": "64k"}
+FILES = ("generate", "webm", "convert", "emotion")
+FOLDERS = ("pictures", "prepare", "train", "evaluate")
+FILLED_BY = {"generate": "8k", "webm": "8k", "pictures": "512k", "convert": "256k", "prepare": "128k", "train": "64k"}
 """Disks that take a byte, but not the result. A saved emotion is no larger than what is tried before the work, and an
 evaluation's files are written by what test_disk_faults.py tries."""
 
@@ -83,8 +83,8 @@ def test_something_else_is_there(inputs: Path, tmp_path: Path, capsys: pytest.Ca
     else:
         target.write_bytes(b"mine")
     said = refused(words, capsys)
-    there = "folder. Give the name of a file" if name in FILES else "file, and a folder shall be written"
-    assert f"{target} is a {there}" in said
+    there = "is a folder. Give the name of a file" if name in FILES else "is a file, and a folder shall be written"
+    assert f"{target} {'exists and is not an empty folder' if name == 'pictures' else there}" in said
     assert target.is_dir() if name in FILES else target.read_bytes() == b"mine"
     assert not unfinished_in(tmp_path)
 

@@ -25,7 +25,7 @@ from dicetalk.train.curves import Curves
 from dicetalk.train.latents import LatentStore
 from dicetalk.train.prepare.run import prepare_shards
 from dicetalk.train.shards import ShardWriter
-from dicetalk.video import write_mp4, write_png_folder
+from dicetalk.video import write_mp4, write_png_folder, write_webm
 
 PRIOR = EmotionPrior(torch.zeros(PRIOR_DIM), name="calm")
 NOISE = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -35,6 +35,18 @@ def video(folder: Path) -> Path:
     hum = np.zeros((1, 4000), np.float32)
     write_mp4(folder / "clip.mp4", [NOISE], fps=25, sound=(hum, 16_000), crf=0, total=len(NOISE))
     return folder / "clip.mp4"
+
+
+def film_with_alpha(folder: Path) -> Path:
+    hum = np.zeros((1, 4000), np.float32)
+    alpha = torch.cat([NOISE, NOISE[:, :1]], dim=1)
+    write_webm(folder / "clip.webm", [alpha], fps=25, sound=(hum, 16_000), crf=0, total=len(NOISE))
+    return folder / "clip.webm"
+
+
+def frames_with_alpha(folder: Path) -> Path:
+    write_png_folder(folder / "cut-out", [torch.cat([NOISE, NOISE[:, :1]], dim=1)], total=len(NOISE))
+    return folder / "cut-out"
 
 
 def frames(folder: Path) -> Path:
@@ -92,11 +104,21 @@ def latents(folder: Path) -> Path:
 
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
-    made.__name__: made for made in (video, frames, emotion, prior, clip, listed, checkpoint, curves, pictures, latents)
+    made.__name__: made
+    for made in (
+        *(video, film_with_alpha, frames, frames_with_alpha, emotion, prior, clip, listed, checkpoint, curves),
+        *(pictures, latents),
+    )
 }
 
 
-OLD_NAMES = {"video": "clip.mp4", "emotion": "calm.safetensors", "pictures": "map.png", "prior": "prior.safetensors"}
+OLD_NAMES = {
+    "video": "clip.mp4",
+    "film_with_alpha": "clip.webm",
+    "emotion": "calm.safetensors",
+    "pictures": "map.png",
+    "prior": "prior.safetensors",
+}
 
 
 @contextmanager
@@ -139,11 +161,14 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, writer: str) -> None:
         assert old.read_bytes() == b"old" and not unfinished_in(folder)
 
 
-def test_a_disk_that_fills_up_during_the_work(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ""])
+def test_a_disk_that_fills_up_during_the_work(tmp_path: Path, suffix: str) -> None:
     """Frames come as a stream: there is room for the first ones."""
     many = (NOISE for _ in range(40))
+    path = tmp_path / "disk" / f"long{suffix}"
+    write = {"": write_png_folder, ".mp4": write_mp4, ".webm": write_webm}[suffix]
     with full_disk(tmp_path / "disk"), pytest.raises(OutputError, match="disk is full"):
-        write_mp4(tmp_path / "disk" / "long.mp4", many, fps=25, crf=0, total=240)
+        write(path, many, total=240, **({"fps": 25, "crf": 0} if suffix else {}))
     assert not unfinished_in(tmp_path / "disk")
 
 

@@ -20,6 +20,11 @@ LINKS: dict[str, Callable[[Path, Path], object]] = {
 COMMANDS = {
     "generate --image": ("generate --image {0} --audio other.wav --out {1}", ".mp4"),
     "generate --audio": ("generate --image other.png --audio {0} --out {1}", ".mp4"),
+    "generate --image, WebM": ("generate --image {0} --audio other.wav --out {1}", ".webm"),
+    "generate --audio, with alpha": (
+        "generate --image other.png --crop --paste-back --alpha --audio {0} --out {1}",
+        ".webm",
+    ),
     "generate --emotion-track": ("generate --image a.png --audio a.wav --emotion-track {0} --out {1}", ".mp4"),
     "generate --emotion": ("generate --image a.png --audio a.wav --emotion {0} --out {1}", ".mp4"),
     "generate --svd": ("generate --image a.png --audio a.wav --svd {0} --out {1}", ".mp4"),

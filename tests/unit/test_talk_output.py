@@ -103,6 +103,27 @@ def test_alpha_is_the_mask(clip: TalkingClip, tmp_path: Path) -> None:
     assert np.abs(over - next(clip.frames())).max() < 2  # laid over the picture it is paste-back
 
 
+@pytest.mark.parametrize("name", ["a.webm", "frames"])
+def test_an_alpha_that_is_opaque_everywhere_is_noted(
+    clip: TalkingClip, models: Path, speech: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+    at(clip, 12.5, hooks=Hooks(notice=told.append)).save(tmp_path / "cropped.webm", alpha=True)
+    assert told == []
+    files = ["--image", PORTRAIT, "--audio", speech, "--models", models, "--out", tmp_path / name]
+    quick = ["--steps", "1", "--short-side", "64", "--device", "cpu", "--whole-picture", "--no-interpolation"]
+    assert main([*map(str, ["generate", *files, *quick, "--paste-back", "--alpha"])]) == 0
+    said = capsys.readouterr().err
+    assert "The animated part is the whole picture, so that alpha is opaque everywhere: add crop" in said
+    if name == "a.webm":
+        command = ["ffmpeg", "-v", "error", "-c:v", "libvpx-vp9", "-i", str(tmp_path / name), "-vf"]
+        command += ["alphaextract,format=gray", "-f", "rawvideo", "-"]
+        raw = subprocess.run(command, capture_output=True, check=True).stdout
+        assert raw and set(raw) == {255}
+    else:
+        assert {Image.open(path).getchannel("A").getextrema() for path in (tmp_path / name).iterdir()} == {(255, 255)}
+
+
 def test_the_command_line_has_both(models: Path, speech: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.webm"
     files = ["--image", PORTRAIT, "--audio", speech, "--models", models, "--out", out, "--box", "150,100,220,260"]

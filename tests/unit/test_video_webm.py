@@ -56,6 +56,12 @@ def test_alpha_and_colours_come_back(tmp_path):
     assert (streams["video"]["codec_name"], streams["audio"]["codec_name"]) == ("vp9", "opus")
 
 
+def test_the_same_frames_make_the_same_file(tmp_path):
+    for name in ("a.webm", "b.webm"):
+        write_webm(tmp_path / name, [clip(3)], fps=25, sound=tone(0.12, 16000), total=3)
+    assert (tmp_path / "a.webm").read_bytes() == (tmp_path / "b.webm").read_bytes()
+
+
 def test_without_alpha_it_is_opaque(tmp_path):
     write_webm(tmp_path / "a.webm", [clip()[:, :3]], fps=25, total=10)
     assert (read(tmp_path / "a.webm")[..., 3] == 255).all()
