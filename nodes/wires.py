@@ -11,9 +11,8 @@ from comfy_api.latest import io
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.audio.speech import Speech
 from dicetalk.checkpoints.load import DiceModel
-from dicetalk.emotion.prior import EmotionPrior
+from dicetalk.emotion.prior import EmotionPrior, space_of
 from dicetalk.emotion.saved import SavedEmotion
-from dicetalk.emotion.space import space_of
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import EmotionError, PortraitError, SpeechError
 from dicetalk.hooks import Hooks
@@ -84,7 +83,7 @@ class HostedModel:
 
     @cached_property
     def space(self) -> str:
-        """Hash of the prior space, see :func:`dicetalk.emotion.space.space_of`."""
+        """Hash of the prior space, see :func:`dicetalk.emotion.prior.space_of`."""
         return space_of(self.dice.priors)
 
     def emotion(self, emotion: EmotionPrior | EmotionTrack) -> Emotion:

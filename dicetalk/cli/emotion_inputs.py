@@ -15,9 +15,8 @@ from dicetalk.checkpoints.strict import fill
 from dicetalk.config import FULL
 from dicetalk.emotion.given import Hear
 from dicetalk.emotion.model import EmotionModel
-from dicetalk.emotion.prior import EmotionPrior, load_prior
+from dicetalk.emotion.prior import EmotionPrior, load_prior, space_of
 from dicetalk.emotion.saved import SavedEmotion, check_suffix, save_emotion
-from dicetalk.emotion.space import space_of
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.emotion.voice.features import measure_voice
 from dicetalk.errors import CheckpointError, SettingError

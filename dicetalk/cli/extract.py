@@ -18,11 +18,10 @@ from dicetalk.emotion.blendshapes import BlendshapeReader, MediaPipeBlendshapes
 from dicetalk.emotion.embedder import EmotionEmbedder
 from dicetalk.emotion.expression_reader import ReadExpressions
 from dicetalk.emotion.extract import Embedding, ExtractedEmotion, Recognition, extract_emotion
-from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
+from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior, space_of
 from dicetalk.emotion.recognise.recogniser import load_recogniser
 from dicetalk.emotion.reference import Reference, open_reference
 from dicetalk.emotion.saved import SavedEmotion, save_emotion
-from dicetalk.emotion.space import space_of
 from dicetalk.emotion.watch import FaceReader
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.portrait.detector import choose_detector

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from dicetalk.emotion.curve import Curve
-from dicetalk.emotion.mix import MAX_WEIGHT, NEUTRAL, find_prior, shared_sigma
-from dicetalk.emotion.prior import EmotionPrior
+from dicetalk.emotion.mix import MAX_WEIGHT, NEUTRAL, shared_sigma
+from dicetalk.emotion.prior import EmotionPrior, find_prior
 from dicetalk.emotion.timeline import Timeline
 from dicetalk.emotion.track import EmotionTrack, Gaussians
 from dicetalk.errors import EmotionError

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import torch
 
-from dicetalk.emotion.mix import NEUTRAL, find_prior
+from dicetalk.emotion.mix import NEUTRAL
 from dicetalk.emotion.model import EmotionModel, PriorTokens
-from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
+from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior, find_prior
 from dicetalk.residency import CPU, Residency
 
 FEELINGS = tuple(name for name in PRESET_NAMES if name != NEUTRAL)

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dicetalk.emotion.mix import mix
-from dicetalk.emotion.prior import EmotionPrior
+from dicetalk.emotion.prior import EmotionPrior, space_of
 from dicetalk.emotion.saved import import_npy, load_emotion
-from dicetalk.emotion.space import space_of
 from dicetalk.emotion.text.subtitles import parse_subtitles, read_text
 from dicetalk.emotion.text.tagged import has_tag, read_weights
 from dicetalk.emotion.text.track import subtitle_track, tagged_track

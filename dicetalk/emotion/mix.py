@@ -11,8 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from dicetalk.emotion.nearest import suggestion
-from dicetalk.emotion.prior import ALIASES, PRESET_NAMES, EmotionPrior
+from dicetalk.emotion.prior import EmotionPrior, find_prior, preset_name
 from dicetalk.errors import EmotionError
 
 NEUTRAL = "neutral"
@@ -44,31 +43,10 @@ def parse_emotion(spec: str) -> dict[str, float]:
     return weights
 
 
-def preset_name(name: str) -> str | None:
-    """The preset that `name` means, in any case and by :data:`~dicetalk.emotion.prior.ALIASES`; none if it is none."""
-    lower = name.lower()
-    preset = ALIASES.get(lower, lower)
-    return preset if preset in PRESET_NAMES else None
-
-
 def check_weight(value: float, what: str) -> None:
     """Raise :class:`EmotionError`, starting with `what`, unless `value` lies in 0..2."""
     if not (math.isfinite(value) and 0 <= value <= MAX_WEIGHT):
         raise EmotionError(f"{what} is {value:g}; expected 0 to {MAX_WEIGHT:g}.")
-
-
-def find_prior(name: str, priors: Mapping[str, EmotionPrior]) -> EmotionPrior:
-    """Look up `name` in `priors`: as it is, then in lower case, then by :data:`~dicetalk.emotion.prior.ALIASES`.
-
-    Raises:
-        EmotionError: no prior has that name; the message lists those there are.
-    """
-    lower = name.lower()
-    for candidate in (name, lower, ALIASES.get(lower)):
-        if candidate in priors:
-            return priors[candidate]
-    meant = suggestion(name, [*priors, *ALIASES])
-    raise EmotionError(f"Emotion {name!r} is unknown.{meant} Known: {', '.join(priors) or 'none'}.")
 
 
 def mix(weights: Mapping[str, float], priors: Mapping[str, EmotionPrior], intensity: float = 1.0) -> EmotionPrior:

@@ -2,7 +2,7 @@
 
 Tensors: `mu` ``(K, 256)``, `sigma` ``(K, 256)`` where the spread is known, `seconds` ``(K,)`` float64 and `easing`
 ``(K,)`` uint8, which counts in the metadata's `easings`. An emotion has one row and neither times nor easings.
-Metadata: `format`, `version`, `kind`, `name`, `space` (see :mod:`dicetalk.emotion.space`), `source`, `licence`.
+Metadata: `format`, `version`, `kind`, `name`, `space` (see :mod:`dicetalk.emotion.prior`), `source`, `licence`.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from dicetalk.emotion.npy import read_mu
-from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior
+from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior, read_mu
 from dicetalk.emotion.timeline import MAX_KEYFRAMES
 from dicetalk.emotion.track import MODEL_FPS, EmotionTrack, Keyframe
 from dicetalk.errors import EmotionError
@@ -35,7 +34,7 @@ class SavedEmotion:
 
     Args:
         emotion: one prior, or a track.
-        space: hash of the model space that it belongs to, see :func:`dicetalk.emotion.space.space_of`.
+        space: hash of the model space that it belongs to, see :func:`dicetalk.emotion.prior.space_of`.
         source: where it comes from, in the words of who made it; may be empty.
         licence: what others may do with it, likewise.
     """

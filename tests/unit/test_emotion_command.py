@@ -14,9 +14,8 @@ from dicetalk.checkpoints.convert import convert_model
 from dicetalk.cli import emotion_show, main
 from dicetalk.cli.parser import build_parser
 from dicetalk.emotion.mix import mix
-from dicetalk.emotion.prior import PRESET_NAMES, save_prior
+from dicetalk.emotion.prior import PRESET_NAMES, save_prior, space_of
 from dicetalk.emotion.saved import load_emotion
-from dicetalk.emotion.space import space_of
 from dicetalk.residency import CPU
 from dicetalk.talk import DiceTalk
 

@@ -13,8 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from dicetalk.emotion.npy import read_mu
-from dicetalk.emotion.prior import MAX_FILE_BYTES, PRESET_NAMES, EmotionPrior, load_prior, read_prior_npy, save_prior
+from dicetalk.emotion.prior import (
+    MAX_FILE_BYTES,
+    PRESET_NAMES,
+    EmotionPrior,
+    load_prior,
+    read_mu,
+    read_prior_npy,
+    save_prior,
+)
 from dicetalk.errors import EmotionError, OutputError
 
 RELEASED = Path(__file__).parents[3] / "shared" / "data" / "priors"

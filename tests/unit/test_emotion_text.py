@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from dicetalk.emotion import mix as mix_module
 from dicetalk.emotion.compare import FEELINGS, preset_weights
 from dicetalk.emotion.given import given_emotion, given_file
-from dicetalk.emotion.prior import ALIASES, PRESET_NAMES
+from dicetalk.emotion.prior import ALIASES, PRESET_NAMES, space_of
 from dicetalk.emotion.saved import SavedEmotion, save_emotion
-from dicetalk.emotion.space import space_of
 from dicetalk.emotion.text import track as text_track
 from dicetalk.emotion.text.encoding import decode_text
 from dicetalk.emotion.text.languages import LANGUAGES

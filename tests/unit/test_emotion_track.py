@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicetalk.emotion.mix import MAX_WEIGHT, find_prior, mix, parse_emotion
-from dicetalk.emotion.prior import ALIASES, PRESET_NAMES, EmotionPrior
+from dicetalk.emotion.mix import MAX_WEIGHT, mix, parse_emotion
+from dicetalk.emotion.prior import ALIASES, PRESET_NAMES, EmotionPrior, find_prior
 from dicetalk.emotion.track import EASINGS, EmotionTrack, Keyframe
 from dicetalk.emotion.track_file import MAX_FILE_BYTES, mix_from_json, parse_track, read_track, track_from_json
 from dicetalk.errors import EmotionError

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from dicetalk.emotion.mix import find_prior
-from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
+from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior, find_prior
 from dicetalk.emotion.show.figure import COLOURS, FAINT, INK, new_figure, pixels
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import SettingError

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dicetalk.emotion.mix import parse_emotion
-from dicetalk.emotion.nearest import suggestion
-from dicetalk.emotion.prior import ALIASES, PRESET_NAMES
+from dicetalk.emotion.prior import ALIASES, PRESET_NAMES, suggestion
 from dicetalk.emotion.text.words import describe_emotion, known_preset
 from dicetalk.errors import EmotionError
 

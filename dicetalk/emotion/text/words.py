@@ -13,9 +13,8 @@ import math
 import re
 import unicodedata
 
-from dicetalk.emotion.mix import MAX_WEIGHT, check_weight, preset_name
-from dicetalk.emotion.nearest import suggestion
-from dicetalk.emotion.prior import ALIASES, PRESET_NAMES
+from dicetalk.emotion.mix import MAX_WEIGHT, check_weight
+from dicetalk.emotion.prior import ALIASES, PRESET_NAMES, preset_name, suggestion
 from dicetalk.emotion.text.languages import LANGUAGES
 from dicetalk.errors import EmotionError
 
