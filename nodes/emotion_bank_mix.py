@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from dicetalk.emotion.algebra import scale, weighted_mix
+from dicetalk.emotion.algebra import sample, scale, weighted_mix
 from dicetalk.emotion.compare import bank_attention
 from dicetalk.emotion.mix import NEUTRAL, mix
 from dicetalk.emotion.show import plot_bank_attention
-from dicetalk.emotion.timing import sample
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.emotion.track_file import mix_from_json
 

@@ -4,8 +4,8 @@ import numpy as np
 from comfy_api.latest import io
 
 from dicetalk.audio.speech import SAMPLE_RATE, Speech
+from dicetalk.emotion.algebra import note_unused_end
 from dicetalk.emotion.show import plot_track
-from dicetalk.emotion.timing import note_unused_end
 from dicetalk.emotion.track_file import track_from_json
 
 from .checks import NAMES_ALONE, verdict

@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from dicetalk.emotion.timing import note_unused_end
+from dicetalk.emotion.algebra import note_unused_end
 from dicetalk.parameters import Parameter
 from dicetalk.pipeline import denoise, render
 from dicetalk.portrait.prepare import Portrait

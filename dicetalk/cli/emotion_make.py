@@ -10,15 +10,13 @@ from dicetalk.cli.emotion_inputs import check_no_preset, check_out, hearing, rea
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.tiny import found_folder
 from dicetalk.device import choose_device
-from dicetalk.emotion.algebra import interpolate, limit, preset_radius, scale, weighted_mix
-from dicetalk.emotion.curve import Curve
+from dicetalk.emotion.algebra import interpolate, limit, preset_radius, resample, sample, scale, smooth, weighted_mix
 from dicetalk.emotion.given import TEXT_SUFFIXES, Hear, given_emotion, given_file, names_file
 from dicetalk.emotion.mix import NEUTRAL
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.recognise.blend import blend, blended_track
 from dicetalk.emotion.text.track import tagged_track
-from dicetalk.emotion.timing import resample, sample, smooth
-from dicetalk.emotion.track import EmotionTrack
+from dicetalk.emotion.track import Curve, EmotionTrack
 from dicetalk.emotion.voice.classes import load_voice_classifier, voice_scores
 from dicetalk.emotion.voice.features import measure_voice
 from dicetalk.emotion.voice.intensity import IntensityScale, describe_speaker, voice_intensity

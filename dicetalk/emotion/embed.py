@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from dicetalk.audio.features import STEPS_BEFORE, STEPS_PER_FRAME, SpeechFeatures
+from dicetalk.emotion.algebra import smooth
 from dicetalk.emotion.embedder import EmotionEmbedder, PriorDistribution
 from dicetalk.emotion.prior import EmotionPrior
-from dicetalk.emotion.timing import smooth
 from dicetalk.emotion.track import EmotionTrack, Keyframe
 from dicetalk.errors import EmotionError
 from dicetalk.hooks import SILENT, Hooks

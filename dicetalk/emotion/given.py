@@ -5,13 +5,13 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from dicetalk.emotion.algebra import note_unused_end
 from dicetalk.emotion.mix import mix
 from dicetalk.emotion.prior import EmotionPrior, space_of
 from dicetalk.emotion.saved import import_npy, load_emotion
 from dicetalk.emotion.text.subtitles import parse_subtitles, read_text
 from dicetalk.emotion.text.tagged import has_tag, read_weights
 from dicetalk.emotion.text.track import subtitle_track, tagged_track
-from dicetalk.emotion.timing import note_unused_end
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.emotion.track_file import read_track
 from dicetalk.emotion.voice.features import VoiceFeatures

@@ -15,8 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior, read_mu
-from dicetalk.emotion.timeline import MAX_KEYFRAMES
-from dicetalk.emotion.track import MODEL_FPS, EmotionTrack, Keyframe
+from dicetalk.emotion.track import MAX_KEYFRAMES, MODEL_FPS, EmotionTrack, Keyframe
 from dicetalk.errors import EmotionError
 from dicetalk.files import explained, replacing
 from dicetalk.paths import check_header, checked_path, is_device, shown_path

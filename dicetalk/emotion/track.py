@@ -1,4 +1,4 @@
-"""An emotion for every frame of a clip."""
+"""An emotion for every moment of a clip: tracks, curves that weigh them, and the moments at which they are combined."""
 
 import bisect
 import itertools
@@ -7,12 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.errors import EmotionError
 
 MODEL_FPS = 12.5
+
+MAX_SECONDS = 3660.0
+"""An hour of speech and a minute more. Keyframes may lie later; a grid of moments up to them would not fit anywhere."""
+
+MAX_KEYFRAMES = 100_000
+"""More than an hour at 25 fps."""
 
 EASINGS: dict[str, Callable[[float], float]] = {
     "linear": lambda t: t,
@@ -156,3 +163,116 @@ class EmotionTrack:
             return start, start, 0.0
         done = EASINGS[self.keyframes[i].easing]((seconds - times[i]) / (times[i + 1] - times[i]))
         return (start, same[i + 1], done) if done > 0 else (start, start, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A number for every moment: points, joined by straight lines and held before the first and after the last.
+
+    Args:
+        seconds: times of the points, increasing, from 0 on, ``(n,)``; at least one.
+        values: the number at each, ``(n,)``, kept as float64.
+
+    Raises:
+        EmotionError: there is no point, the two differ in length, times do not increase or a value is not finite.
+    """
+
+    seconds: np.ndarray
+    values: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "values"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+        if self.seconds.ndim != 1 or self.seconds.shape != self.values.shape or not len(self.seconds):
+            raise EmotionError(
+                f"A curve has {self.seconds.shape} times and {self.values.shape} values; expected one value for each."
+            )
+        if not (np.isfinite(self.values).all() and np.isfinite(self.seconds).all()):
+            raise EmotionError("A curve holds NaN or infinite numbers.")
+        if self.seconds[0] < 0 or (np.diff(self.seconds) <= 0).any():
+            raise EmotionError("A curve's times must increase and start at 0 s or later.")
+
+    @classmethod
+    def constant(cls, value: float) -> "Curve":
+        """The same number throughout."""
+        return cls(np.zeros(1), np.array([value]))
+
+    @classmethod
+    def uniform(cls, values: Sequence[float] | np.ndarray, fps: float = MODEL_FPS) -> "Curve":
+        """One value for each moment ``i / fps``.
+
+        Raises:
+            EmotionError: there is no value, one is not finite, or `fps` is not a positive number.
+        """
+        if not (math.isfinite(fps) and fps > 0):
+            raise EmotionError(f"A curve's fps is {fps:g}; expected a positive number, as {MODEL_FPS}.")
+        return cls(np.arange(len(values)) / fps, np.asarray(values))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all values are equal."""
+        return bool((self.values == self.values[0]).all())
+
+    @property
+    def end(self) -> float:
+        """The time of the last point in seconds."""
+        return float(self.seconds[-1])
+
+    def at(self, seconds: Sequence[float] | np.ndarray) -> np.ndarray:
+        """The numbers at any moments, float64, one for each."""
+        return np.interp(seconds, self.seconds, self.values)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Times and easings of the keyframes of a track to be made."""
+
+    seconds: tuple[float, ...]
+    easings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, track: EmotionTrack) -> "Timeline":
+        """That of `track`; a constant has one moment, 0 s."""
+        if track.is_constant:
+            return cls((0.0,), ("linear",))
+        return cls(tuple(k.seconds for k in track.keyframes), tuple(k.easing for k in track.keyframes))
+
+    @classmethod
+    def grid(cls, end: float, fps: float = MODEL_FPS) -> "Timeline":
+        """Moments ``i / fps`` from 0 to `end` or just after it.
+
+        Raises:
+            EmotionError: `end` is later than :data:`MAX_SECONDS`, or there are more than :data:`MAX_KEYFRAMES` moments.
+        """
+        if end > MAX_SECONDS:
+            raise EmotionError(
+                f"An emotion track has a keyframe at {end:g} s; tracks can be combined up to {MAX_SECONDS:g} s."
+            )
+        count = math.ceil(end * fps - 1e-6) + 1
+        if count > MAX_KEYFRAMES:
+            raise EmotionError(
+                f"A track of {end:g} s at {fps:g} fps has {count} keyframes; expected at most {MAX_KEYFRAMES}. Choose "
+                "a lower frame rate, or a shorter track."
+            )
+        return cls(tuple(i / fps for i in range(count)), ("linear",) * count)
+
+    @classmethod
+    def shared(cls, tracks: Sequence[EmotionTrack], curves: Sequence[Curve] = ()) -> "Timeline":
+        """Moments that a weighted sum of `tracks` needs, `curves` being its weights.
+
+        The sum is exact at every moment if all that changes has the same keyframes and no weight changes; otherwise at
+        the frames of the model, which are all that is ever seen.
+        """
+        shapes = {cls.of(track) for track in tracks if not track.is_constant}
+        changing = [curve for curve in curves if not curve.is_constant]
+        if len(shapes) > 1 or changing:
+            return cls.grid(max([s.seconds[-1] for s in shapes] + [c.end for c in changing]))
+        return shapes.pop() if shapes else cls((0.0,), ("linear",))
+
+    def track(self, values: Gaussians, name: str) -> EmotionTrack:
+        """The track that has the rows of `values` as its keyframes."""
+        sigmas: Sequence[torch.Tensor | None] = (
+            [None] * len(self.seconds) if values.sigma is None else values.sigma.unbind()
+        )
+        priors = [EmotionPrior(mu, sigma, name) for mu, sigma in zip(values.mu.unbind(), sigmas, strict=True)]
+        return EmotionTrack(tuple(map(Keyframe, self.seconds, priors, self.easings)))

@@ -103,7 +103,7 @@ FAULTS = [
         ("the sphere is straight", "torch.where(defined, length * turned, straight)", "straight"),
     ),
     *faults_in(
-        "dicetalk/emotion/timing.py",
+        "dicetalk/emotion/algebra.py",
         TIMING,
         ("drift twice as fast", "_gaussian(time_constant / math.sqrt(2))", "_gaussian(time_constant / 2)"),
         ("smoothing in frames", "_blur(values.mu, seconds * MODEL_FPS)", "_blur(values.mu, seconds)"),

@@ -11,10 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicetalk.emotion.algebra import PATHS, add, interpolate, limit, preset_radius, scale, weighted_mix
-from dicetalk.emotion.curve import Curve
 from dicetalk.emotion.prior import EmotionPrior
-from dicetalk.emotion.timeline import MAX_SECONDS
-from dicetalk.emotion.track import EASINGS, EmotionTrack, Keyframe
+from dicetalk.emotion.track import EASINGS, MAX_SECONDS, Curve, EmotionTrack, Keyframe
 from dicetalk.errors import EmotionError
 
 FRAMES = 40

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dicetalk.emotion.algebra import resample, sample, smooth
 from dicetalk.emotion.prior import EmotionPrior
-from dicetalk.emotion.timing import resample, sample, smooth
 from dicetalk.emotion.track import EmotionTrack, Keyframe
 from dicetalk.errors import EmotionError
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from dicetalk.emotion.algebra import smooth
 from dicetalk.emotion.mix import NEUTRAL, check_weight
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior, find_prior
-from dicetalk.emotion.timing import smooth
 from dicetalk.emotion.track import EmotionTrack
 
 

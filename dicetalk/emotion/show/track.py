@@ -9,8 +9,7 @@ import numpy as np
 from dicetalk.emotion.compare import FEELINGS, differences, preset_weights
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.show.figure import COLOURS, FAINT, INK, new_figure, pixels, plain
-from dicetalk.emotion.timeline import MAX_SECONDS
-from dicetalk.emotion.track import MODEL_FPS, EmotionTrack
+from dicetalk.emotion.track import MAX_SECONDS, MODEL_FPS, EmotionTrack
 from dicetalk.errors import EmotionError
 
 VISIBLE_WEIGHT = 0.04

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dicetalk.emotion.curve import Curve
 from dicetalk.emotion.mix import MAX_WEIGHT
-from dicetalk.emotion.track import MODEL_FPS
+from dicetalk.emotion.track import MODEL_FPS, Curve
 from dicetalk.emotion.voice.features import STEPS_PER_SECOND, VoiceFeatures
 from dicetalk.errors import EmotionError, SpeechError
 
