@@ -15,7 +15,7 @@ from dicetalk.audio.features import SpeechFeatures
 from dicetalk.audio.projection import AudioProjection
 from dicetalk.config import ModelConfig
 from dicetalk.denoise.tokens import FrameTokens
-from dicetalk.emotion.model import BankContext, EmotionModel, PriorTokens
+from dicetalk.emotion.bank import BankContext, EmotionModel, PriorTokens
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import SettingError
 from dicetalk.settings import FPS, SamplerSettings

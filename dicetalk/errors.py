@@ -1,5 +1,8 @@
 """Errors that a user can cause. Each message names the thing, the value and the way on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DiceTalkError(Exception):
     """Base of every error that a user can cause; anything else that escapes the library is a bug."""
@@ -43,3 +46,12 @@ class NotEnoughMemoryError(DiceTalkError):
 
 class Cancelled(Exception):
     """The caller asked to stop. Not a :class:`DiceTalkError`: nothing went wrong."""
+
+
+@contextmanager
+def naming(what: object, kind: type[DiceTalkError]) -> Iterator[None]:
+    """Put `what`, a file or a place in one, before the message of an error of `kind` that is raised inside."""
+    try:
+        yield
+    except kind as error:
+        raise kind(f"{what}: {error}") from error

@@ -18,7 +18,7 @@ from dicetalk.denoise.memory import sampling_bytes
 from dicetalk.denoise.sampler import PredictV, sample_euler
 from dicetalk.denoise.schedule import karras_sigmas
 from dicetalk.denoise.windows import padding, window_schedule
-from dicetalk.emotion.model import EmotionModel
+from dicetalk.emotion.bank import EmotionModel
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks

@@ -23,13 +23,13 @@ from dicetalk.checkpoints.tiny import TINY
 from dicetalk.checkpoints.variants import recommended_settings
 from dicetalk.device import choose_device, choose_dtype
 from dicetalk.emotion.algebra import scale
-from dicetalk.emotion.expression_reader import ReadExpressions
-from dicetalk.emotion.extract import Embedding, ExtractedEmotion, Recognition, extract_emotion
-from dicetalk.emotion.given import given_emotion, given_file
 from dicetalk.emotion.mix import NEUTRAL
+from dicetalk.emotion.parse import parse_emotion, read_emotion
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.recognise.recogniser import load_recogniser
-from dicetalk.emotion.reference import Reference
+from dicetalk.emotion.reference.clip import Reference
+from dicetalk.emotion.reference.expressions import ReadExpressions
+from dicetalk.emotion.reference.extract import Embedding, ExtractedEmotion, Recognition, extract_emotion
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.emotion.voice.features import VoiceFeatures, measure_voice
 from dicetalk.emotion.voice.intensity import voice_intensity
@@ -50,7 +50,7 @@ SpeechLike = str | PathLike[str] | tuple[Any, float] | Speech
 """A file, ``(array, sample_rate)``, or speech that :func:`dicetalk.audio.speech.load_speech` has read."""
 
 EmotionLike = str | PathLike[str] | EmotionPrior | EmotionTrack | ExtractedEmotion
-"""Words or a file (:mod:`dicetalk.emotion.given`), or an emotion that exists already."""
+"""Words or a file (:mod:`dicetalk.emotion.parse`), or an emotion that exists already."""
 
 
 class DiceTalk:
@@ -272,9 +272,9 @@ class DiceTalk:
         elif isinstance(emotion, EmotionTrack):
             track = emotion
         elif isinstance(emotion, str):
-            track = given_emotion(emotion, self.model.priors, hear, self.hooks, seconds)
+            track = parse_emotion(emotion, self.model.priors, hear, self.hooks, seconds)
         elif isinstance(emotion, PathLike):
-            track = given_file(Path(emotion), self.model.priors, hear, self.hooks, seconds)
+            track = read_emotion(Path(emotion), self.model.priors, hear, self.hooks, seconds)
         else:
             raise EmotionError(
                 f"An emotion cannot be made from {type(emotion).__name__}. Give words, a file, a prior or a track."
@@ -299,7 +299,7 @@ class DiceTalk:
         wherever `recogniser` is given, a classifier of faces mixes the model's eight presets.
 
         Args:
-            reference: a file, or what :func:`dicetalk.emotion.reference.reference_of` made.
+            reference: a file, or what :func:`dicetalk.emotion.reference.clip.reference_of` made.
             as_track: follow the emotion over time.
             smoothing: of a track, in seconds.
             recogniser: classifier of faces, ``.onnx``; the bundled one where it is needed and this is `None`.
@@ -308,7 +308,7 @@ class DiceTalk:
 
         Raises:
             VideoError, SpeechError, NoFaceError, EmotionError, CheckpointError: as
-                :func:`dicetalk.emotion.extract.extract_emotion`.
+                :func:`dicetalk.emotion.reference.extract.extract_emotion`.
         """
         return extract_emotion(
             reference if isinstance(reference, Reference) else Path(reference),

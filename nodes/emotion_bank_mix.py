@@ -9,10 +9,10 @@ from comfy_api.latest import io
 
 from dicetalk.emotion.algebra import sample, scale, weighted_mix
 from dicetalk.emotion.compare import bank_attention
+from dicetalk.emotion.files import mix_from_json
 from dicetalk.emotion.mix import NEUTRAL, mix
 from dicetalk.emotion.show import plot_bank_attention
 from dicetalk.emotion.track import EmotionTrack
-from dicetalk.emotion.track_file import mix_from_json
 
 from .checks import NAMES_ALONE, verdict
 from .convert import to_image

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from dicetalk.emotion.saved import load_emotion, save_emotion
+from dicetalk.emotion.files import load_emotion, save_emotion
 
 from .checks import verdict
 from .folders import check_emotion_name, emotion_choices, emotion_path, new_emotion_path

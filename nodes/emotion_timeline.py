@@ -5,8 +5,8 @@ from comfy_api.latest import io
 
 from dicetalk.audio.speech import SAMPLE_RATE, Speech
 from dicetalk.emotion.algebra import note_unused_end
+from dicetalk.emotion.files import track_from_json
 from dicetalk.emotion.show import plot_track
-from dicetalk.emotion.track_file import track_from_json
 
 from .checks import NAMES_ALONE, verdict
 from .convert import to_image

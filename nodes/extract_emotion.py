@@ -11,10 +11,10 @@ from comfy_api.latest import io, ui
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.audio.speech import SAMPLE_RATE, SAMPLES_PER_FRAME
 from dicetalk.audio.whisper import speech_features
-from dicetalk.emotion.expression_reader import ReadExpressions
-from dicetalk.emotion.extract import Embedding, Recognition, extract_emotion
 from dicetalk.emotion.recognise.recogniser import load_recogniser
-from dicetalk.emotion.reference import Reference, open_reference, reference_of
+from dicetalk.emotion.reference.clip import Reference, open_reference, reference_of
+from dicetalk.emotion.reference.expressions import ReadExpressions
+from dicetalk.emotion.reference.extract import Embedding, Recognition, extract_emotion
 from dicetalk.emotion.show import plot_track
 from dicetalk.errors import EmotionError
 from dicetalk.hooks import Hooks

@@ -11,8 +11,8 @@ from comfy_api.latest import io
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.audio.speech import Speech
 from dicetalk.checkpoints.load import DiceModel
+from dicetalk.emotion.files import SavedEmotion
 from dicetalk.emotion.prior import EmotionPrior, space_of
-from dicetalk.emotion.saved import SavedEmotion
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import EmotionError, PortraitError, SpeechError
 from dicetalk.hooks import Hooks

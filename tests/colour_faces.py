@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from dicetalk.emotion.embedder import EmbedderConfig, EmotionEmbedder
-from dicetalk.emotion.extract import Recognition
-from dicetalk.emotion.face_crop import FaceCrop
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
+from dicetalk.emotion.reference.extract import Recognition
+from dicetalk.emotion.reference.face_track import FaceCrop
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.hooks import Hooks
 

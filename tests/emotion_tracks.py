@@ -12,12 +12,12 @@ import torch
 
 from dicetalk.emotion.algebra import add, interpolate, limit, resample, scale, smooth, weighted_mix
 from dicetalk.emotion.compare import FEELINGS
+from dicetalk.emotion.files import parse_track
 from dicetalk.emotion.mix import mix
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.text.subtitles import parse_subtitles
 from dicetalk.emotion.text.track import subtitle_track
 from dicetalk.emotion.track import Curve, EmotionTrack, Keyframe
-from dicetalk.emotion.track_file import parse_track
 
 STORED = Path(__file__).parent / "unit" / "data" / "emotion_tracks.json"
 FRAMES = 30

@@ -21,7 +21,7 @@ from dicetalk.denoise.context import AdapterContext, AttentionContext, mask_pyra
 from dicetalk.denoise.guided import GuidedUNet
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.unet import UNet
-from dicetalk.emotion.model import EmotionModel
+from dicetalk.emotion.bank import EmotionModel
 
 RECIPE = "seeded by key. key is the state_dict key, gain 1 unless the entry says otherwise"
 WIDTH, TOKENS = 16, 3

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from dicetalk.checkpoints.single import SingleFile
-from dicetalk.emotion.expression_reader import ExpressionReader, ExpressionReaderConfig
+from dicetalk.emotion.reference.expressions import ExpressionReader, ExpressionReaderConfig
 
 _FILE = SingleFile(
     "dicetalk.expression_reader",

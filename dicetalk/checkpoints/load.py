@@ -23,10 +23,10 @@ from dicetalk.checkpoints.variants import FULL, Variant
 from dicetalk.config import ModelConfig
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.unet import UNet
+from dicetalk.emotion.bank import EmotionModel, PriorTokens
 from dicetalk.emotion.embedder import EmotionEmbedder
-from dicetalk.emotion.expression_reader import ExpressionReader
-from dicetalk.emotion.model import EmotionModel, PriorTokens
 from dicetalk.emotion.prior import EmotionPrior, load_prior
+from dicetalk.emotion.reference.expressions import ExpressionReader
 from dicetalk.errors import CheckpointError, EmotionError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.video.rife import FlowNet

@@ -18,7 +18,7 @@ from dicetalk.checkpoints.files import ModelFile
 from dicetalk.config import ImageEncoderConfig, ModelConfig, VAEConfig
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.unet import UNet
-from dicetalk.emotion.model import EmotionModel
+from dicetalk.emotion.bank import EmotionModel
 from dicetalk.norms import regroup
 from dicetalk.video.rife import FlowNet
 

@@ -13,10 +13,10 @@ from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.parts import dice_parts, explained
 from dicetalk.checkpoints.strict import fill
 from dicetalk.config import FULL
-from dicetalk.emotion.given import Hear
-from dicetalk.emotion.model import EmotionModel
+from dicetalk.emotion.bank import EmotionModel
+from dicetalk.emotion.files import SavedEmotion, check_suffix, save_emotion
+from dicetalk.emotion.parse import Hear
 from dicetalk.emotion.prior import EmotionPrior, load_prior, space_of
-from dicetalk.emotion.saved import SavedEmotion, check_suffix, save_emotion
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.emotion.voice.features import measure_voice
 from dicetalk.errors import CheckpointError, SettingError

@@ -11,8 +11,8 @@ from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.tiny import found_folder
 from dicetalk.device import choose_device
 from dicetalk.emotion.algebra import interpolate, limit, preset_radius, resample, sample, scale, smooth, weighted_mix
-from dicetalk.emotion.given import TEXT_SUFFIXES, Hear, given_emotion, given_file, names_file
 from dicetalk.emotion.mix import NEUTRAL
+from dicetalk.emotion.parse import TEXT_SUFFIXES, Hear, names_file, parse_emotion, read_emotion
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.recognise.blend import blend, blended_track
 from dicetalk.emotion.text.track import tagged_track
@@ -87,7 +87,7 @@ def make_text(options: argparse.Namespace) -> int:
         priors = read_presets(folder)
         _, hear = hearing(options.audio, bars.hooks, options.audio_stream)
         if names_file(options.text, TEXT_SUFFIXES):
-            track = given_file(Path(options.text), priors, hear, bars.hooks)
+            track = read_emotion(Path(options.text), priors, hear, bars.hooks)
         else:
             track = tagged_track(options.text, hear(), priors, bars.hooks)
     save_track(options, track, priors)
@@ -101,7 +101,7 @@ def _combined(
     for text in options.emotions:
         weighted = _WEIGHTED.fullmatch(text)
         weight, emotion = (float(weighted[1]), weighted[2]) if weighted else (1.0, text)
-        parts.append((given_emotion(emotion.strip(), priors, hear, hooks), weight))
+        parts.append((parse_emotion(emotion.strip(), priors, hear, hooks), weight))
     if not options.blend:
         return weighted_mix(parts, priors[NEUTRAL])
     if len(parts) != 2 or any(weight != 1 for _, weight in parts):
@@ -142,7 +142,7 @@ def _as_strong(options: argparse.Namespace, priors: dict[str, EmotionPrior], hea
     recordings = [measure_voice(load_speech(path, hooks=hooks).samples, hooks) for path in options.speaker]
     speaker = describe_speaker(recordings) if recordings else None
     curve = voice_intensity(hear(), speaker, into, options.direction)
-    return scale(given_emotion(options.emotion, priors, hear, hooks), curve, priors[NEUTRAL])
+    return scale(parse_emotion(options.emotion, priors, hear, hooks), curve, priors[NEUTRAL])
 
 
 def _heard(options: argparse.Namespace, priors: dict[str, EmotionPrior], hear: Hear, hooks: Hooks) -> EmotionTrack:

@@ -15,7 +15,7 @@ from dicetalk.cli.emotion_inputs import hearing, read_emotion_model, read_preset
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.tiny import found_folder
 from dicetalk.emotion.compare import FEELINGS, bank_attention, compare, entropy_bits, preset_weights
-from dicetalk.emotion.given import given_emotion, names_file
+from dicetalk.emotion.parse import names_file, parse_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
 from dicetalk.emotion.show import check_plots, plot_bank_attention, plot_priors, plot_track
 from dicetalk.emotion.show.bank import MAX_ROWS
@@ -42,7 +42,7 @@ def show(options: argparse.Namespace) -> int:
         priors = read_presets(folder)
         listen, hear = hearing(options.audio, bars.hooks, options.audio_stream)
         tracks = {
-            name: given_emotion(text, priors, hear, bars.hooks)
+            name: parse_emotion(text, priors, hear, bars.hooks)
             for name, text in zip(_names(options.emotions), options.emotions, strict=True)
         }
     rows, mu = _rows(tracks, priors)

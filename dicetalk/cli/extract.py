@@ -14,15 +14,15 @@ from dicetalk.cli.hearing import open_ears
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.tiny import found_folder
 from dicetalk.device import choose_device
-from dicetalk.emotion.blendshapes import BlendshapeReader, MediaPipeBlendshapes
 from dicetalk.emotion.embedder import EmotionEmbedder
-from dicetalk.emotion.expression_reader import ReadExpressions
-from dicetalk.emotion.extract import Embedding, ExtractedEmotion, Recognition, extract_emotion
+from dicetalk.emotion.files import SavedEmotion, save_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior, space_of
 from dicetalk.emotion.recognise.recogniser import load_recogniser
-from dicetalk.emotion.reference import Reference, open_reference
-from dicetalk.emotion.saved import SavedEmotion, save_emotion
-from dicetalk.emotion.watch import FaceReader
+from dicetalk.emotion.reference.blendshapes import BlendshapeReader, MediaPipeBlendshapes
+from dicetalk.emotion.reference.clip import Reference, open_reference
+from dicetalk.emotion.reference.expressions import ReadExpressions
+from dicetalk.emotion.reference.extract import Embedding, ExtractedEmotion, Recognition, extract_emotion
+from dicetalk.emotion.reference.face_track import FaceReader
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.portrait.detector import choose_detector
 from dicetalk.progress import Bars

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dicetalk.cli.hearing import open_ears
 from dicetalk.device import choose_device
-from dicetalk.emotion.blendshapes import BLENDSHAPES, MediaPipeBlendshapes
+from dicetalk.emotion.reference.blendshapes import BLENDSHAPES, MediaPipeBlendshapes
 from dicetalk.errors import SettingError
 from dicetalk.files import check_no_input
 from dicetalk.hooks import Hooks

@@ -1,7 +1,7 @@
 """Arithmetic of emotion tracks: pure functions that act on the difference to neutral, or along time.
 
-With ``d(t) = mu(t) - neutral``, mixing, scaling, limiting and interpolating turn differences into a difference, for each
-moment alone. Weights and intensities are numbers or :class:`~dicetalk.emotion.track.Curve`, 0 to 2 as in
+With ``d(t) = mu(t) - neutral``, mixing, scaling, limiting and interpolating turn differences into a difference, for
+each moment alone. Weights and intensities are numbers or :class:`~dicetalk.emotion.track.Curve`, 0 to 2 as in
 :mod:`dicetalk.emotion.mix`. Results are exact at the model's frames, ``i / 12.5`` s, also where easings are bent.
 
 Variances are averaged by the share that each track takes, neutral taking what the weights leave of 1: a mixture is no

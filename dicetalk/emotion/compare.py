@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import torch
 
+from dicetalk.emotion.bank import EmotionModel, PriorTokens
 from dicetalk.emotion.mix import NEUTRAL
-from dicetalk.emotion.model import EmotionModel, PriorTokens
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior, find_prior
 from dicetalk.residency import CPU, Residency
 

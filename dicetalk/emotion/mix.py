@@ -19,7 +19,7 @@ MAX_WEIGHT = 2.0
 """Largest weight and largest intensity; further out the priors leave the region that the network was trained on."""
 
 
-def parse_emotion(spec: str) -> dict[str, float]:
+def parse_weights(spec: str) -> dict[str, float]:
     """Read ``"happy"``, ``"happy:0.8"`` or ``"happy:0.5+sad:0.3"`` as weights by name; a missing weight is 1.
 
     Raises:

@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from dicetalk.errors import EmotionError
+from dicetalk.errors import EmotionError, naming
 from dicetalk.files import explained, replacing
 from dicetalk.paths import read_limited
 
@@ -215,10 +215,8 @@ def read_mu(content: bytes) -> np.ndarray:
 
 
 def _prior(path: Path, mu: torch.Tensor, sigma: torch.Tensor | None, name: str) -> EmotionPrior:
-    try:
+    with naming(path, EmotionError):
         return EmotionPrior(mu, sigma, name)
-    except EmotionError as error:
-        raise EmotionError(f"{path}: {error}") from error
 
 
 def _bytes_of(path: Path) -> bytes:

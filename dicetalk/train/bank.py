@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from dicetalk.emotion.model import EmotionBank
+from dicetalk.emotion.bank import EmotionBank
 from dicetalk.train.loop import Run
 from dicetalk.train.losses import bank_usage, perplexity, revive
 from dicetalk.train.seeds import seed_for

@@ -1,7 +1,7 @@
 """Objectives of the embedder (paper eq. 7-8) and of the diffusion model with its emotion bank (eq. 15-17).
 
 Pure functions of tensors and generators. The bank's own loss (eq. 17) comes from
-:meth:`dicetalk.emotion.model.EmotionBank.nearest`.
+:meth:`dicetalk.emotion.bank.EmotionBank.nearest`.
 """
 
 from collections.abc import Callable, Hashable, Sequence

@@ -11,7 +11,7 @@ from dicetalk.denoise.attention import CrossAttention
 from dicetalk.denoise.blocks import SpatioTemporalResBlock, SpatioTemporalTransformer
 from dicetalk.denoise.context import AdapterContext, AttentionContext, mask_pyramid
 from dicetalk.denoise.schedule import scale_input, sigma_to_timestep
-from dicetalk.emotion.model import EmotionModel, Nearest
+from dicetalk.emotion.bank import EmotionModel, Nearest
 from dicetalk.settings import FPS
 from dicetalk.train.config import Ablations, Bank, DiffusionTraining
 from dicetalk.train.losses import (

@@ -20,7 +20,7 @@ from dicetalk.config import ModelConfig
 from dicetalk.denoise.attention import CrossAttention
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.unet import UNet
-from dicetalk.emotion.model import EmotionClassifier, EmotionModel
+from dicetalk.emotion.bank import EmotionClassifier, EmotionModel
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.train.seeds import seeded
 

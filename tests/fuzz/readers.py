@@ -20,13 +20,12 @@ from dicetalk.checkpoints.read import read_tensors
 from dicetalk.config import AudioConfig
 from dicetalk.drawn.evaluate.judge_file import load_judges
 from dicetalk.drawn.train.config import TinyTraining
-from dicetalk.emotion.given import given_emotion, given_file
+from dicetalk.emotion.files import SavedEmotion, import_npy, load_emotion, mix_from_json, read_track, save_emotion
+from dicetalk.emotion.parse import parse_emotion, read_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, PRIOR_DIM, EmotionPrior, load_prior, read_prior_npy
 from dicetalk.emotion.recognise.description import read_description
 from dicetalk.emotion.recognise.recogniser import load_recogniser
-from dicetalk.emotion.reference import open_reference
-from dicetalk.emotion.saved import SavedEmotion, import_npy, load_emotion, save_emotion
-from dicetalk.emotion.track_file import mix_from_json, read_track
+from dicetalk.emotion.reference.clip import open_reference
 from dicetalk.emotion.voice.classes import load_voice_classifier
 from dicetalk.emotion.voice.features import VoiceFeatures, measure_voice
 from dicetalk.errors import DiceTalkError
@@ -151,7 +150,7 @@ def _training_video(path: Path) -> None:
 
 
 def _captions(path: Path) -> None:
-    given_file(path, presets(), voice, QUIET)
+    read_emotion(path, presets(), voice, QUIET)
 
 
 def _words(path: Path) -> None:
@@ -159,7 +158,7 @@ def _words(path: Path) -> None:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError:
         return
-    given_emotion(text, presets(), voice, QUIET)
+    parse_emotion(text, presets(), voice, QUIET)
 
 
 def _write_track(rng: random.Random, folder: Path) -> None:
@@ -334,4 +333,4 @@ def _readers_of_names() -> Iterator[Any]:
     yield from (_config, find_videos, list_clips, read_description, load_recogniser, load_voice_classifier)
     yield from (inspect_model, lambda path: load_newest(path, QUIET))
     yield lambda path: save_emotion(SavedEmotion(presets()["happy"], seeds.SPACE), path)
-    yield lambda path: given_emotion(str(path), presets(), voice, QUIET)
+    yield lambda path: parse_emotion(str(path), presets(), voice, QUIET)

@@ -15,8 +15,8 @@ import torch
 from PIL import Image, ImageCms
 from torch import nn
 
+from dicetalk.emotion.files import SavedEmotion, save_emotion
 from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior
-from dicetalk.emotion.saved import SavedEmotion, save_emotion
 from dicetalk.emotion.track import EmotionTrack, Keyframe
 from fuzz.case import Files
 from fuzz.mutate import Marks

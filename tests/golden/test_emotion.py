@@ -9,7 +9,7 @@ from golden_fixtures import Golden, GoldenFile
 
 from dicetalk.adapters import EmotionRows
 from dicetalk.config import EmotionConfig, TokenMLPConfig
-from dicetalk.emotion.model import EmotionModel
+from dicetalk.emotion.bank import EmotionModel
 
 FILES = r"emotion_model.*\.safetensors"
 pytestmark = pytest.mark.files_of_set(FILES)

@@ -8,7 +8,7 @@ FEATURES = ("tests/golden/test_audio.py", *PIPELINE)
 WHISPER = ("tests/unit/test_audio_whisper.py",)
 TRACK = ("tests/unit/test_emotion_track.py",)
 ALGEBRA = ("tests/unit/test_emotion_algebra.py",)
-TIMING = ("tests/unit/test_emotion_timing.py",)
+TIMING = ("tests/unit/test_emotion_algebra_time.py",)
 PORTRAIT = ("tests/unit/test_portrait_prepare.py", "tests/golden/test_portrait.py")
 PASTE = ("tests/unit/test_portrait_paste.py",)
 DECODE = ("tests/unit/test_video_decode.py",)
@@ -114,7 +114,7 @@ FAULTS = [
         ),
     ),
     *faults_in(
-        "dicetalk/emotion/model.py",
+        "dicetalk/emotion/bank.py",
         MODEL,
         (
             "keys for values",

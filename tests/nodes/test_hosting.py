@@ -14,7 +14,7 @@ from comfyui.prompts import FACE, SAMPLER, nested
 from PIL import Image
 from torch import nn
 
-from dicetalk.emotion.watch import LOOK_EVERY
+from dicetalk.emotion.reference.face_track import LOOK_EVERY
 from dicetalk.video.preview import LatentPreview
 
 ROOT = Path(__file__).parents[2]

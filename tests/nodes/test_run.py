@@ -10,8 +10,8 @@ import torch
 from comfyui.prompts import FACE, SAMPLER, nested
 
 from dicetalk.config import SamplingConfig
+from dicetalk.emotion.files import SavedEmotion
 from dicetalk.emotion.prior import EmotionPrior
-from dicetalk.emotion.saved import SavedEmotion
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import (
     EmotionError,

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from dicetalk.audio.speech import Speech, load_speech
-from dicetalk.emotion.reference import open_reference
+from dicetalk.emotion.reference.clip import open_reference
 from dicetalk.errors import DiceTalkError, SpeechError, VideoError
 from dicetalk.hooks import Hooks
 

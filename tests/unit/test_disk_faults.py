@@ -15,8 +15,8 @@ from small_disks import fill_up, mounted, read_only_disk, unfinished_in
 
 from dicetalk.checkpoints.convert import convert_model
 from dicetalk.cli.emotion_show import _save as save_pictures
+from dicetalk.emotion.files import SavedEmotion, save_emotion
 from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior, save_prior
-from dicetalk.emotion.saved import SavedEmotion, save_emotion
 from dicetalk.errors import CheckpointError, OutputError
 from dicetalk.files import check_file_target, check_folder_target
 from dicetalk.train.checkpoint import load_newest, save_checkpoint

@@ -12,7 +12,7 @@ from small_models import SMALL_MODEL, write_small_model
 
 from dicetalk.cli.parser import build_parser
 from dicetalk.config import SamplingConfig
-from dicetalk.emotion.track_file import track_from_json
+from dicetalk.emotion.files import track_from_json
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])

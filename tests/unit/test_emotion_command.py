@@ -13,9 +13,9 @@ from released_files import SMALL
 from dicetalk.checkpoints.convert import convert_model
 from dicetalk.cli import emotion_show, main
 from dicetalk.cli.parser import build_parser
+from dicetalk.emotion.files import load_emotion
 from dicetalk.emotion.mix import mix
 from dicetalk.emotion.prior import PRESET_NAMES, save_prior, space_of
-from dicetalk.emotion.saved import load_emotion
 from dicetalk.residency import CPU
 from dicetalk.talk import DiceTalk
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from dicetalk.bench.random_model import random_model
 from dicetalk.bench.sizes import SIZES
+from dicetalk.emotion.bank import EmotionModel
 from dicetalk.emotion.compare import FEELINGS, bank_attention, compare, entropy_bits, preset_weights
 from dicetalk.emotion.mix import mix
-from dicetalk.emotion.model import EmotionModel
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
 from dicetalk.emotion.show import plot_bank_attention, plot_priors, plot_track
 from dicetalk.emotion.track import EmotionTrack

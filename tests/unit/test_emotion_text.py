@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from dicetalk.emotion import mix as mix_module
 from dicetalk.emotion.compare import FEELINGS, preset_weights
-from dicetalk.emotion.given import given_emotion, given_file
+from dicetalk.emotion.files import SavedEmotion, parse_track, save_emotion
+from dicetalk.emotion.parse import parse_emotion, read_emotion
 from dicetalk.emotion.prior import ALIASES, PRESET_NAMES, space_of
-from dicetalk.emotion.saved import SavedEmotion, save_emotion
 from dicetalk.emotion.text import track as text_track
 from dicetalk.emotion.text.encoding import decode_text
 from dicetalk.emotion.text.languages import LANGUAGES
@@ -24,7 +24,6 @@ from dicetalk.emotion.text.subtitles import Cue, parse_subtitles, read_text
 from dicetalk.emotion.text.tagged import TaggedText, parse_tagged, read_weights
 from dicetalk.emotion.text.track import FADE_SECONDS, fade_track, spread, subtitle_track, tagged_track
 from dicetalk.emotion.text.words import DEGREES, WORDS, describe_emotion, known_preset
-from dicetalk.emotion.track_file import parse_track
 from dicetalk.emotion.voice.features import VoiceFeatures
 from dicetalk.errors import EmotionError
 from dicetalk.hooks import Hooks
@@ -497,7 +496,7 @@ GERMAN = SAID.format("fröhlich", "Schönen guten Morgen!", "traurig 0.8", "Es r
 def test_any_usual_encoding(tmp_path: Path, text: str, encoding: str, assumed: str | None) -> None:
     (tmp_path / "a.srt").write_bytes(text.encode(encoding))
     told: list[str] = []
-    track = given_file(tmp_path / "a.srt", PRIORS, never, Hooks(notice=told.append))
+    track = read_emotion(tmp_path / "a.srt", PRIORS, never, Hooks(notice=told.append))
     assert [keyframe.prior.name for keyframe in track.keyframes[2::2]] == ["happy:1", "sad:0.8"]
     assert read_text(tmp_path / "a.srt", Hooks(notice=lambda _: None)) == text
     assert (assumed is None) == (not told) and all(assumed in notice for notice in told)
@@ -537,7 +536,7 @@ def test_brackets_of_other_keyboards() -> None:
     text = "【happy】早上好！［sad ０．８］下雨了。〔angry〕〖neutral〗"
     assert [part.weights for part in parse_tagged(text)] == [{"happy": 1}, {"sad": 0.8}, {"angry": 1}, {}]
     spoken = lambda: voice((4, True), (1, False))  # noqa: E731
-    assert not given_emotion("【开心】早上好！", PRIORS, spoken).keyframes[0].prior.mu.equal(PRIORS["neutral"].mu)
+    assert not parse_emotion("【开心】早上好！", PRIORS, spoken).keyframes[0].prior.mu.equal(PRIORS["neutral"].mu)
     assert read_weights("开心：0.5＋sad:0.3") == {"happy": 0.5, "sad": 0.3}
     assert [part.length for part in parse_tagged("「happy」と言った [sad] x")][-1] == 1, "these are quotation marks"
 
@@ -553,23 +552,23 @@ def test_tags_that_are_never_seen_are_named(tmp_path: Path) -> None:
         "[fear] before\n1\n00:00:00,000 --> 00:00:01,000\n[happy] [sad] a\n\n"
         "2\n00:00:09,000 --> 00:00:10,000\n[angry] b"
     )
-    given_file(tmp_path / "a.srt", PRIORS, never, hooks, seconds=5.0)
+    read_emotion(tmp_path / "a.srt", PRIORS, never, hooks, seconds=5.0)
     assert "line 1," in told[0] and "[happy] of subtitle 1 (line 3" in told[1]
     assert "[angry] of subtitle 2 (line 7, at 9 s), after the end of the speech at 5.00 s" in told[1]
     told.clear()
     (tmp_path / "a.json").write_text('{"keyframes": [{"time": 0, "emotion": "sad"}, {"time": 9, "emotion": "happy"}]}')
-    given_file(tmp_path / "a.json", PRIORS, never, hooks, seconds=5.0)
+    read_emotion(tmp_path / "a.json", PRIORS, never, hooks, seconds=5.0)
     assert "goes on to 9.00 s" in told[0] and "1 of its 2 keyframes" in told[0]
 
 
 def test_a_text_that_would_come_out_neutral_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("(happy) Good morning!")
     with pytest.raises(EmotionError, match=r"a\.txt: The text has no tag"):
-        given_file(tmp_path / "a.txt", PRIORS, lambda: voice((1, True)))
+        read_emotion(tmp_path / "a.txt", PRIORS, lambda: voice((1, True)))
     (tmp_path / "a.srt").write_text("00:00:09,000 --> 00:00:10,000\n[angry] b")
     with pytest.raises(EmotionError, match=r"a\.srt: .*at 9 s, after the end of the speech, which is 5\.00 s"):
-        given_file(tmp_path / "a.srt", PRIORS, never, seconds=5.0)
-    assert given_emotion("[neutral] Hello", PRIORS, lambda: voice((1, True))), "neutral that was asked for is none"
+        read_emotion(tmp_path / "a.srt", PRIORS, never, seconds=5.0)
+    assert parse_emotion("[neutral] Hello", PRIORS, lambda: voice((1, True))), "neutral that was asked for is none"
 
 
 def test_an_unknown_tag_of_a_text_is_named_with_its_line() -> None:
@@ -631,39 +630,39 @@ def test_every_way_to_give_an_emotion(tmp_path: Path) -> None:
     spoken = lambda: voice((1, True), (0.4, False), (1, True))  # noqa: E731
     first = lambda track: values(track)[0].tolist()  # noqa: E731
     happy = [0.5, 0, 0, 0, 0, 0, 0]
-    assert first(given_emotion("happy:0.5", PRIORS, never)) == pytest.approx(happy)
-    assert first(given_emotion("a little happy", PRIORS, never)) == pytest.approx(happy)
-    assert first(given_emotion("[happy 0.5] aaaa [sad] aaaa", PRIORS, spoken)) == pytest.approx(happy)
+    assert first(parse_emotion("happy:0.5", PRIORS, never)) == pytest.approx(happy)
+    assert first(parse_emotion("a little happy", PRIORS, never)) == pytest.approx(happy)
+    assert first(parse_emotion("[happy 0.5] aaaa [sad] aaaa", PRIORS, spoken)) == pytest.approx(happy)
     (tmp_path / "a.json").write_text('{"values": ["happy:0.5", "sad"]}')
     (tmp_path / "a.srt").write_text("\ufeff1\n00:00:00,000 --> 00:00:02,000\n[happy 0.5] Good\n", encoding="utf-8")
     (tmp_path / "a.txt").write_text("[happy 0.5] aaaa [sad] aaaa")
-    np.save(tmp_path / "a.npy", given_emotion("happy:0.5", PRIORS, never).keyframes[0].prior.mu.numpy())
-    saved = SavedEmotion(given_emotion("happy:0.5", PRIORS, never), space_of(PRIORS))
+    np.save(tmp_path / "a.npy", parse_emotion("happy:0.5", PRIORS, never).keyframes[0].prior.mu.numpy())
+    saved = SavedEmotion(parse_emotion("happy:0.5", PRIORS, never), space_of(PRIORS))
     save_emotion(saved, tmp_path / "a.safetensors")
     for name in ("a.json", "a.srt", "a.txt", "a.npy", "a.safetensors"):
-        assert first(given_file(tmp_path / name, PRIORS, spoken)) == pytest.approx(happy), name
-        assert first(given_emotion(str(tmp_path / name), PRIORS, spoken)) == pytest.approx(happy), name
+        assert first(read_emotion(tmp_path / name, PRIORS, spoken)) == pytest.approx(happy), name
+        assert first(parse_emotion(str(tmp_path / name), PRIORS, spoken)) == pytest.approx(happy), name
 
 
 def test_a_file_may_have_a_bracket_in_its_name(tmp_path: Path) -> None:
     path = tmp_path / "[take 2] mine.json"
     path.write_text('{"values": ["happy:0.5"]}')
-    assert values(given_emotion(str(path), PRIORS, never))[0][0] == pytest.approx(0.5)
+    assert values(parse_emotion(str(path), PRIORS, never))[0][0] == pytest.approx(0.5)
     spoken = lambda: voice((2, True))  # noqa: E731
-    assert values(given_emotion("[sad] Look at notes.txt", PRIORS, spoken))[0][1] == pytest.approx(1)
+    assert values(parse_emotion("[sad] Look at notes.txt", PRIORS, spoken))[0][1] == pytest.approx(1)
 
 
 def test_files_that_are_no_emotion(tmp_path: Path) -> None:
     with pytest.raises(EmotionError, match=r"a\.mp3: .*\.safetensors"):
-        given_file(tmp_path / "a.mp3", PRIORS, never)
+        read_emotion(tmp_path / "a.mp3", PRIORS, never)
     (tmp_path / "a.srt").write_bytes(b"\0\0\0\0")
     with pytest.raises(EmotionError, match=r"a\.srt: .*UTF-8"):
-        given_file(tmp_path / "a.srt", PRIORS, never)
+        read_emotion(tmp_path / "a.srt", PRIORS, never)
     (tmp_path / "big.txt").write_bytes(b" " * (5 << 20))
     with pytest.raises(EmotionError, match="4 MB"):
         read_text(tmp_path / "big.txt")
     with pytest.raises(EmotionError, match=r"none\.vtt"):
-        given_file(tmp_path / "none.vtt", PRIORS, never)
+        read_emotion(tmp_path / "none.vtt", PRIORS, never)
 
 
 @pytest.mark.parametrize("text", ["happy & sad", "happy/sad", "glücklich & traurig", "happy:0,7071+sad:0,7071"])

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicetalk.emotion.mix import MAX_WEIGHT, mix, parse_emotion
+from dicetalk.emotion.files import MAX_FILE_BYTES, mix_from_json, parse_track, read_track, track_from_json
+from dicetalk.emotion.mix import MAX_WEIGHT, mix, parse_weights
 from dicetalk.emotion.prior import ALIASES, PRESET_NAMES, EmotionPrior, find_prior
 from dicetalk.emotion.track import EASINGS, EmotionTrack, Keyframe
-from dicetalk.emotion.track_file import MAX_FILE_BYTES, mix_from_json, parse_track, read_track, track_from_json
 from dicetalk.errors import EmotionError
 
 
@@ -74,9 +74,9 @@ def test_names_and_aliases() -> None:
 
 
 def test_parse_emotion() -> None:
-    assert parse_emotion("happy") == {"happy": 1.0}
-    assert parse_emotion("happy:0.8") == {"happy": 0.8}
-    assert parse_emotion(" happy : 0.5 + sad:0.3 ") == {"happy": 0.5, "sad": 0.3}
+    assert parse_weights("happy") == {"happy": 1.0}
+    assert parse_weights("happy:0.8") == {"happy": 0.8}
+    assert parse_weights(" happy : 0.5 + sad:0.3 ") == {"happy": 0.5, "sad": 0.3}
     for spec in (
         "",
         ":1",
@@ -91,7 +91,7 @@ def test_parse_emotion() -> None:
         "a:1:2",
     ):
         with pytest.raises(EmotionError):
-            parse_emotion(spec)
+            parse_weights(spec)
 
 
 @pytest.mark.parametrize("value", [-0.1, 2.1, float("nan"), float("inf")])

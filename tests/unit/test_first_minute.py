@@ -11,7 +11,7 @@ from PIL import Image
 
 import dicetalk
 from dicetalk.cli import main
-from dicetalk.emotion.given import given_emotion
+from dicetalk.emotion.parse import parse_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, PRIOR_DIM, EmotionPrior
 from dicetalk.errors import EmotionError
 from dicetalk.portrait.prepare import prepare_portrait
@@ -47,12 +47,12 @@ def test_version() -> None:
 )
 def test_nearest_word_is_suggested(given: str, meant: str) -> None:
     with pytest.raises(EmotionError, match=rf"Did you mean '{meant}'\?"):
-        given_emotion(given, PRIORS, lambda: None)
+        parse_emotion(given, PRIORS, lambda: None)
 
 
 def test_nothing_is_suggested_for_a_word_like_none() -> None:
     with pytest.raises(EmotionError) as raised:
-        given_emotion("xylophone", PRIORS, lambda: None)
+        parse_emotion("xylophone", PRIORS, lambda: None)
     assert "Did you mean" not in str(raised.value)
 
 

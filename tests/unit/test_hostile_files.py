@@ -28,13 +28,20 @@ from dicetalk.checkpoints.whisper import read_whisper_sizes
 from dicetalk.cli import main
 from dicetalk.config import AudioConfig
 from dicetalk.drawn.evaluate.judge_file import load_judges
-from dicetalk.emotion.given import given_file
+from dicetalk.emotion.files import (
+    SavedEmotion,
+    import_npy,
+    load_emotion,
+    mix_from_json,
+    read_track,
+    save_emotion,
+    track_from_json,
+)
+from dicetalk.emotion.parse import read_emotion
 from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior, load_prior, read_prior_npy
 from dicetalk.emotion.recognise.description import read_description
 from dicetalk.emotion.recognise.recogniser import load_recogniser
-from dicetalk.emotion.reference import open_reference
-from dicetalk.emotion.saved import SavedEmotion, import_npy, load_emotion, save_emotion
-from dicetalk.emotion.track_file import mix_from_json, read_track, track_from_json
+from dicetalk.emotion.reference.clip import open_reference
 from dicetalk.emotion.voice.classes import load_voice_classifier
 from dicetalk.errors import DiceTalkError, EmotionError, OutputError
 from dicetalk.hooks import Hooks
@@ -75,7 +82,7 @@ SAFETENSORS: dict[str, Read] = {
     "judges": load_judges,
     "prior": load_prior,
     "emotion": lambda path: load_emotion(path, None),
-    "given": lambda path: given_file(path, {}, lambda: None),
+    "given": lambda path: read_emotion(path, {}, lambda: None),
     "clips": in_folder("shard-00000.safetensors", lambda folder: list_clips(folder, hooks=QUIET)),
     "voice classifier": in_folder("model.safetensors", classifier),
 }

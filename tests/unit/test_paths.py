@@ -15,13 +15,12 @@ from dicetalk.checkpoints.packed import read_packed
 from dicetalk.checkpoints.read import read_tensors
 from dicetalk.cli import main
 from dicetalk.drawn.evaluate.judge_file import load_judges
-from dicetalk.emotion.given import given_file
+from dicetalk.emotion.files import SavedEmotion, import_npy, load_emotion, read_track, save_emotion
+from dicetalk.emotion.parse import read_emotion
 from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior, load_prior, read_prior_npy, save_prior
 from dicetalk.emotion.recognise.description import read_description
 from dicetalk.emotion.recognise.recogniser import load_recogniser
-from dicetalk.emotion.reference import open_reference
-from dicetalk.emotion.saved import SavedEmotion, import_npy, load_emotion, save_emotion
-from dicetalk.emotion.track_file import read_track
+from dicetalk.emotion.reference.clip import open_reference
 from dicetalk.emotion.voice.classes import load_voice_classifier
 from dicetalk.errors import DiceTalkError, SettingError
 from dicetalk.paths import MAX_SHOWN, checked_path
@@ -42,7 +41,7 @@ READERS = {
     "npy": lambda path: import_npy(path, "space"),
     "released prior": read_prior_npy,
     "prior": load_prior,
-    "given": lambda path: given_file(path, {}, lambda: None),
+    "given": lambda path: read_emotion(path, {}, lambda: None),
     "track": lambda path: read_track(path, {}),
     "model": load_model,
     "svd": lambda path: load_model("tiny", svd=path),

@@ -17,7 +17,7 @@ from dicetalk.checkpoints.load import DiceModel
 from dicetalk.config import SamplingConfig, TokenMLPConfig
 from dicetalk.denoise.guided import GuidedUNet
 from dicetalk.denoise.unet import UNet
-from dicetalk.emotion.model import EmotionModel
+from dicetalk.emotion.bank import EmotionModel
 from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior
 from dicetalk.emotion.track import EmotionTrack, Keyframe
 from dicetalk.pipeline import EncodedPortrait, denoise

@@ -27,7 +27,7 @@ from small_films import (
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.cli import prepare as command
 from dicetalk.config import FULL
-from dicetalk.emotion.blendshapes import MediaPipeBlendshapes
+from dicetalk.emotion.reference.blendshapes import MediaPipeBlendshapes
 from dicetalk.errors import (
     Cancelled,
     CheckpointError,

@@ -11,7 +11,7 @@ from dicetalk.bench.sizes import SIZES
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.cli.parser import build_parser
 from dicetalk.cli.sampler_options import sampler_settings
-from dicetalk.emotion.model import PriorTokens
+from dicetalk.emotion.bank import PriorTokens
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import SettingError
 from dicetalk.pipeline import generate_latents

@@ -27,9 +27,9 @@ from dicetalk.drawn.evaluate.run import Evaluation, evaluate, people_gallery
 from dicetalk.drawn.evaluate.takes import Sound, Take
 from dicetalk.drawn.evaluate.transfer import ReferenceMaker, emotion_judge, measure_transfer, transfer_takes
 from dicetalk.drawn.voices import PROGRAM, sentences
-from dicetalk.emotion.expression_reader import ReadExpressions
-from dicetalk.emotion.extract import Embedding
 from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.emotion.reference.expressions import ReadExpressions
+from dicetalk.emotion.reference.extract import Embedding
 
 EMOTIONS = ("happy", "sad", "angry", "surprised")
 

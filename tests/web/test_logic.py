@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dicetalk.emotion.files import track_from_json
 from dicetalk.emotion.prior import PRESET_NAMES, PRIOR_DIM, EmotionPrior
 from dicetalk.emotion.track import EASINGS
-from dicetalk.emotion.track_file import track_from_json
 
 HERE = Path(__file__).parent
 WEB = HERE.parents[1] / "web"

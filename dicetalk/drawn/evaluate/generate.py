@@ -11,9 +11,9 @@ from dicetalk.checkpoints.load import DiceModel
 from dicetalk.drawn.clips import UNSEEN_SIZE, TrainingClip, make_clip
 from dicetalk.drawn.evaluate.takes import Shot, Sound, Take, asked_weights, change_moments, drawn_portrait
 from dicetalk.drawn.voices import sentences
-from dicetalk.emotion.embed import audio_states, embed_prior
 from dicetalk.emotion.mix import mix
 from dicetalk.emotion.prior import EmotionPrior
+from dicetalk.emotion.reference.embed import audio_states, embed_prior
 from dicetalk.emotion.track import EmotionTrack, Keyframe
 from dicetalk.evaluate.mouth import mouth_curve
 from dicetalk.hooks import SILENT, Hooks

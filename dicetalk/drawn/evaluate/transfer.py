@@ -26,10 +26,10 @@ from dicetalk.drawn.evaluate.run import Make
 from dicetalk.drawn.evaluate.takes import Shot, Take, drawn_shot, spoken
 from dicetalk.drawn.faces.identity import sample_identity
 from dicetalk.drawn.voices import sentences
-from dicetalk.emotion.expression_reader import ReadExpressions
-from dicetalk.emotion.extract import Embedding, Recognition, extract_emotion
 from dicetalk.emotion.prior import PRESET_NAMES
-from dicetalk.emotion.reference import Reference, reference_of
+from dicetalk.emotion.reference.clip import Reference, reference_of
+from dicetalk.emotion.reference.expressions import ReadExpressions
+from dicetalk.emotion.reference.extract import Embedding, Recognition, extract_emotion
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.evaluate.table import Row
 from dicetalk.hooks import SILENT, Hooks

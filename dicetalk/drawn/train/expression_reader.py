@@ -19,15 +19,15 @@ from dicetalk.drawn.faces.identity import Split, identity_seeds, sample_identity
 from dicetalk.drawn.faces.motion import head_motion
 from dicetalk.drawn.faces.render import FaceRenderer
 from dicetalk.drawn.faces.scene import sample_scene
-from dicetalk.emotion.expression_reader import (
+from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.emotion.reference.expressions import (
     ExpressionReader,
     ExpressionReaderConfig,
     ReadExpressions,
     crop_of,
     to_input,
 )
-from dicetalk.emotion.face_crop import FaceCrop
-from dicetalk.emotion.prior import PRESET_NAMES
+from dicetalk.emotion.reference.face_track import FaceCrop
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.portrait.faces import FaceBox
 from dicetalk.progress import Bars

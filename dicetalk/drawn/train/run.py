@@ -36,7 +36,7 @@ from dicetalk.drawn.train.record import TIMES, StageRecord, StageTimes
 from dicetalk.drawn.train.seeing import train_seeing
 from dicetalk.drawn.train.vae import train_vae
 from dicetalk.emotion.embedder import EmbedderConfig
-from dicetalk.emotion.expression_reader import ExpressionReaderConfig
+from dicetalk.emotion.reference.expressions import ExpressionReaderConfig
 from dicetalk.errors import SettingError
 from dicetalk.files import explained, make_folder, only_writer, replacing
 from dicetalk.hooks import SILENT, Hooks

@@ -17,8 +17,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dicetalk.emotion.face_crop import FaceCrop
 from dicetalk.emotion.prior import ALIASES, PRESET_NAMES
+from dicetalk.emotion.reference.face_track import FaceCrop
 from dicetalk.errors import EmotionError
 from dicetalk.paths import is_file, read_limited
 

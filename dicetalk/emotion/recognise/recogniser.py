@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dicetalk.emotion.face_crop import FaceCrop
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.recognise.description import RecogniserDescription, find_description
 from dicetalk.emotion.recognise.network import Network, open_network
+from dicetalk.emotion.reference.face_track import FaceCrop
 from dicetalk.errors import CheckpointError
 from dicetalk.paths import checked_path
 

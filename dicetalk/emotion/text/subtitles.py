@@ -1,8 +1,10 @@
 """SRT and WebVTT: texts with times, read as players read them.
 
 A line of two times begins a subtitle wherever it stands; blank lines, indices and hours may be missing. What decorates
-the text is left out. Words with times of their own keep them, and a line that stays on the screen while the next one
-rolls in counts once.
+the text is left out. Words with times of their own keep them.
+
+Automatic captions roll: each shows the line before it again, or the words before it, and adds some. A line that stays
+on the screen while the next one rolls in counts once, or every line would be said twice.
 """
 
 import html
@@ -13,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicetalk.emotion.text.encoding import decode_text
-from dicetalk.emotion.text.rolling import Line, join_lines, without_rolled
 from dicetalk.emotion.text.tagged import has_tag
 from dicetalk.errors import EmotionError
 from dicetalk.hooks import SILENT, Hooks
@@ -37,6 +38,13 @@ _LIKE_TIMES = re.compile(r"\s{0,9}-?\d[^\[\]]{0,40}-->")
 _APART = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
 """First words of WebVTT's blocks that are no subtitles."""
 
+ROLLED_LINES = 4
+"""Lines that may stay; nobody shows more."""
+
+ROLLING_SHARE = 0.5
+"""Where at least this part of the subtitles repeats the one before it, all of them roll. Speakers repeat themselves
+less often."""
+
 
 @dataclass(frozen=True)
 class Cue:
@@ -55,6 +63,19 @@ class Cue:
     text: str
     stamps: tuple[tuple[int, float], ...] = field(default=(), compare=False)
     line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a subtitle, and places in its text, in characters, of words with times of their own, in seconds."""
+
+    text: str
+    stamps: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The text without the spaces that make no difference."""
+        return " ".join(self.text.split())
 
 
 @dataclass
@@ -99,7 +120,7 @@ def parse_subtitles(text: str, leave: Callable[[str], None] | None = None) -> li
     blocks.sort(key=lambda block: (block.start, block.end))
     starts = [block.start for block in blocks]
     cues = []
-    for i, (block, said) in enumerate(zip(blocks, without_rolled([_lines(block) for block in blocks]), strict=True)):
+    for i, (block, said) in enumerate(zip(blocks, _without_rolled([_lines(block) for block in blocks]), strict=True)):
         start, end = block.start, block.end
         if end < start:
             later = next((other for other in starts[i + 1 : i + 9] if other > start), start + UNKNOWN_END_SECONDS)
@@ -107,7 +128,7 @@ def parse_subtitles(text: str, leave: Callable[[str], None] | None = None) -> li
             end = later
         if start < 0:
             leave(f"the time before 0 s of the subtitle in line {block.number}, which starts at {start:g} s")
-        joined, stamps = join_lines(said)
+        joined, stamps = _join_lines(said)
         start, end = max(start, 0.0), max(end, 0.0)
         cues.append(Cue(start, end, joined, _in_order(stamps, start, end), block.number))
     return cues
@@ -211,3 +232,60 @@ def _in_order(stamps: Sequence[tuple[int, float]], start: float, end: float) -> 
         if (kept[-1][1] if kept else start) <= seconds <= end:
             kept.append((place, seconds))
     return tuple(kept)
+
+
+def _without_rolled(shown: Sequence[list[Line]]) -> list[list[Line]]:
+    """The lines of each subtitle without those, or the words, that the one before it has shown; all if none roll."""
+    repeated = [0] * len(shown)
+    grown = [""] * len(shown)
+    for i in range(1, len(shown)):
+        repeated[i] = _lines_again(shown[i - 1], shown[i])
+        if not repeated[i]:
+            grown[i] = _words_again(shown[i - 1], shown[i])
+    pairs = sum(bool(shown[i - 1] and shown[i]) for i in range(1, len(shown)))
+    rolling = sum(bool(repeated[i] or grown[i]) for i in range(1, len(shown)))
+    if not rolling or rolling < ROLLING_SHARE * pairs:
+        return [list(lines) for lines in shown]
+    return [
+        _without_start(lines, words) if words else lines[again:]
+        for lines, again, words in zip(shown, repeated, grown, strict=True)
+    ]
+
+
+def _join_lines(lines: Sequence[Line]) -> tuple[str, list[tuple[int, float]]]:
+    """The text of a subtitle, its lines joined by a space, and the places and times of words in it."""
+    text, stamps = "", []
+    for line in lines:
+        lead = len(line.text) - len(line.text.lstrip())
+        body = line.text.strip()
+        start = len(text) + bool(text)
+        stamps += [(start + min(max(place - lead, 0), len(body)), seconds) for place, seconds in line.stamps]
+        text = f"{text} {body}" if text else body
+    return text, stamps
+
+
+def _lines_again(before: Sequence[Line], now: Sequence[Line]) -> int:
+    """How many of the first lines of `now` are the last ones of `before`."""
+    for count in range(min(len(before), len(now), ROLLED_LINES), 0, -1):
+        if [line.words for line in before[-count:]] == [line.words for line in now[:count]]:
+            return count
+    return 0
+
+
+def _words_again(before: Sequence[Line], now: Sequence[Line]) -> str:
+    """The last line of `before` if the first of `now` begins with its words and goes on."""
+    if not before or not now:
+        return ""
+    words = before[-1].words
+    return words if words and now[0].words.startswith(f"{words} ") else ""
+
+
+def _without_start(lines: list[Line], words: str) -> list[Line]:
+    """`lines` whose first one begins after `words`."""
+    first = lines[0]
+    place, left = 0, sum(not character.isspace() for character in words)
+    while left:
+        left -= not first.text[place].isspace()
+        place += 1
+    stamps = tuple((at - place, seconds) for at, seconds in first.stamps if at >= place)
+    return [Line(first.text[place:], stamps), *lines[1:]]

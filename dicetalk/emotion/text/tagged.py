@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from dicetalk.emotion.mix import parse_emotion
+from dicetalk.emotion.mix import parse_weights
 from dicetalk.emotion.prior import ALIASES, PRESET_NAMES, suggestion
 from dicetalk.emotion.text.words import describe_emotion, known_preset
 from dicetalk.errors import EmotionError
@@ -100,7 +100,7 @@ def read_weights(emotion: str) -> dict[str, float]:
         return describe_emotion(emotion)
     plain = re.sub(r"(?<=\d),(?=\d)", ".", plain)  # 0,8 in most of Europe
     parts = [part.partition(":") for part in plain.split("+")]
-    return parse_emotion("+".join(f"{known_preset(name) or name}{colon}{number}" for name, colon, number in parts))
+    return parse_weights("+".join(f"{known_preset(name) or name}{colon}{number}" for name, colon, number in parts))
 
 
 def parse_tagged(text: str, leave: Callable[[str, EmotionError], None] | None = None) -> list[TaggedText]:

@@ -26,9 +26,9 @@ from dicetalk.checkpoints.load import load_model
 from dicetalk.denoise.guided import Conditioning, GuidedUNet
 from dicetalk.denoise.schedule import scale_input
 from dicetalk.denoise.tokens import FrameTokens, StoredRows
+from dicetalk.emotion.bank import PriorTokens
 from dicetalk.emotion.compare import bank_attention
 from dicetalk.emotion.embedder import PriorDistribution
-from dicetalk.emotion.model import PriorTokens
 from dicetalk.emotion.show import plot_bank_attention
 from dicetalk.errors import CheckpointError
 from dicetalk.hooks import Hooks

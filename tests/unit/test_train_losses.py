@@ -14,7 +14,7 @@ from dicetalk.denoise.sampler import sample_euler
 from dicetalk.denoise.schedule import karras_sigmas, v_to_denoised
 from dicetalk.denoise.windows import window_schedule
 from dicetalk.drawn.train.colours import opponent
-from dicetalk.emotion.model import COMMITMENT_WEIGHT, EmotionModel
+from dicetalk.emotion.bank import COMMITMENT_WEIGHT, EmotionModel
 from dicetalk.train import losses
 
 CLIPS = 40_000  # a rate of 5 % has a standard error of 0.11 % over them

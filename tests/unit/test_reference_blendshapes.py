@@ -9,11 +9,11 @@ import pytest
 import torch
 from small_films import BrightSquare, moving
 
-from dicetalk.emotion.blendshapes import BlendshapeReader, MediaPipeBlendshapes
 from dicetalk.emotion.embedder import EmbedderConfig, EmotionEmbedder
-from dicetalk.emotion.extract import Embedding, extract_emotion
-from dicetalk.emotion.reference import reference_of
-from dicetalk.emotion.watch import watch
+from dicetalk.emotion.reference.blendshapes import BlendshapeReader, MediaPipeBlendshapes
+from dicetalk.emotion.reference.clip import reference_of
+from dicetalk.emotion.reference.extract import Embedding, extract_emotion
+from dicetalk.emotion.reference.face_track import watch
 from dicetalk.errors import SettingError
 from dicetalk.hooks import Hooks
 

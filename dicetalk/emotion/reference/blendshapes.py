@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dicetalk.emotion.face_crop import FaceCrop
+from dicetalk.emotion.reference.face_track import FaceCrop
 from dicetalk.errors import CheckpointError, NoFaceError, SettingError
 from dicetalk.paths import checked_path
 
@@ -87,7 +87,7 @@ class MediaPipeBlendshapes:
 
 @dataclass(frozen=True)
 class BlendshapeReader:
-    """Reads faces with :class:`MediaPipeBlendshapes`; see :class:`dicetalk.emotion.watch.FaceReader`.
+    """Reads faces with :class:`MediaPipeBlendshapes`; see :class:`dicetalk.emotion.reference.face_track.FaceReader`.
 
     MediaPipe looks for the face itself, so it is given some of its surroundings.
     """

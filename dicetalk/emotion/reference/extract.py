@@ -13,14 +13,14 @@ import torch
 
 from dicetalk.audio.features import STEPS_PER_FRAME, SpeechFeatures
 from dicetalk.audio.speech import SAMPLES_PER_FRAME
-from dicetalk.emotion.embed import audio_states, check_window, embed_prior, embed_track
 from dicetalk.emotion.embedder import EmotionEmbedder
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.recognise.blend import blend, blended_prior, blended_track
 from dicetalk.emotion.recognise.recogniser import Recogniser
-from dicetalk.emotion.reference import Reference, open_reference
+from dicetalk.emotion.reference.clip import Reference, open_reference
+from dicetalk.emotion.reference.embed import audio_states, check_window, embed_prior, embed_track
+from dicetalk.emotion.reference.face_track import FaceReader, LostSpan, watch
 from dicetalk.emotion.track import EmotionTrack
-from dicetalk.emotion.watch import FaceReader, LostSpan, watch
 from dicetalk.errors import EmotionError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.portrait.centerface import CenterFace
@@ -56,7 +56,7 @@ class Embedding:
         listen: makes Whisper states of speech (mono at 16 kHz, float32 ``(n,)``), for example
             :func:`dicetalk.audio.whisper.speech_features` with the model's encoder; none leaves out the voice.
         modality: ``video``, ``audio`` or ``both``; ``auto`` takes what the reference has.
-        window_seconds: of a track, see :func:`dicetalk.emotion.embed.embed_track`.
+        window_seconds: of a track, see :func:`dicetalk.emotion.reference.embed.embed_track`.
 
     Raises:
         EmotionError: the modality is unknown, or the window is not 0.5 to 6 s.
@@ -111,7 +111,7 @@ def extract_emotion(
     A still picture with speech is a face that looks the same all the time.
 
     Args:
-        clip: a video, a sound or a picture, or what :func:`dicetalk.emotion.reference.reference_of` made.
+        clip: a video, a sound or a picture, or what :func:`dicetalk.emotion.reference.clip.reference_of` made.
         way: how.
         as_track: follow the emotion over time; otherwise one prior for the whole clip, with its spread.
         smoothing: of a track: standard deviation of a Gaussian, in seconds.

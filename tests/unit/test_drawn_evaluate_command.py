@@ -35,8 +35,8 @@ from dicetalk.drawn.evaluate.embedding import (
 from dicetalk.drawn.evaluate.generate import Maker
 from dicetalk.drawn.evaluate.plan import Plan, full_plan, quick_plan, unseen_people
 from dicetalk.drawn.evaluate.takes import Shot, Sound, Take, change_moments, drawn_shot, spoken
+from dicetalk.emotion.bank import EmotionModel, PriorTokens
 from dicetalk.emotion.embedder import EmbedderConfig, PriorDistribution
-from dicetalk.emotion.model import EmotionModel, PriorTokens
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import CheckpointError

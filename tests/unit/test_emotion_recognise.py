@@ -21,7 +21,6 @@ from dicetalk.drawn.faces.identity import identity_seeds, sample_identity
 from dicetalk.drawn.faces.motion import head_motion
 from dicetalk.drawn.faces.render import FaceRenderer
 from dicetalk.drawn.faces.scene import sample_scene
-from dicetalk.emotion.extract import Recognition, extract_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
 from dicetalk.emotion.recognise import network
 from dicetalk.emotion.recognise.blend import blend, blended_prior, blended_track
@@ -32,10 +31,10 @@ from dicetalk.emotion.recognise.description import (
     parse_description,
     read_description,
 )
-from dicetalk.emotion.recognise.network import opencv_network
-from dicetalk.emotion.recognise.onnx_file import check_onnx
+from dicetalk.emotion.recognise.network import check_onnx, opencv_network
 from dicetalk.emotion.recognise.recogniser import Recogniser, load_recogniser, to_input
-from dicetalk.emotion.reference import reference_of
+from dicetalk.emotion.reference.clip import reference_of
+from dicetalk.emotion.reference.extract import Recognition, extract_emotion
 from dicetalk.errors import CheckpointError, EmotionError
 from dicetalk.portrait.faces import FaceBox
 

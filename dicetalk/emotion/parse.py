@@ -1,4 +1,4 @@
-"""An emotion however it is given: by name, in words, as a tagged text or as a file."""
+"""Parse an emotion from a name, words, a tagged text or a file."""
 
 import math
 import os
@@ -6,16 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dicetalk.emotion.algebra import note_unused_end
+from dicetalk.emotion.files import import_npy, load_emotion, read_track
 from dicetalk.emotion.mix import mix
 from dicetalk.emotion.prior import EmotionPrior, space_of
-from dicetalk.emotion.saved import import_npy, load_emotion
 from dicetalk.emotion.text.subtitles import parse_subtitles, read_text
 from dicetalk.emotion.text.tagged import has_tag, read_weights
 from dicetalk.emotion.text.track import subtitle_track, tagged_track
 from dicetalk.emotion.track import EmotionTrack
-from dicetalk.emotion.track_file import read_track
 from dicetalk.emotion.voice.features import VoiceFeatures
-from dicetalk.errors import EmotionError
+from dicetalk.errors import EmotionError, naming
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.media import listed
 from dicetalk.paths import checked_path
@@ -32,46 +31,46 @@ def names_file(text: str, suffixes: tuple[str, ...] = FILE_SUFFIXES) -> bool:
     return text.lower().endswith(suffixes) and (not has_tag(text) or os.path.isfile(text))
 
 
-def given_emotion(
+def parse_emotion(
     text: str,
     priors: Mapping[str, EmotionPrior],
     hear: Hear,
     hooks: Hooks = SILENT,
     seconds: float = math.inf,
 ) -> EmotionTrack:
-    """``happy:0.5+sad:0.3``, ``a little annoyed``, ``[happy] Hello! [sad] …``, or the path of a file.
+    """Parse ``happy:0.5+sad:0.3``, ``a little annoyed``, ``[happy] Hello! [sad] …``, or the path of a file.
 
     Args:
-        text: what was given.
+        text: a name with weights, words, a tagged text or a path.
         priors: the eight presets by name.
         hear: called only for a tagged text, which is spread over the speech.
         hooks: hears of what is not used of a text or subtitles, with its place.
-        seconds: how long the speech is, if it is known: nothing after its end is used.
+        seconds: length of the speech, if it is known: nothing after its end is used.
 
     Raises:
         EmotionError: it is none of these, or a file that cannot be read.
     """
     if names_file(text):
-        return given_file(Path(text), priors, hear, hooks, seconds)
+        return read_emotion(Path(text), priors, hear, hooks, seconds)
     if has_tag(text):
         return tagged_track(text, hear(), priors, hooks)
     return EmotionTrack.constant(mix(read_weights(text), priors))
 
 
-def given_file(
+def read_emotion(
     path: Path,
     priors: Mapping[str, EmotionPrior],
     hear: Hear,
     hooks: Hooks = SILENT,
     seconds: float = math.inf,
 ) -> EmotionTrack:
-    """A saved emotion or track, a JSON track, subtitles with tags, or a tagged text, by the end of the file's name.
+    """Read a saved emotion or track, a JSON track, subtitles with tags, or a tagged text, by the suffix.
 
     Args:
         path: see :data:`FILE_SUFFIXES`. A ``.npy`` file is taken to belong to the model.
         priors: the eight presets by name; a saved emotion must be of the same space.
         hear: called only for ``.txt``.
-        hooks: as for :func:`given_emotion`.
+        hooks: as for :func:`parse_emotion`.
         seconds: likewise.
 
     Raises:
@@ -86,7 +85,7 @@ def given_file(
         case ".json":
             return note_unused_end(read_track(path, priors), seconds, hooks)
         case ".srt" | ".vtt" | ".txt" as suffix:
-            try:
+            with naming(path, EmotionError):
                 text = read_text(path, hooks)
                 if suffix == ".txt":
                     return tagged_track(text, hear(), priors, hooks)
@@ -95,6 +94,4 @@ def given_file(
                 if left:
                     hooks.notice(f"{path}: not used is {listed(left)}.")
                 return subtitle_track(cues, priors, hooks, seconds)
-            except EmotionError as error:
-                raise EmotionError(f"{path}: {error}") from error
     raise EmotionError(f"{path}: an emotion is read from {', '.join(FILE_SUFFIXES)}.")

@@ -16,12 +16,12 @@ from small_films import BrightSquare, film, listen, moving, number_of, pictures,
 from dicetalk.checkpoints.embedder import save_embedder
 from dicetalk.cli.emotion_extract import add_extract
 from dicetalk.cli.extract import extract
-from dicetalk.emotion.embed import audio_states, embed_prior, embed_track
-from dicetalk.emotion.extract import Embedding, extract_emotion
+from dicetalk.emotion.files import load_emotion
 from dicetalk.emotion.prior import EmotionPrior
-from dicetalk.emotion.reference import open_reference, reference_of
-from dicetalk.emotion.saved import load_emotion
-from dicetalk.emotion.watch import watch
+from dicetalk.emotion.reference.clip import open_reference, reference_of
+from dicetalk.emotion.reference.embed import audio_states, embed_prior, embed_track
+from dicetalk.emotion.reference.extract import Embedding, extract_emotion
+from dicetalk.emotion.reference.face_track import watch
 from dicetalk.errors import CheckpointError, EmotionError, SettingError, SpeechError, VideoError
 from dicetalk.film import Span, measure
 
@@ -118,7 +118,7 @@ def test_a_stream_that_is_left_out_is_told(tmp_path: Path, monkeypatch: pytest.M
             raise VideoError(f"{path}: its video stream is empty.")
         return measure(path, kind)
 
-    monkeypatch.setattr("dicetalk.emotion.reference.measure", damaged)
+    monkeypatch.setattr("dicetalk.emotion.reference.clip.measure", damaged)
     told: list[str] = []
     assert extract_emotion(path, Embedding(embedder(), MeanColour(), listen), hooks=quiet(told)).heard
     assert told == [f"{path}: its video stream is empty."]
@@ -352,7 +352,7 @@ def run(*words: object) -> int:
 
 @pytest.fixture
 def square_detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dicetalk.emotion.extract.CenterFace", BrightSquare)
+    monkeypatch.setattr("dicetalk.emotion.reference.extract.CenterFace", BrightSquare)
     monkeypatch.setattr("dicetalk.portrait.detector.CenterFace", BrightSquare)
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dicetalk.emotion.face_crop import FaceCrop
+from dicetalk.emotion.reference.face_track import FaceCrop
 from dicetalk.errors import SettingError
 from dicetalk.residency import CPU, Residency
 
@@ -96,7 +96,7 @@ class ExpressionReader(nn.Module):
 
 @dataclass(frozen=True)
 class ReadExpressions:
-    """Reads faces with an :class:`ExpressionReader`; see :class:`dicetalk.emotion.watch.FaceReader`.
+    """Reads faces with an :class:`ExpressionReader`; see :class:`dicetalk.emotion.reference.face_track.FaceReader`.
 
     Args:
         reader: the network.

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dicetalk.emotion.files import MAX_FILE_BYTES, SavedEmotion, import_npy, load_emotion, save_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior, space_of
-from dicetalk.emotion.saved import MAX_FILE_BYTES, SavedEmotion, import_npy, load_emotion, save_emotion
 from dicetalk.emotion.track import EmotionTrack, Keyframe
 from dicetalk.errors import EmotionError, OutputError
 

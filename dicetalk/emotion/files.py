@@ -1,10 +1,18 @@
-"""Emotions to share: one safetensors file per emotion or track, which says what it is and which model it is for.
+"""Emotions and emotion tracks as files: safetensors to share, JSON to write by hand.
 
-Tensors: `mu` ``(K, 256)``, `sigma` ``(K, 256)`` where the spread is known, `seconds` ``(K,)`` float64 and `easing`
-``(K,)`` uint8, which counts in the metadata's `easings`. An emotion has one row and neither times nor easings.
-Metadata: `format`, `version`, `kind`, `name`, `space` (see :mod:`dicetalk.emotion.prior`), `source`, `licence`.
+**Saved emotions.** One safetensors file per emotion or track, which says what it is and which model it is for. Tensors:
+`mu` ``(K, 256)``, `sigma` ``(K, 256)`` where the spread is known, `seconds` ``(K,)`` float64 and `easing` ``(K,)``
+uint8, which counts in the metadata's `easings`. An emotion has one row and neither times nor easings. Metadata:
+`format`, `version`, `kind`, `name`, `space` (see :func:`dicetalk.emotion.prior.space_of`), `source`, `licence`.
+
+**JSON.** A mix: ``{"weights": {"happy": 0.8, "sad": 0.2}, "intensity": 1}``; `intensity` (1) may be left out.
+Keyframes: ``{"keyframes": [{"time": 0, "emotion": "happy", "intensity": 0.8, "easing": "smooth"}, ...]}``; time in
+seconds, `intensity` (1) and `easing` ("linear") may be left out; `weights` is another name of `emotion`. A curve:
+``{"values": [{"happy": 0.5}, ...], "fps": 12.5}``; `fps` may be left out. An emotion is written as on the command line
+("happy:0.5+sad:0.3") or as a table of weights.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +22,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from dicetalk.emotion.mix import check_mixture, mix_all, parse_weights
 from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior, read_mu
 from dicetalk.emotion.track import MAX_KEYFRAMES, MODEL_FPS, EmotionTrack, Keyframe
-from dicetalk.errors import EmotionError
+from dicetalk.errors import EmotionError, naming
 from dicetalk.files import explained, replacing
-from dicetalk.paths import check_header, checked_path, is_device, shown_path
+from dicetalk.paths import check_header, checked_path, is_device, read_limited, shown_path
 
 FORMAT = "dicetalk.emotion"
 FORMAT_VERSION = "1"
 MAX_FILE_BYTES = 256 << 20
+MAX_JSON_BYTES = 8 << 20
 MAX_TEXT = 2000
 _SHORT_HASH = 12
 
@@ -107,7 +117,7 @@ def load_emotion(path: Path | str, space: str | None) -> SavedEmotion:
 
     Args:
         path: the file.
-        space: of the model that is to show the emotion; none accepts any, for looking at the file.
+        space: of the model that is to show the emotion; `None` accepts any, for looking at the file.
 
     Raises:
         EmotionError: the file is missing, too large, damaged, of another format or version, or of another model space.
@@ -135,10 +145,8 @@ def load_emotion(path: Path | str, space: str | None) -> SavedEmotion:
         raise EmotionError(f"{path} is not a saved emotion: {error}.") from error
     texts = {name: metadata.get(name, "")[:MAX_TEXT] for name in ("space", "source", "licence")}
     name = metadata.get("name", path.stem)[:MAX_TEXT]
-    try:
+    with naming(path, EmotionError):
         return SavedEmotion(_emotion(tensors, metadata, name), **texts)
-    except EmotionError as error:
-        raise EmotionError(f"{path}: {error}") from error
 
 
 def import_npy(path: Path | str, space: str, fps: float = MODEL_FPS) -> SavedEmotion:
@@ -165,11 +173,9 @@ def import_npy(path: Path | str, space: str, fps: float = MODEL_FPS) -> SavedEmo
             f"{path} holds an array of shape {values.shape}; expected ({PRIOR_DIM},) for an emotion, or "
             f"(T, {PRIOR_DIM}) for a track of up to {MAX_KEYFRAMES} rows."
         )
-    try:
+    with naming(path, EmotionError):
         priors = [EmotionPrior(mu, name=path.stem) for mu in torch.from_numpy(values)]
         return SavedEmotion(EmotionTrack.curve(priors, fps), space)
-    except EmotionError as error:
-        raise EmotionError(f"{path}: {error}") from error
 
 
 def _tensors(path: Path, file: Any, track: bool) -> dict[str, torch.Tensor]:
@@ -223,3 +229,163 @@ def _as_text(value: str) -> str:
 
 def _short(value: str | None, length: int = 40) -> str:
     return repr(value) if value is None or len(value) <= length else repr(value[:length])
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Weights of emotions by name, and the intensity of all; :func:`dicetalk.emotion.mix.mix` knows their ranges."""
+
+    weights: Mapping[str, float]
+    intensity: float = 1.0
+
+
+def read_track(path: Path | str, priors: Mapping[str, EmotionPrior]) -> EmotionTrack:
+    """Read an emotion track from a JSON file; see the module's text for its form.
+
+    Raises:
+        EmotionError: the file cannot be read, is larger than 8 MB, or is not such a track; the message names the entry.
+    """
+    content = read_limited(path, MAX_JSON_BYTES, EmotionError, "the emotion track")
+    with naming(path, EmotionError):
+        return track_from_json(content, priors)
+
+
+def track_from_json(content: str | bytes, priors: Mapping[str, EmotionPrior]) -> EmotionTrack:
+    """Build an emotion track from JSON text; see the module's text for its form.
+
+    Raises:
+        EmotionError: `content` is not such a track; the message names the entry.
+    """
+    return parse_track(_json(content), priors)
+
+
+def mix_from_json(content: str | bytes) -> Mix:
+    """Read a mix from JSON text; see the module's text for its form.
+
+    Raises:
+        EmotionError: `content` is not such a mix; the message names the entry.
+    """
+    value = _json(content)
+    if not isinstance(value, dict) or "weights" not in value:
+        raise EmotionError(
+            f'A mix of emotions is a table as {{"weights": {{"happy": 0.8}}, "intensity": 1.0}}, not {_excerpt(value)}.'
+        )
+    _check_names(value, {"weights", "intensity"}, "The mix of emotions")
+    return Mix(_weights(value["weights"]), _number(value.get("intensity", 1.0), "'intensity'"))
+
+
+def parse_track(value: Any, priors: Mapping[str, EmotionPrior]) -> EmotionTrack:
+    """Build an emotion track from parsed JSON `value`; see the module's text for its form.
+
+    Raises:
+        EmotionError: `value` is not such a track; the message names the entry and its value.
+    """
+    if not isinstance(value, dict) or ("keyframes" in value) == ("values" in value):
+        raise EmotionError(f"An emotion track is a table with 'keyframes' or 'values', not {_excerpt(value)}.")
+    kind = "keyframes" if "keyframes" in value else "values"
+    _check_names(value, {"keyframes"} if kind == "keyframes" else {"values", "fps"}, "The emotion track")
+    entries = value[kind]
+    if not isinstance(entries, list) or not 0 < len(entries) <= MAX_KEYFRAMES:
+        raise EmotionError(f"{kind!r}: expected a list of 1 to {MAX_KEYFRAMES} entries, got {_excerpt(entries)}.")
+    read = _keyframe if kind == "keyframes" else _value
+    found: list[_Entry] = []
+    known: dict[str, _Entry] = {}  # an emotion in words is read once, however often it stands there
+    for i, entry in enumerate(entries):
+        with naming(f"{kind}[{i}]", EmotionError):
+            if not isinstance(entry, str):
+                found.append(read(entry, priors))
+                continue
+            if entry not in known:
+                known[entry] = read(entry, priors)
+            found.append(known[entry])
+    made = mix_all([(entry.weights, entry.intensity) for entry in found], priors)
+    if kind == "values":
+        return EmotionTrack.curve(made, _number(value.get("fps", MODEL_FPS), "'fps'"))
+    keyframes = []
+    for i, (entry, prior) in enumerate(zip(found, made, strict=True)):
+        with naming(f"{kind}[{i}]", EmotionError):
+            keyframes.append(Keyframe(entry.seconds, prior, entry.easing))
+    return EmotionTrack(tuple(keyframes))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What an entry of a track says."""
+
+    weights: Mapping[str, float]
+    intensity: float = 1.0
+    seconds: float = 0.0
+    easing: str = "linear"
+
+
+def _keyframe(entry: Any, priors: Mapping[str, EmotionPrior]) -> _Entry:
+    if not isinstance(entry, dict):
+        raise EmotionError(f"expected a table with 'time' and 'emotion', got {_excerpt(entry)}.")
+    _check_names(entry, {"time", "emotion", "weights", "intensity", "easing"}, "A keyframe")
+    if "time" not in entry:
+        raise EmotionError("'time' is missing.")
+    if "emotion" in entry and "weights" in entry:
+        raise EmotionError("'emotion' and 'weights' are two names of one entry. Give one of them.")
+    if "emotion" not in entry and "weights" not in entry:
+        raise EmotionError("'emotion' is missing.")
+    easing = entry.get("easing", "linear")
+    if not isinstance(easing, str):
+        raise EmotionError(f"'easing': expected a name, got {_excerpt(easing)}.")
+    weights = _weights(entry["emotion"] if "emotion" in entry else entry["weights"])
+    intensity = _number(entry.get("intensity", 1.0), "'intensity'")
+    check_mixture(weights, priors, intensity)
+    return _Entry(weights, intensity, _number(entry["time"], "'time'"), easing)
+
+
+def _value(entry: Any, priors: Mapping[str, EmotionPrior]) -> _Entry:
+    weights = _weights(entry)
+    check_mixture(weights, priors)
+    return _Entry(weights)
+
+
+def _weights(emotion: Any) -> dict[str, float]:
+    if isinstance(emotion, str):
+        return parse_weights(emotion)
+    if isinstance(emotion, dict):
+        return {name: _number(weight, f"the weight of {name!r}") for name, weight in emotion.items()}
+    raise EmotionError(f"expected an emotion as text or as a table of weights, got {_excerpt(emotion)}.")
+
+
+def _json(content: str | bytes) -> Any:
+    try:
+        return json.loads(content, object_pairs_hook=_table, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise EmotionError(f"this is not JSON: {error}.") from error
+
+
+def _number(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise EmotionError(f"{what}: expected a number, got {_excerpt(value)}.")
+    try:
+        return float(value)
+    except OverflowError:
+        raise EmotionError(f"{what}: the number is too large.") from None
+
+
+def _check_names(table: dict[str, Any], names: set[str], what: str) -> None:
+    unknown = sorted(set(table) - names)
+    if unknown:
+        raise EmotionError(f"{what} has the unknown entry {_excerpt(unknown[0])}. Known: {', '.join(sorted(names))}.")
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in table:
+            raise EmotionError(f"The entry {_excerpt(name)} occurs twice in one table.")
+        table[name] = value
+    return table
+
+
+def _no_constant(name: str) -> float:
+    raise EmotionError(f"The value {name} is not a number.")
+
+
+def _excerpt(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

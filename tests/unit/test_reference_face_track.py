@@ -8,9 +8,8 @@ import pytest
 from colour_faces import MeanColour, quiet
 from small_films import BrightSquare, Forgetful, moving
 
-from dicetalk.emotion.face_crop import FaceCrop
-from dicetalk.emotion.reference import Reference, reference_of
-from dicetalk.emotion.watch import BRIDGE_LOOKS, LOOK_EVERY, follow, watch
+from dicetalk.emotion.reference.clip import Reference, reference_of
+from dicetalk.emotion.reference.face_track import BRIDGE_LOOKS, LOOK_EVERY, FaceCrop, follow, watch
 from dicetalk.errors import NoFaceError, VideoError
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.faces import FaceBox

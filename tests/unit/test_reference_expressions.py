@@ -15,12 +15,7 @@ from dicetalk.drawn.train.expression_reader import (
     seen_box,
     train_expression_reader,
 )
-from dicetalk.emotion.expression_reader import (
-    ExpressionReader,
-    ExpressionReaderConfig,
-    ReadExpressions,
-    crop_of,
-)
+from dicetalk.emotion.reference.expressions import ExpressionReader, ExpressionReaderConfig, ReadExpressions, crop_of
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.train.seeds import seeded
 

@@ -22,9 +22,9 @@ from dicetalk.drawn.evaluate.transfer import (
 )
 from dicetalk.drawn.faces.expression import emotion_weights
 from dicetalk.drawn.faces.identity import sample_identity
-from dicetalk.emotion.extract import Embedding, Recognition
-from dicetalk.emotion.face_crop import FaceCrop
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
+from dicetalk.emotion.reference.extract import Embedding, Recognition
+from dicetalk.emotion.reference.face_track import FaceCrop
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.faces import FaceBox
 from dicetalk.settings import SamplerSettings

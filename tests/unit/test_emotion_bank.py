@@ -9,7 +9,7 @@ from torch import nn
 
 from dicetalk.attention import sdpa_attention
 from dicetalk.config import EmotionConfig, TokenMLPConfig
-from dicetalk.emotion.model import COMMITMENT_WEIGHT, EmotionModel
+from dicetalk.emotion.bank import COMMITMENT_WEIGHT, EmotionModel
 
 SMALL = EmotionConfig(
     query=TokenMLPConfig(256, 16, 24, 4),

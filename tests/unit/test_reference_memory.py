@@ -25,8 +25,8 @@ import av
 from fractions import Fraction
 from colour_faces import BY_COLOUR
 from small_films import BrightSquare, moving
-from dicetalk.emotion.extract import extract_emotion
-from dicetalk.emotion.reference import open_reference
+from dicetalk.emotion.reference.extract import extract_emotion
+from dicetalk.emotion.reference.clip import open_reference
 
 def film(path, seconds):
     with av.open(str(path), "w") as container:
@@ -51,7 +51,7 @@ print(json.dumps([*peaks, peak()]))
 
 SOUND = """
 from colour_faces import embedder
-from dicetalk.emotion.embed import embed_prior, embed_track
+from dicetalk.emotion.reference.embed import embed_prior, embed_track
 from dicetalk.emotion.voice.features import measure_voice
 
 def measured(minutes):

@@ -1,0 +1,1 @@
+"""Emotions read off reference clips: their faces and their voices."""
