@@ -92,6 +92,8 @@ class EmotionRows:
 
     def __call__(self, rows: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         priors = torch.cat([torch.zeros_like(self.priors[:1]), self.priors])[rows].to(device, dtype)
+        if isinstance(self.model, PriorTokens):
+            return self.model.tokens(priors)
         if self.retrieval:
             return self.model.retrieved_tokens(priors)[0]
         if self._bank is None:

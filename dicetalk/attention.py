@@ -31,7 +31,7 @@ class Attention(Protocol):
 def sdpa_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
     """:class:`Attention` by torch's scaled dot-product attention."""
     if len(q) > LARGEST_BATCH:
-        parts = zip(*(x.split(LARGEST_BATCH) for x in (q, k, v)), strict=True)
+        parts = zip(q.split(LARGEST_BATCH), k.split(LARGEST_BATCH), v.split(LARGEST_BATCH), strict=True)
         return torch.cat([sdpa_attention(*part, heads) for part in parts])
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):

@@ -1,6 +1,7 @@
 """What the network is told about a clip: noise, encoded portrait, mask features, padded tokens."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -8,6 +9,9 @@ from torch import nn
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.tokens import FrameTokens
 from dicetalk.residency import Residency
+
+if TYPE_CHECKING:  # diffusers takes seconds to import, and nothing here needs more than the name
+    from diffusers import AutoencoderKLTemporalDecoder
 
 ENCODER_FLOATS_PER_PIXEL = 8
 """Upper bound of what lives at once while a picture is encoded, in multiples of the first block's channels: 5 in the
@@ -45,14 +49,18 @@ def draw_noise(seed: int, frames: int, image_size: tuple[int, int], latent_chann
 
 @torch.no_grad()
 def encode_picture(
-    vae: nn.Module, image: torch.Tensor, noise: torch.Tensor, noise_std: float, residency: Residency
+    vae: "AutoencoderKLTemporalDecoder",
+    image: torch.Tensor,
+    noise: torch.Tensor,
+    noise_std: float,
+    residency: Residency,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Encode the portrait twice: as the network's extra input channels, and as the start of the clip.
 
     The encoder overflows in half precision, so it runs in float32.
 
     Args:
-        vae: diffusers' ``AutoencoderKLTemporalDecoder``.
+        vae: its encoder, which is not temporal, is run.
         image: ``(3, H, W)`` in -1..1.
         noise: standard normal ``(1, 3, H, W)``.
         noise_std: of the noise added to the first of the two.
@@ -76,7 +84,7 @@ def encode_picture(
     return noised.cpu(), clean.cpu() * vae.config.scaling_factor
 
 
-def _mode(vae: nn.Module, images: torch.Tensor) -> torch.Tensor:
+def _mode(vae: "AutoencoderKLTemporalDecoder", images: torch.Tensor) -> torch.Tensor:
     return vae.encode(images.float()).latent_dist.mode()[0]
 
 

@@ -1,15 +1,17 @@
 """Pictures and sound of a video at the rates of the network, a bit at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeVar, overload
 
 import av
 import numpy as np
 import soxr
 from av.container import InputContainer
 from av.stream import Stream
+from av.video.stream import VideoStream
 
 from dicetalk.audio.decode import file_source
 from dicetalk.audio.downmix import Downmix
@@ -19,8 +21,10 @@ from dicetalk.errors import SpeechError, VideoError
 from dicetalk.hooks import Hooks
 from dicetalk.media import (
     MAX_SIDE,
+    Kind,
     Unwrapped,
     guarded,
+    in_seconds,
     listed,
     open_media,
     promised_end,
@@ -46,6 +50,8 @@ MANY_DAMAGED = 5
 
 Notice = Callable[[str], None]
 
+_S = TypeVar("_S", bound=Stream)
+
 
 class NoStreamError(VideoError):
     """A file has no stream of the kind that is wanted; nothing is wrong with it."""
@@ -66,7 +72,7 @@ class Span:
     others: int = 0
 
 
-def measure(path: Path, kind: str, stream: int | None = None) -> Span:
+def measure(path: Path, kind: Kind, stream: int | None = None) -> Span:
     """When a stream of `kind` (``video`` or ``audio``) starts and ends; nothing is decoded.
 
     What is there of a file that was cut short counts.
@@ -88,13 +94,13 @@ def measure(path: Path, kind: str, stream: int | None = None) -> Span:
             if packet.pts is not None:
                 shift = times.shift
                 if packet.dts is not None:
-                    times(float(packet.dts * packet.time_base))
+                    times(in_seconds(packet.dts, packet.time_base))
                     shift = times.shift
-                begin = float(packet.pts * packet.time_base) + shift
+                begin = in_seconds(packet.pts, packet.time_base) + shift
                 start = min(start, begin)
-                end = max(end, begin + float((packet.duration or 0) * packet.time_base))
+                end = max(end, begin + in_seconds(packet.duration or 0, packet.time_base))
         if found.start_time is not None:  # behind the first packets of a codec that needs a run-up, as AAC
-            start = float(found.start_time * found.time_base)
+            start = in_seconds(found.start_time, found.time_base)
         others = len(getattr(container.streams, kind)) - 1
     if kind == "audio":
         start = max(start, 0.0)  # what lies before is a codec's run-up, which players leave out
@@ -105,8 +111,12 @@ def measure(path: Path, kind: str, stream: int | None = None) -> Span:
     return Span(start, end, others)
 
 
-def _stream(path: Path, container: InputContainer, kind: str, number: int | None = None) -> Stream:
-    streams = usable(container, kind)
+@overload
+def _stream(path: Path, container: InputContainer, kind: Literal["video"]) -> VideoStream: ...
+@overload
+def _stream(path: Path, container: InputContainer, kind: Kind, number: int | None) -> Stream: ...
+def _stream(path: Path, container: InputContainer, kind: Kind, number: int | None = None) -> Stream:
+    streams: Sequence[Stream] = usable(container, "video") if kind == "video" else usable(container, "audio")
     every = getattr(container.streams, kind)
     if number is not None and number > len(every):
         raise SpeechError(f"{path} has no sound stream {number}; it has {len(every)}.")
@@ -117,7 +127,7 @@ def _stream(path: Path, container: InputContainer, kind: str, number: int | None
     return streams[0]
 
 
-def _until_torn(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+def _until_torn(packets: Iterator["av.Packet[_S]"]) -> Iterator["av.Packet[_S]"]:
     """Packets up to where the file is cut off, if it is."""
     try:
         yield from guarded(packets, lambda error: VideoError(str(error)))
@@ -214,7 +224,7 @@ def speech_parts(
         blocks.close()  # now, for its notices
 
 
-def _resampled(path: Path, number: int | None, notice: Notice | None) -> Iterator[np.ndarray]:
+def _resampled(path: Path, number: int | None, notice: Notice | None) -> Generator[np.ndarray, None, None]:
     hooks = Hooks(notice=notice or (lambda _: None))
     with file_source(path, stream=number, lead_in=False, hooks=hooks) as source:
         if not MIN_SAMPLE_RATE <= source.sample_rate <= MAX_SAMPLE_RATE:

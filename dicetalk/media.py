@@ -3,12 +3,15 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Literal, TypeVar, overload
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Stream
+from av.video.stream import VideoStream
 
 from dicetalk.errors import Cancelled, DiceTalkError
 
@@ -24,7 +27,11 @@ RESTART_SECONDS = 1.0
 _DEFAULT, _COVER = 1, 0x400
 """FFmpeg's flags of a stream: the one to play, and a cover picture (AV_DISPOSITION_*)."""
 
+Kind = Literal["video", "audio"]
+"""Kinds of streams that are read."""
+
 _T = TypeVar("_T")
+_S = TypeVar("_S", bound=Stream)
 
 
 def open_media(file: BinaryIO, ignore_length: bool = False) -> InputContainer:
@@ -46,9 +53,9 @@ def open_media(file: BinaryIO, ignore_length: bool = False) -> InputContainer:
     if ignore_length:
         options["ignore_length"] = "1"
     try:
-        return av.open(file, metadata_errors="replace", container_options=options)
+        return av.open(file, "r", metadata_errors="replace", container_options=options)
     except TypeError:  # PyAV 19 replaces them always, and has no argument for it
-        return av.open(file, container_options=options)
+        return av.open(file, "r", container_options=options)
 
 
 @contextmanager
@@ -82,12 +89,19 @@ def guarded(items: Iterator[_T], make_error: Callable[[Exception], DiceTalkError
         yield item
 
 
-def usable(container: InputContainer, kind: str) -> list[Stream]:
-    """Streams of `kind` (``video`` or ``audio``) that can be decoded, the default first, then in order.
+@overload
+def usable(container: InputContainer, kind: Literal["video"]) -> list[VideoStream]: ...
+@overload
+def usable(container: InputContainer, kind: Literal["audio"]) -> list[AudioStream]: ...
+def usable(container: InputContainer, kind: Kind) -> list[VideoStream] | list[AudioStream]:
+    """Streams of `kind` that can be decoded, the default first, then in order.
 
     Cover pictures are no video.
     """
-    streams: Sequence[Stream] = getattr(container.streams, kind)
+    return _usable(container.streams.video, kind) if kind == "video" else _usable(container.streams.audio, kind)
+
+
+def _usable(streams: Sequence[_S], kind: Kind) -> list[_S]:
     known = [stream for stream in streams if stream.codec_context is not None and not _flags(stream) & _COVER]
     if kind == "video":
         for stream in known:
@@ -109,7 +123,8 @@ def torso_message(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            place, found = 0, []
+            place = 0
+            found: list[bytes] = []
             while place + 8 <= size and len(found) < MAX_BOXES:
                 file.seek(place)
                 head = file.read(16)
@@ -130,11 +145,16 @@ def torso_message(path: Path) -> str | None:
     )
 
 
+def in_seconds(ticks: int, unit: Fraction | None) -> float:
+    """A time in seconds, from `ticks` of `unit`; FFmpeg's own unit, the microsecond, where a stream has none."""
+    return float(ticks * (Fraction(1, av.time_base) if unit is None else unit))
+
+
 def promised_end(container: InputContainer) -> float:
     """When a file ends by its header, which gives a length, in seconds of its clock."""
     # A Matroska file's length counts from its clock's zero, also where its first packet comes later.
     start = 0 if "matroska" in container.format.name else container.start_time or 0
-    return (start + container.duration) / av.time_base
+    return (start + (container.duration or 0)) / av.time_base
 
 
 class Unwrapped:

@@ -32,4 +32,5 @@ def quieten_residuals(network: nn.Module) -> None:
         for last in (getattr(module, "conv2", None), getattr(module, "proj_out", None)):
             if isinstance(last, (nn.Conv2d, nn.Conv3d, nn.Linear)):
                 nn.init.zeros_(last.weight)
-                nn.init.zeros_(last.bias)
+                if last.bias is not None:
+                    nn.init.zeros_(last.bias)

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from os import PathLike
 from pathlib import Path
 
 from dicetalk.errors import DiceTalkError, SettingError
@@ -13,14 +14,14 @@ MAX_HEADER_BYTES = 1 << 23
 """Of a safetensors file: a list of 50 000 tensors; the largest network here has 2000."""
 
 
-def shown_path(path: Path | str) -> str:
+def shown_path(path: str | PathLike[str]) -> str:
     """The path as a message shows it: without what is no text, and not longer than a line."""
     text = os.fspath(path).encode(errors="backslashreplace").decode()
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN // 2]}…{text[-MAX_SHOWN // 2 :]}"
 
 
-def checked_path(path: Path | str, error: type[DiceTalkError] = SettingError) -> Path:
+def checked_path(path: str | PathLike[str], error: type[DiceTalkError] = SettingError) -> Path:
     """`path`, if the system could have a file or folder of that name; there may be none.
 
     Raises:

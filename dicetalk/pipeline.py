@@ -170,9 +170,9 @@ def denoise(
     given = Conditions(features, emotion, settings)
     tokens = {adapter.name: adapter.tokens(adapter.of(model), model.config, given) for adapter in model.adapters}
     added_ids = None if model.added_ids is None else model.added_ids(portrait, given, residency)
-    latent_size = tuple(portrait.image_latents.shape[-2:])
+    height, width = portrait.image_latents.shape[-2:]
     token_rows = [(len(each.rows), each.rows.tokens) for each in tokens.values()]
-    needed = sampling_bytes(model.unet, settings, total, latent_size, token_rows, model.dtype)
+    needed = sampling_bytes(model.unet, settings, total, (height, width), token_rows, model.dtype)
     networks = model.unet, *(adapter.of(model) for adapter in model.adapters)
     with torch.no_grad(), residency(*networks, memory_required=needed) as device:
         conditioning = Conditioning(
@@ -189,7 +189,8 @@ def denoise(
 
 
 def _noise(model: DiceModel, picture_size: tuple[int, ...], frames: int, settings: SamplerSettings) -> Noise:
-    return draw_noise(settings.seed, frames, tuple(picture_size), model.config.vae.latent_channels)
+    height, width = picture_size
+    return draw_noise(settings.seed, frames, (height, width), model.config.vae.latent_channels)
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ class DiceTalk:
         chosen = self._settings(settings)
         check_feather(feather)
         check_fps(fps, interpolate)
-        choices = {
+        choices: dict[str, tuple[Any, Any]] = {
             "crop": (crop, False),
             "box": (box, None),
             "face_index": (face_index, None),

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,10 +18,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-try:
-    import fcntl
-except ImportError:  # Windows: there the system removes no file that a program holds open, which is a lock as well
+if sys.platform == "win32":  # there the system removes no file that a program holds open, which is a lock as well
     fcntl = None
+else:
+    import fcntl
 
 _NAME = re.compile(r"(\.dicetalk-[0-9a-f]{8})\.(part|lock)")
 HELD_NAME = ".dicetalk-writing.lock"

@@ -172,7 +172,7 @@ def _choose(
     silent: list[AudioStream] = []
     chosen = streams[0]
     for stream in streams if len(streams) > 1 else ():
-        if _is_heard(path, stream.index, hooks):
+        if _is_heard(path, every.index(stream), hooks):
             chosen = stream
             break
         silent.append(stream)
@@ -201,14 +201,14 @@ def _described(stream: AudioStream, silent: Any, known: list[AudioStream]) -> st
     return ", ".join(words)
 
 
-def _is_heard(path: Path, index: int, hooks: Hooks) -> bool:
-    """Whether there is anything but silence in a stream; damage ends the search."""
+def _is_heard(path: Path, number: int, hooks: Hooks) -> bool:
+    """Whether there is anything but silence in the sound stream `number`, from 0; damage ends the search."""
     samples_of = FrameSamples()
     with ExitStack() as stack:
         try:
             with translated(plain_error):
                 container = stack.enter_context(open_media(stack.enter_context(path.open("rb"))))
-                frames = container.decode(container.streams[index])
+                frames = container.decode(container.streams.audio[number])
             for frame in guarded(frames, plain_error):
                 hooks.check()
                 with translated(plain_error):

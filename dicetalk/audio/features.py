@@ -57,8 +57,12 @@ def join_states(chunks: Iterable[torch.Tensor], steps: int) -> torch.Tensor:
 
     Returns:
         ``(4 + steps + 6, layers, channels)`` on the CPU, in the chunks' dtype.
+
+    Raises:
+        ValueError: there is no chunk.
     """
-    states, filled = None, 0
+    states: torch.Tensor | None = None
+    filled = 0
     for chunk in chunks:
         if states is None:
             states = torch.zeros(STEPS_BEFORE + steps + STEPS_AFTER, *chunk.shape[1:], dtype=chunk.dtype)
@@ -67,4 +71,6 @@ def join_states(chunks: Iterable[torch.Tensor], steps: int) -> torch.Tensor:
         filled += len(chunk)
         if filled == steps:
             break
+    if states is None:
+        raise ValueError("There are no states to join.")
     return states

@@ -12,7 +12,7 @@ from dicetalk.audio.header import Promise, lacks_ogg_end
 from dicetalk.audio.samples import FrameSamples
 from dicetalk.audio.timeline import NOTED_SECONDS, Timeline
 from dicetalk.errors import SpeechError
-from dicetalk.media import listed, promised_end, translated, usable
+from dicetalk.media import in_seconds, listed, promised_end, translated, usable
 
 TRUE_LENGTHS = ("matroska", "mp4", "avi", "flac", "aiff", "au", "w64", "flv")
 """Formats whose header tells their length; that of others is a guess from their size."""
@@ -54,7 +54,8 @@ class StreamReader:
         self.ended = self.torn = self.odd_end = False
         self.samples_of = FrameSamples()
         self.first: list[av.AudioFrame] = []
-        self.rate, self.layout = 0, ()
+        self.rate = 0
+        self.layout: tuple[str, ...] = ()
         self.limit: int | None = None
         self.handed = 0
 
@@ -69,12 +70,13 @@ class StreamReader:
         self.layout = names
         origin = max(_time(frame) or 0.0, 0.0)
         if lead_in and self.video is not None and self.video.start_time is not None:
-            origin = max(min(origin, float(self.video.start_time * self.video.time_base)), 0.0)
+            origin = max(min(origin, in_seconds(self.video.start_time, self.video.time_base)), 0.0)
         self.timeline = Timeline(str(self.path), self.rate, len(names), origin)
-        if any(known in self.container.format.name for known in EXACT_LENGTHS) and (self.stream.duration or 0) > 0:
+        length = self.stream.duration or 0
+        if any(known in self.container.format.name for known in EXACT_LENGTHS) and length > 0:
             # Counted from the first sample, not from time 0: Vorbis's time stamps begin half a frame late.
             lead = max((_time(frame) or 0.0) - origin, 0.0)
-            self.limit = round((lead + float(self.stream.duration * self.stream.time_base)) * self.rate)
+            self.limit = round((lead + in_seconds(length, self.stream.time_base)) * self.rate)
         return True
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -137,12 +139,12 @@ class StreamReader:
                 return
             if packet.stream is self.video:
                 if packet.pts is not None:
-                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    end = in_seconds(packet.pts + (packet.duration or 0), packet.time_base)
                     self.video_end = max(end, self.video_end if self.video_end is not None else end)
                 continue
             try:
                 with translated(plain_error):
-                    frames = [frame for frame in packet.decode() if frame.samples]
+                    frames = [f for f in packet.decode() if isinstance(f, av.AudioFrame) and f.samples]
             except SpeechError:
                 if bad_since is None:
                     bad_since = self.timeline.seconds if self.rate else 0.0
@@ -186,7 +188,7 @@ class StreamReader:
         if not by_index and not any(known in name for known in TRUE_LENGTHS):
             return None
         if stream.duration is not None and stream.duration > 0:
-            return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin
+            return in_seconds((stream.start_time or 0) + stream.duration, stream.time_base) - origin
         if not self.container.duration or self.container.duration < 0:
             return None
         end = promised_end(self.container)

@@ -6,6 +6,7 @@ detector is the exception: whether a TorchScript program can be used shows only 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dicetalk.checkpoints import files
@@ -157,16 +158,16 @@ def _judge(found: FoundFiles, config: ModelConfig) -> tuple[dict[ModelFile, str]
     except DamagedFileError as error:
         damage[found.variant.packed] = error.reason
     if path := paths.get(files.WHISPER_CONFIG):
-        note(files.WHISPER_CONFIG, lambda: read_whisper_sizes(path, config.audio))
+        note(files.WHISPER_CONFIG, partial(read_whisper_sizes, path, config.audio))
     for part in (*parts, *other_parts(found, config)):
         if not (part.file is files.WHISPER and files.WHISPER_CONFIG in damage):
-            note(part.file, lambda part=part: _check_part(part))
+            note(part.file, partial(_check_part, part))
     for prior in found.variant.priors.values():
         if prior_path := paths.get(prior):
-            note(prior, lambda prior_path=prior_path: load_prior(prior_path))
+            note(prior, partial(load_prior, prior_path))
     for own, load in ((files.EMBEDDER, load_embedder), (files.READER, load_expression_reader)):
         if own_path := paths.get(own):
-            note(own, lambda load=load, own_path=own_path: load(own_path))
+            note(own, partial(load, own_path))
     if detector := paths.get(files.DETECTOR):
         try:
             check_start(detector)

@@ -49,12 +49,12 @@ class ModelFile:
     @property
     def repo(self) -> str | None:
         """``owner/name`` of the repository that publishes it, or `None`."""
-        return self.source and self.source.name
+        return None if self.source is None else self.source.name
 
     @property
     def url(self) -> str | None:
         """Direct address at the pinned revision, or `None` for what is made here."""
-        return self.source and self.source.url(self.remote)
+        return None if self.source is None else self.source.url(self.remote)
 
     @property
     def origin(self) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from os import PathLike
 from pathlib import Path
 
 from dicetalk.checkpoints import layouts, sources
@@ -53,9 +54,9 @@ class FoundFiles:
 
 
 def find_files(
-    folder: Path | str,
-    svd: Path | str | None = None,
-    shared: Sequence[Path | str] = (),
+    folder: str | PathLike[str],
+    svd: str | PathLike[str] | None = None,
+    shared: Sequence[str | PathLike[str]] = (),
     variant: Variant | None = None,
 ) -> FoundFiles:
     """Look for every file of the model, here and in the usual layouts.
@@ -102,7 +103,7 @@ def find_files(
     return FoundFiles(folder, variant, paths, None if svd is None else Path(svd))
 
 
-def variant_in(folder: Path | str) -> Variant:
+def variant_in(folder: str | PathLike[str]) -> Variant:
     """The variant of which a folder holds networks; of several, or of none, the first of the registry's.
 
     Args:

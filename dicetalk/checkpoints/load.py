@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -87,15 +88,15 @@ class DiceModel:
 
 
 def load_model(
-    folder: Path | str,
+    folder: str | PathLike[str],
     *,
-    svd: Path | str | None = None,
+    svd: str | PathLike[str] | None = None,
     dtype: torch.dtype = torch.float16,
     operations: ModuleType = nn,
     attention: Attention = sdpa_attention,
     config: ModelConfig | None = None,
     variant: Variant | None = None,
-    shared: Sequence[Path | str] = (),
+    shared: Sequence[str | PathLike[str]] = (),
     hooks: Hooks = SILENT,
 ) -> DiceModel:
     """Load every network and prior.
@@ -126,20 +127,20 @@ def load_model(
         raise CheckpointError(_missing(found))
     with explained(variant.packed):
         parts, config, bank = dice_parts(found, config or variant.config, operations, attention)
-    loaded = {}
-    parts = (*parts, *other_parts(found, config))
-    for done, part in enumerate(parts, start=1):
+    loaded: dict[str, Any] = dict.fromkeys(_MAY_BE_ABSENT)
+    every = (*parts, *other_parts(found, config))
+    for done, part in enumerate(every, start=1):
         hooks.check()
         with explained(part.file):
             network = part.build()
             weights_dtype = torch.float32 if part.full_precision else dtype
             loaded[part.field] = fill_from_file(part.path, network, part.read, weights_dtype, part.may_lack)
-        hooks.report("load", done, len(parts))
+        hooks.report("load", done, len(every))
     if bank == "none":
         loaded["emotion_model"] = PriorTokens(loaded["emotion_model"])
     embedder, reader = found.paths.get(files.EMBEDDER), found.paths.get(files.READER)
     return DiceModel(
-        **dict.fromkeys(_MAY_BE_ABSENT) | loaded,
+        **loaded,
         embedder=load_embedder(embedder) if embedder else None,
         expression_reader=load_expression_reader(reader) if reader else None,
         priors=load_priors(found),

@@ -108,7 +108,7 @@ class GitHubFiles:
         self.revision = repository.revision
 
     def find(self, file: ModelFile) -> RemoteFile | None:
-        return RemoteFile(file.url, file.bytes, file.sha256)
+        return None if file.url is None else RemoteFile(file.url, file.bytes, file.sha256)
 
     def read(self, remote: RemoteFile, start: int, size: int) -> bytes:
         from huggingface_hub.utils import get_session

@@ -50,7 +50,8 @@ class SingleFile(Generic[Network]):
             OutputError: the file cannot be written.
         """
         weights = network.state_dict()
-        metadata = {"format": self.format, "version": FORMAT_VERSION, "config": json.dumps(asdict(network.config))}
+        config: Any = network.config
+        metadata = {"format": self.format, "version": FORMAT_VERSION, "config": json.dumps(asdict(config))}
         shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
         write_safetensors(path, shapes, lambda name: weights[name].cpu().to(dtype), dtype, metadata, SILENT)
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from dicetalk.checkpoints.read import DamagedFileError, Tensors, is_mapped
+
+Network = TypeVar("Network", bound=nn.Module)
 
 SHOWN = 3
 
@@ -41,9 +44,7 @@ def check_names_and_shapes(path: Path, network: nn.Module, tensors: Tensors, may
         raise DamagedFileError(path, f"does not fit the network: {'; '.join(reasons)}.")
 
 
-def fill(
-    path: Path, network: nn.Module, tensors: Tensors, dtype: torch.dtype, may_lack: Iterable[str] = ()
-) -> nn.Module:
+def fill(path: Path, network: Network, tensors: Tensors, dtype: torch.dtype, may_lack: Iterable[str] = ()) -> Network:
     """Make `tensors` the weights of `network`, which was built on the meta device.
 
     Tensors that are in `dtype` already are used as they are: no second copy, and still views of their file. Every value
@@ -69,11 +70,11 @@ def fill(
 
 def fill_from_file(
     path: Path,
-    network: nn.Module,
+    network: Network,
     read: Callable[[list[str]], Tensors],
     dtype: torch.dtype,
     may_lack: Iterable[str] = (),
-) -> nn.Module:
+) -> Network:
     """As :func:`fill`, with main memory for the weights in `dtype` and :data:`MAPPED_BYTES` or one tensor of the file.
 
     Pages of a mapped file count as resident memory once they were read. A file in another dtype is therefore opened
@@ -111,7 +112,7 @@ def fill_from_file(
     return _assigned(network, weights, may_lack)
 
 
-def _assigned(network: nn.Module, weights: Tensors, may_lack: Iterable[str]) -> nn.Module:
+def _assigned(network: Network, weights: Tensors, may_lack: Iterable[str]) -> Network:
     for prefix in _absent(weights, may_lack):
         setattr(network, prefix.removesuffix("."), None)
     network.requires_grad_(False)

@@ -8,6 +8,7 @@ decodes with ``first_stage_model``; CLIP is ``conditioner.embedders.0.open_clip.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -128,7 +129,7 @@ def image_encoder_source(name: str) -> str:
     return _rewrite(name, _CLIP_RULES)
 
 
-def _rewrite(name: str, rules: tuple) -> str:
+def _rewrite(name: str, rules: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]) -> str:
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name

@@ -1,5 +1,6 @@
 """The small trained model that comes with the package."""
 
+from os import PathLike
 from pathlib import Path
 
 from dicetalk.errors import CheckpointError
@@ -27,7 +28,7 @@ def tiny_folder() -> Path:
     return folder
 
 
-def model_folder(model: Path | str) -> Path:
+def model_folder(model: str | PathLike[str]) -> Path:
     """Path of a model that is named by its folder or file, or as :data:`TINY`.
 
     Raises:

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -19,7 +18,7 @@ MAX_CONFIG_BYTES = 1 << 16
 MAX_SIZE = 1 << 14
 
 
-def read_whisper_sizes(path: Path, audio: AudioConfig) -> dict[str, Any]:
+def read_whisper_sizes(path: Path, audio: AudioConfig) -> dict[str, int]:
     """Read the encoder's sizes from ``config.json``.
 
     Raises:
@@ -33,10 +32,12 @@ def read_whisper_sizes(path: Path, audio: AudioConfig) -> dict[str, Any]:
         raise DamagedFileError(path, f"is not valid JSON ({error}).") from error
     if not isinstance(config, dict):
         raise DamagedFileError(path, "is not a Whisper config.")
-    sizes = {name: config.get(name) for name in (*_SIZES, *_FEATURES)}
-    for name, value in sizes.items():
+    sizes: dict[str, int] = {}
+    for name in (*_SIZES, *_FEATURES):
+        value = config.get(name)
         if type(value) is not int or not 0 < value <= MAX_SIZE:
             raise DamagedFileError(path, f"is not a Whisper config: its {name} is {value!r}.")
+        sizes[name] = value
     expected = {"d_model": audio.channels, "encoder_layers": audio.layers - 1, **_FEATURES}
     for name, value in expected.items():
         if sizes[name] != value:

@@ -63,6 +63,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, sizes: AttentionSizes, operations: ModuleType = nn, attention: Attention = sdpa_attention):
         super().__init__()
+        self.channels = sizes.channels
         self.heads = sizes.heads
         self.attention = attention
         self.layer = -1  # place in KeyValues, set by the UNet
@@ -124,8 +125,9 @@ class CrossAttention(nn.Module):
     ) -> torch.Tensor:
         attended = rows(context.clip_values[self.layer], context.clip_index)
         active = [a for a in context.adapters if a.scale != 0]
-        query = self.to_q(hidden) if active else None
-        for adapter in active:
-            key, value = (rows(x, adapter.index) for x in adapter.key_values[self.layer])
-            attended = attended + adapter.scale * masked(self.attention(query, key, value, self.heads), adapter)
+        if active:
+            query = self.to_q(hidden)
+            for adapter in active:
+                key, value = (rows(x, adapter.index) for x in adapter.key_values[self.layer])
+                attended = attended + adapter.scale * masked(self.attention(query, key, value, self.heads), adapter)
         return self.to_out[0](attended)

@@ -73,11 +73,11 @@ class GuidedUNet:
         self.added_ids = torch.tensor([FPS, settings.motion_bucket, settings.expression_bucket], device=device)
         self.frame_ids = None if conditioning.added_ids is None else conditioning.added_ids.to(device)
 
-        latent_size = tuple(conditioning.image_latents.shape[-2:])
+        height, width = conditioning.image_latents.shape[-2:]
         levels = len(unet.config.block_out_channels)
         self.image_latents = conditioning.image_latents.to(device, dtype)
         self.pose = None if conditioning.pose is None else conditioning.pose.to(device, dtype)
-        self.mask = mask_pyramid(conditioning.mask.to(device), latent_size, levels)
+        self.mask = mask_pyramid(conditioning.mask.to(device), (height, width), levels)
 
         clip = conditioning.clip_token.to(device, dtype)
         self.clip_values = unet.project_clip(torch.cat([torch.zeros_like(clip), clip]))

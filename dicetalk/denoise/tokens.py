@@ -16,8 +16,10 @@ NOT_KEPT = "Out of memory: keys and values of speech and emotion are projected a
 class TokenRows(Protocol):
     """Distinct condition tokens, made on demand."""
 
-    tokens: int
-    """Tokens in a row."""
+    @property
+    def tokens(self) -> int:
+        """Tokens in a row."""
+        ...
 
     def __len__(self) -> int:
         """Number of rows."""

@@ -105,7 +105,7 @@ class UNet(nn.Module):
     @property
     def key_value_channels(self) -> int:
         """Channels of all cross-attentions together: one token of one adapter has twice as many projected numbers."""
-        return sum(module.to_out[0].out_features for module in self._cross_attentions)
+        return sum(module.channels for module in self._cross_attentions)
 
     def forward(
         self,

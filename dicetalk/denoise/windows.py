@@ -5,7 +5,6 @@ frame is in at least one window of every step; predictions of a frame that is in
 """
 
 from collections.abc import Callable
-from functools import partial
 
 WindowSchedule = Callable[[int], list[list[int]]]
 
@@ -53,4 +52,5 @@ def padding(name: str, window: int) -> int:
 
 def window_schedule(name: str, total: int, window: int, overlap: int, shift: int) -> WindowSchedule:
     """Schedule `name` for a clip of `total` frames, padding included."""
-    return partial(WINDOWS[name], total=total, window=window, overlap=overlap, shift=shift)
+    windows = WINDOWS[name]
+    return lambda step: windows(step, total, window, overlap, shift)

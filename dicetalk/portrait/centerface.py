@@ -53,7 +53,7 @@ class CenterFace:
         rows = rows[suppress_overlaps(rows[:, 1:5], rows[:, 0], self.iou_threshold)]
         return sorted(map(_face, rows), key=lambda face: face.area, reverse=True)
 
-    def _run(self, picture: np.ndarray, scale: float) -> list[np.ndarray]:
+    def _run(self, picture: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
         resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
         padded = np.pad(resized, ((0, -height % PAD_TO), (0, -width % PAD_TO), (0, 0)))
@@ -61,7 +61,8 @@ class CenterFace:
             self.payload
         )  # anew, since OpenCV 4 computes nonsense for a second input size
         network.setInput(cv2.dnn.blobFromImage(padded))
-        return [output[0] for output in network.forward(OUTPUTS)]
+        heatmap, size, offset, landmarks = (output[0] for output in network.forward(OUTPUTS))
+        return heatmap, size, offset, landmarks
 
 
 def pyramid_sides(longest: int) -> list[int]:

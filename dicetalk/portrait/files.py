@@ -115,6 +115,8 @@ def to_srgb(picture: Image.Image, name: str, hooks: Hooks) -> Image.Image:
         reason = str(error) or type(error).__name__
         hooks.notice(f"{name}: its colour profile cannot be used ({reason[:80]}); the colours are taken for sRGB.")
         return picture
+    if converted is None:  # by Pillow's types; only a conversion in place returns nothing
+        return picture
     if see_through:
         converted.putalpha(whole.getchannel("A"))
     return converted

@@ -102,7 +102,8 @@ class PasteBack:
     def __init__(self, portrait: Portrait, feather: float = FEATHER):
         check_feather(feather)
         self.portrait = portrait
-        self.alpha = torch.from_numpy(crop_weight(portrait.crop, *portrait.source.shape[1::-1], feather))
+        height, width = portrait.source.shape[:2]
+        self.alpha = torch.from_numpy(crop_weight(portrait.crop, width, height, feather))
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         """Paste frames ``(n, 3, h, w)`` in 0..1 on the CPU, upscaled or not, into the picture: ``(n, 3, H, W)``.

@@ -94,7 +94,7 @@ def prepare_portrait(
     elif not whole_picture:
         face = choose_face((detector or CenterFace()).detect(picture), face_index)
 
-    region = crop_region(face, width, height, margin) if crop else (0, 0, width, height)
+    region = crop_region(face, width, height, margin) if crop and face is not None else (0, 0, width, height)
     x0, y0, x1, y1 = region
     if min(x1 - x0, y1 - y0) < MIN_CROP:
         raise PortraitError(
@@ -113,7 +113,8 @@ def prepare_portrait(
 def network_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     """Width and height for the network: the shorter side near `short_side`, both the nearest multiples of 64."""
     shorter = min(width, height)
-    return tuple(round(side / shorter * short_side / STRIDE) * STRIDE for side in (width, height))
+    columns, rows = (round(side / shorter * short_side / STRIDE) * STRIDE for side in (width, height))
+    return columns, rows
 
 
 def crop_region(face: FaceBox, width: int, height: int, expand: float = CROP_EXPAND) -> Region:
@@ -172,7 +173,8 @@ def to_clip_pixels(pixels: np.ndarray, size: int) -> torch.Tensor:
 def _given_face(box: Box, width: int, height: int) -> FaceBox:
     if len(box) != 4 or not all(math.isfinite(value) for value in box):
         raise PortraitError(f"Face box {tuple(box)} is not four finite numbers x, y, width, height.")
-    face = FaceBox(*map(float, box))
+    x, y, face_width, face_height = map(float, box)
+    face = FaceBox(x, y, face_width, face_height)
     if face.width <= 0 or face.height <= 0:
         raise PortraitError(f"{_describe(face)} is empty. Give x, y, width, height with positive sizes.")
     if face.x >= width or face.y >= height or face.x + face.width <= 0 or face.y + face.height <= 0:

@@ -63,8 +63,9 @@ def _read_file(path: Path, hooks: Hooks) -> np.ndarray:
     with _decoding(f"Picture {path}"):
         try:
             with open_picture(path) as picture:
-                if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
-                    hooks.notice(f"Picture {path} holds {picture.n_frames} frames; the first is used.")
+                frames = getattr(picture, "n_frames", 1)
+                if picture.format != "MPO" and frames > 1:
+                    hooks.notice(f"Picture {path} holds {frames} frames; the first is used.")
                 if picture.format == "JPEG" and picture.width * picture.height > MAX_PIXELS:
                     picture.draft(picture.mode, (picture.width // 2, picture.height // 2))  # scales while it decodes
                 return _from_pillow(picture, f"Picture {path}", hooks)

@@ -4,6 +4,7 @@ Resizing, decoding and suppression are the released program's.
 """
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -52,13 +53,14 @@ class YoloFace:
 
     def _run(self, pixels: torch.Tensor) -> torch.Tensor:
         """Raw predictions ``(n, 16)`` for ``(1, 3, h, w)``."""
-        arguments = self.network.forward.schema.arguments[1:]
-        grids = cell_grids(*pixels.shape[-2:], pixels.device)
+        forward: Any = self.network.forward  # of a class that torch's types do not name
+        arguments = forward.schema.arguments[1:]
+        height, width = pixels.shape[-2:]
+        grids = cell_grids(height, width, pixels.device)
         # A traced network cannot make its cell grids for any size, so they are inputs where it has more than one.
-        if len(arguments) == 2:
-            grids = [grids]
+        inputs = [pixels] if len(arguments) < 2 else [pixels, grids] if len(arguments) == 2 else [pixels, *grids]
         try:
-            output = self.network(pixels, *(grids if len(arguments) > 1 else ()))
+            output = self.network(*inputs)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise CheckpointError(f"{self.path} cannot be run as a face detector: {reason}") from error
@@ -71,7 +73,8 @@ class YoloFace:
 def input_size(height: int, width: int) -> tuple[int, int]:
     """Height and width of the network's input: the shorter side 416, both the next multiples of 32."""
     step, shorter = STRIDES[-1], min(height, width)
-    return tuple(-(-side * INPUT_SIDE // (shorter * step)) * step for side in (height, width))
+    rows, columns = (-(-side * INPUT_SIDE // (shorter * step)) * step for side in (height, width))
+    return rows, columns
 
 
 def network_input(picture: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from io import FileIO
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -20,6 +21,9 @@ from dicetalk.files import check_file_target, explained, replacing
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.video.clip import NO_FRAMES, exact_fps
 from dicetalk.video.colour import rgb_to_yuv420, rgba_to_yuva420
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 AAC_SAMPLE_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 """What AAC holds and every player plays; sound of another rate is resampled to the next higher one."""
@@ -162,11 +166,11 @@ def _opened(partial: Path, path: Path, form: Form) -> Iterator[OutputContainer]:
 class _UnbufferedFile(FileIO):
     """A file that writes everything at once; a plain one writes less than it is given where a disk becomes full."""
 
-    def write(self, data: bytes | memoryview) -> int:
-        left = memoryview(data)
+    def write(self, data: "ReadableBuffer", /) -> int:
+        left = whole = memoryview(data).cast("B")
         while left:
             left = left[super().write(left) :]
-        return len(data)
+        return len(whole)
 
 
 def _frame(picture: Tensor, form: Form) -> av.VideoFrame:
@@ -175,11 +179,12 @@ def _frame(picture: Tensor, form: Form) -> av.VideoFrame:
     if not form.alpha:
         raise VideoError(f"{form.container} holds no alpha: the frames must be (n, 3, H, W).")
     planes = rgba_to_yuva420(picture)
-    frame = av.VideoFrame(*planes[0].shape[::-1], "yuva420p")
+    height, width = planes[0].shape
+    frame = av.VideoFrame(width, height, "yuva420p")
     for plane, values in zip(frame.planes, planes, strict=True):
         rows = np.zeros((plane.height, plane.line_size), np.uint8)
         rows[:, : plane.width] = values
-        plane.update(rows)
+        plane.update(rows.tobytes())
     return frame
 
 
@@ -187,6 +192,7 @@ def _picture_stream(
     container: OutputContainer, frame: av.VideoFrame, fps: Fraction, crf: int, form: Form
 ) -> VideoStream:
     stream = container.add_stream(form.picture_codec, rate=fps, options={"crf": str(crf)} | form.picture_options)
+    assert isinstance(stream, VideoStream)
     stream.height, stream.width = frame.height, frame.width
     stream.pix_fmt = frame.format.name
     stream.codec_context.time_base = 1 / fps
@@ -210,6 +216,7 @@ class _SoundTrack:
     def add(cls, container: OutputContainer, form: Form, samples: np.ndarray, sample_rate: int) -> "_SoundTrack":
         rate = next((rate for rate in form.sample_rates if rate >= sample_rate), form.sample_rates[-1])
         stream = container.add_stream(form.sound_codec, rate=rate)
+        assert isinstance(stream, AudioStream)
         stream.layout = _layout(samples)
         # AAC takes at most 6 bits a sample and channel; 96 kbit/s a channel is transparent for speech.
         stream.bit_rate = len(samples) * min(96_000, 4 * rate)
