@@ -12,8 +12,16 @@ from dicetalk.audio.silence import with_pauses
 from dicetalk.audio.speech import Speech
 from dicetalk.audio.whisper import speech_features
 from dicetalk.checkpoints.load import DiceModel
-from dicetalk.conditioning import Noise, draw_noise, embed_portrait, encode_picture, pad_tokens, pose_features
-from dicetalk.denoise.guided import Conditioning, GuidedUNet
+from dicetalk.denoise.conditioning import (
+    Conditioning,
+    EncodedPortrait,
+    embed_portrait,
+    encode_picture,
+    pad_tokens,
+    pose_features,
+)
+from dicetalk.denoise.guided import GuidedUNet
+from dicetalk.denoise.latents import Latents, Noise, draw_noise
 from dicetalk.denoise.memory import sampling_bytes
 from dicetalk.denoise.sampler import PredictV, sample_euler
 from dicetalk.denoise.schedule import karras_sigmas
@@ -37,20 +45,6 @@ HELD_FRAMES = (
 )
 
 NO_EMOTION = "This model has no emotion adapter: the emotion is not used."
-
-
-@dataclass(frozen=True)
-class Latents:
-    """A sampled clip before decoding.
-
-    Args:
-        values: scaled latents, float32 ``(frames or more, 4, h, w)`` on the CPU. What is beyond `frames` is the
-            schedule's padding: the last decoder chunk reads it, nobody sees it.
-        frames: length of the clip.
-    """
-
-    values: torch.Tensor
-    frames: int
 
 
 def generate_latents(
@@ -83,17 +77,6 @@ def generate_latents(
     features = speech_features(with_pauses(speech), model.whisper, residency=residency, hooks=hooks)
     encoded = encode_portrait(model, portrait, settings, residency=residency, hooks=hooks)
     return denoise(model, encoded, features, emotion, settings, residency=residency, hooks=hooks, guided=guided)
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedPortrait:
-    """A portrait as the sampler needs it, all on the CPU; see :class:`dicetalk.denoise.guided.Conditioning`."""
-
-    clip_token: torch.Tensor
-    image_latents: torch.Tensor
-    start_latents: torch.Tensor
-    mask: torch.Tensor
-    pose: torch.Tensor | None
 
 
 def encode_portrait(

@@ -10,10 +10,11 @@ import torch
 
 from dicetalk.audio.speech import Speech
 from dicetalk.checkpoints.load import DiceModel
+from dicetalk.denoise.latents import Latents
 from dicetalk.errors import SettingError
 from dicetalk.files import check_file_target, check_folder_target
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.pipeline import Latents, check_fps, render
+from dicetalk.pipeline import check_fps, render
 from dicetalk.portrait.paste import FEATHER, SMOOTHING_FRAMES, ColourMatch, CutOut, PasteBack
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.residency import CPU, Residency

@@ -11,12 +11,13 @@ from comfy_api.latest import io
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.audio.speech import Speech
 from dicetalk.checkpoints.load import DiceModel
+from dicetalk.denoise.conditioning import EncodedPortrait
 from dicetalk.emotion.files import SavedEmotion
 from dicetalk.emotion.prior import EmotionPrior, space_of
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import EmotionError, PortraitError, SpeechError
 from dicetalk.hooks import Hooks
-from dicetalk.pipeline import EncodedPortrait, encode_portrait
+from dicetalk.pipeline import encode_portrait
 from dicetalk.portrait.detector import ReleasedOrCenterFace, choose_detector
 from dicetalk.portrait.faces import FaceDetector
 from dicetalk.portrait.prepare import Portrait

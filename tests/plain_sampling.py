@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.denoise.attention import CrossAttention
+from dicetalk.denoise.conditioning import EncodedPortrait
 from dicetalk.denoise.unet import UNet
-from dicetalk.pipeline import EncodedPortrait
 
 Windows = Callable[[int], list[list[int]]]
 

@@ -1,47 +1,17 @@
 """The guided network: one window of a clip through the UNet under three-way guidance."""
 
-from dataclasses import dataclass
-
 import torch
 
+from dicetalk.denoise.conditioning import Conditioning
 from dicetalk.denoise.context import AdapterContext, AttentionContext, mask_pyramid
 from dicetalk.denoise.guidance import Branch, combine, guidance_branches
 from dicetalk.denoise.schedule import sigma_to_timestep
-from dicetalk.denoise.tokens import NOT_KEPT, FrameTokens, ProjectedRows
+from dicetalk.denoise.tokens import NOT_KEPT, ProjectedRows
 from dicetalk.denoise.unet import UNet
 from dicetalk.errors import NotEnoughMemoryError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.memory import is_out_of_memory
 from dicetalk.settings import FPS, SamplerSettings, ramp_values
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """Everything that a clip is made from, ready for the network. `frames` counts the padding.
-
-    Args:
-        clip_token: image embedding of the portrait, ``(1, 1, context_dim)``.
-        image_latents: the portrait's latents as the network's extra input channels, ``(4, h, w)``, unscaled.
-        start_latents: the portrait's scaled latents, which the noise is added to, ``(4, h, w)``.
-        adapters: tokens of each frame by the adapter's name, in the order of the UNet's projections.
-        mask: face mask at picture size, ``(1, 1, H, W)`` in 0..1.
-        pose: pose-guider features of the mask, ``(1 or frames, channels, h, w)``; `None` for a model without.
-        added_ids: frames per second, motion bucket and expression bucket of each frame, ``(frames, 3)``, of which a
-            window has the mean; `None`: those of the settings for all.
-    """
-
-    clip_token: torch.Tensor
-    image_latents: torch.Tensor
-    start_latents: torch.Tensor
-    adapters: dict[str, FrameTokens]
-    mask: torch.Tensor
-    pose: torch.Tensor | None
-    added_ids: torch.Tensor | None = None
-
-    @property
-    def frames(self) -> int:
-        """Length of the clip, padding included."""
-        return len(next(iter(self.adapters.values())).conditional)
 
 
 class GuidedUNet:

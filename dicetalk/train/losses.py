@@ -6,7 +6,7 @@ Pure functions of tensors and generators. The bank's own loss (eq. 17) comes fro
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import wraps
-from typing import Concatenate, NamedTuple, ParamSpec
+from typing import Concatenate, ParamSpec
 
 import torch
 import torch.nn.functional as F
@@ -176,18 +176,6 @@ def classification_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
     """
     total = F.cross_entropy(logits.float(), labels, ignore_index=UNLABELLED, reduction="sum")
     return total / (labels != UNLABELLED).sum().clamp(min=1)
-
-
-class Objective(NamedTuple):
-    """The terms of the diffusion model's objective (eq. 15), each a scalar; an ablated one is zero."""
-
-    denoising: torch.Tensor
-    classification: torch.Tensor
-    vq: torch.Tensor
-
-    def total(self, classification_weight: float) -> torch.Tensor:
-        """``L_denoising + lambda * L_cls + L_vq``."""
-        return self.denoising + classification_weight * self.classification + self.vq
 
 
 def drop_conditions(

@@ -1,7 +1,8 @@
-"""What one batch of clips costs the diffusion model (paper eq. 15-17), and which parameters learn from it."""
+"""Objective of the diffusion model on a batch of clips (paper eq. 15-17), and which parameters learn from it."""
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -16,13 +17,24 @@ from dicetalk.settings import FPS
 from dicetalk.train.config import Ablations, Bank, DiffusionTraining
 from dicetalk.train.losses import (
     UNLABELLED,
-    Objective,
     add_noise,
     classification_loss,
     denoising_loss,
     pool_features,
 )
 from dicetalk.train.start import Trainable
+
+
+class Objective(NamedTuple):
+    """The terms of the diffusion model's objective (eq. 15), each a scalar; an ablated one is zero."""
+
+    denoising: torch.Tensor
+    classification: torch.Tensor
+    vq: torch.Tensor
+
+    def total(self, classification_weight: float) -> torch.Tensor:
+        """``L_denoising + lambda * L_cls + L_vq``."""
+        return self.denoising + classification_weight * self.classification + self.vq
 
 
 def emotion_tokens(

@@ -20,9 +20,10 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.bench.plain import PlainGuidedUNet
 from dicetalk.checkpoints.load import DiceModel
-from dicetalk.conditioning import draw_noise, embed_portrait, encode_picture, pose_features
 from dicetalk.config import FULL, PoseGuiderConfig, UNetConfig
-from dicetalk.denoise.guided import Conditioning, GuidedUNet
+from dicetalk.denoise.conditioning import Conditioning, EncodedPortrait, embed_portrait, encode_picture, pose_features
+from dicetalk.denoise.guided import GuidedUNet
+from dicetalk.denoise.latents import Latents, draw_noise
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.sampler import PredictV
 from dicetalk.denoise.schedule import sigma_to_timestep
@@ -33,7 +34,7 @@ from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import NotEnoughMemoryError
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.pipeline import EncodedPortrait, Latents, denoise
+from dicetalk.pipeline import denoise
 from dicetalk.residency import CPU
 from dicetalk.settings import SamplerSettings
 from dicetalk.video.decode import decode_frames

@@ -308,13 +308,17 @@ FAULTS = [
         ),
     ),
     *faults_in(
-        "dicetalk/conditioning.py",
+        "dicetalk/denoise/latents.py",
         ("tests/unit/test_pipeline.py",),
         (
             "the clip's noise is drawn first",
             "    portrait = torch.randn(1, 3, height, width, generator=generator)\n",
             "    portrait = torch.zeros(1, 3, height, width)\n",
         ),
+    ),
+    *faults_in(
+        "dicetalk/denoise/conditioning.py",
+        ("tests/unit/test_pipeline.py",),
         (
             "the padding hears the last frame",
             "rest = tokens.unconditional[:1].expand(frames)",

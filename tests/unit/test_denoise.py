@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicetalk.attention import sdpa_attention
-from dicetalk.conditioning import draw_noise
 from dicetalk.denoise.guidance import combine, guidance_branches
+from dicetalk.denoise.latents import draw_noise
 from dicetalk.denoise.sampler import sample_euler
 from dicetalk.denoise.schedule import karras_sigmas, scale_input, sigma_to_timestep, v_to_denoised
 from dicetalk.denoise.tokens import NOT_KEPT, ProjectedRows, StoredRows

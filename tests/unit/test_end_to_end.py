@@ -16,11 +16,11 @@ from dicetalk import pipeline
 from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.tiny import tiny_folder
 from dicetalk.cli import main
+from dicetalk.denoise.latents import Latents
 from dicetalk.emotion.files import load_emotion
 from dicetalk.emotion.mix import mix
 from dicetalk.emotion.prior import PRESET_NAMES, space_of
 from dicetalk.emotion.track import EmotionTrack
-from dicetalk.pipeline import Latents
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"

@@ -14,7 +14,7 @@ LAYERS = (
     ("config", "settings", "norms", "attention"),
     ("token_mlp",),
     ("audio", "denoise", "portrait", "video"),
-    ("conditioning", "film"),
+    ("film",),
     ("emotion",),
     ("adapters",),
     ("checkpoints",),

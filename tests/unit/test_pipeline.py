@@ -15,12 +15,13 @@ from dicetalk.audio.features import SpeechFeatures
 from dicetalk.audio.projection import AudioProjection
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.config import SamplingConfig, TokenMLPConfig
+from dicetalk.denoise.conditioning import EncodedPortrait
 from dicetalk.denoise.guided import GuidedUNet
 from dicetalk.denoise.unet import UNet
 from dicetalk.emotion.bank import EmotionModel
 from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior
 from dicetalk.emotion.track import EmotionTrack, Keyframe
-from dicetalk.pipeline import EncodedPortrait, denoise
+from dicetalk.pipeline import denoise
 from dicetalk.settings import SamplerSettings
 
 FRAMES = 9

@@ -8,8 +8,9 @@ from diffusers import AutoencoderKLTemporalDecoder
 from released_files import SMALL
 
 from dicetalk.checkpoints.load import DiceModel
+from dicetalk.denoise.latents import Latents
 from dicetalk.hooks import Hooks
-from dicetalk.pipeline import Latents, render
+from dicetalk.pipeline import render
 from dicetalk.video.rife import FlowNet
 
 FRAMES = 7

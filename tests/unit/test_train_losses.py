@@ -16,6 +16,7 @@ from dicetalk.denoise.windows import window_schedule
 from dicetalk.drawn.train.colours import opponent
 from dicetalk.emotion.bank import COMMITMENT_WEIGHT, EmotionModel
 from dicetalk.train import losses
+from dicetalk.train.objective import Objective
 
 CLIPS = 40_000  # a rate of 5 % has a standard error of 0.11 % over them
 
@@ -260,7 +261,7 @@ def test_features_are_pooled_over_one_clip() -> None:
 
 def test_objective_is_equation_15() -> None:
     terms = [torch.tensor(x, requires_grad=True) for x in (1.0, 2.0, 4.0)]
-    total = losses.Objective(*terms).total(classification_weight=0.1)
+    total = Objective(*terms).total(classification_weight=0.1)
     assert total.item() == pytest.approx(5.2)
     assert [g.item() for g in torch.autograd.grad(total, terms)] == pytest.approx([1, 0.1, 1])
 
@@ -334,7 +335,7 @@ def test_each_side_of_the_bank_loss_moves_its_own(model: EmotionModel) -> None:
     bank = model.codebook
     priors = normal(4, 6).requires_grad_()
     nearest = bank.nearest(priors)
-    losses.Objective(torch.zeros(()), torch.zeros(()), nearest.vq_loss).total(1.0).backward()
+    Objective(torch.zeros(()), torch.zeros(()), nearest.vq_loss).total(1.0).backward()
     with torch.no_grad():
         projected = bank.fc(priors)
         gap = 2 * (projected - bank.codebook.weight[nearest.indices]) / projected.numel()

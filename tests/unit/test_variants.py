@@ -15,12 +15,13 @@ from dicetalk.checkpoints.networks import DICE_NETWORKS
 from dicetalk.checkpoints.variants import FULL, TINY, VARIANTS, Variant
 from dicetalk.config import FULL as RELEASED_SIZES
 from dicetalk.config import SamplingConfig
+from dicetalk.denoise.conditioning import EncodedPortrait
 from dicetalk.denoise.unet import UNet
 from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import SettingError
 from dicetalk.hooks import Hooks
-from dicetalk.pipeline import EncodedPortrait, denoise
+from dicetalk.pipeline import denoise
 from dicetalk.settings import SamplerSettings
 
 FRAMES = 7

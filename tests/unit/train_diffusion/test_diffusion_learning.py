@@ -23,7 +23,8 @@ from training_runs import (
 from dicetalk.checkpoints.convert import convert_model
 from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.checkpoints.load import load_model
-from dicetalk.denoise.guided import Conditioning, GuidedUNet
+from dicetalk.denoise.conditioning import Conditioning
+from dicetalk.denoise.guided import GuidedUNet
 from dicetalk.denoise.schedule import scale_input
 from dicetalk.denoise.tokens import FrameTokens, StoredRows
 from dicetalk.emotion.bank import PriorTokens

@@ -1,4 +1,4 @@
-"""What the network is told about a clip: noise, encoded portrait, mask features, padded tokens."""
+"""Conditioning of the network on a clip: encoded portrait, clip token, mask features, padded tokens."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,35 +16,6 @@ if TYPE_CHECKING:  # diffusers takes seconds to import, and nothing here needs m
 ENCODER_FLOATS_PER_PIXEL = 8
 """Upper bound of what lives at once while a picture is encoded, in multiples of the first block's channels: 5 in the
 released encoder, the rest is workspace."""
-
-
-@dataclass(frozen=True)
-class Noise:
-    """The random numbers of one clip.
-
-    Args:
-        portrait: added to the portrait before encoding, ``(1, 3, H, W)``.
-        latents: start of the clip, ``(frames, 4, h, w)``, padding included.
-    """
-
-    portrait: torch.Tensor
-    latents: torch.Tensor
-
-
-def draw_noise(seed: int, frames: int, image_size: tuple[int, int], latent_channels: int = 4) -> Noise:
-    """Draw a clip's noise on the CPU in the released order, so that one seed gives one result on every device.
-
-    Args:
-        seed: of a local generator; the global ones are not touched.
-        frames: of the clip, padding included.
-        image_size: height and width of the portrait, multiples of 8.
-        latent_channels: channels of the VAE's latents.
-    """
-    generator = torch.Generator("cpu").manual_seed(seed)
-    height, width = image_size
-    portrait = torch.randn(1, 3, height, width, generator=generator)
-    latents = torch.randn(1, frames, latent_channels, height // 8, width // 8, generator=generator)[0]
-    return Noise(portrait, latents)
 
 
 @torch.no_grad()
@@ -108,3 +79,43 @@ def pad_tokens(tokens: FrameTokens, frames: int) -> FrameTokens:
     """Append `frames` frames without speech and emotion: the first unconditional row."""
     rest = tokens.unconditional[:1].expand(frames)
     return FrameTokens(tokens.rows, torch.cat([tokens.conditional, rest]), torch.cat([tokens.unconditional, rest]))
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedPortrait:
+    """A portrait as the sampler needs it, all on the CPU, with the shapes of :class:`Conditioning`."""
+
+    clip_token: torch.Tensor
+    image_latents: torch.Tensor
+    start_latents: torch.Tensor
+    mask: torch.Tensor
+    pose: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Everything that a clip is made from, ready for the network. `frames` counts the padding.
+
+    Args:
+        clip_token: image embedding of the portrait, ``(1, 1, context_dim)``.
+        image_latents: the portrait's latents as the network's extra input channels, ``(4, h, w)``, unscaled.
+        start_latents: the portrait's scaled latents, which the noise is added to, ``(4, h, w)``.
+        adapters: tokens of each frame by the adapter's name, in the order of the UNet's projections.
+        mask: face mask at picture size, ``(1, 1, H, W)`` in 0..1.
+        pose: pose-guider features of the mask, ``(1 or frames, channels, h, w)``; `None` for a model without.
+        added_ids: frames per second, motion bucket and expression bucket of each frame, ``(frames, 3)``, of which a
+            window has the mean; `None`: those of the settings for all.
+    """
+
+    clip_token: torch.Tensor
+    image_latents: torch.Tensor
+    start_latents: torch.Tensor
+    adapters: dict[str, FrameTokens]
+    mask: torch.Tensor
+    pose: torch.Tensor | None
+    added_ids: torch.Tensor | None = None
+
+    @property
+    def frames(self) -> int:
+        """Length of the clip, padding included."""
+        return len(next(iter(self.adapters.values())).conditional)
