@@ -70,7 +70,9 @@ class AudioRows:
     def __call__(self, rows: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         windows = self.features.windows((rows - 1).clamp(min=0))
         windows = windows * (rows > 0).to(windows)[:, None, None, None]
-        return self.projection(windows.to(device, dtype))
+        # The projection may be kept in float32 beside a UNet in half precision.
+        own = next(self.projection.parameters()).dtype
+        return self.projection(windows.to(device, own)).to(dtype)
 
 
 @dataclass(eq=False)

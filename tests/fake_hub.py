@@ -18,15 +18,16 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import torch
-from released_files import SMALL, write_released
+from released_files import SMALL, SMALL_SONIC, write_networks, write_released
 from torch import nn
 
 from dicetalk.checkpoints import files, sources
+from dicetalk.checkpoints.variants import SONIC
 from dicetalk.config import ModelConfig
 from dicetalk.emotion.prior import PRESET_NAMES
 
 DICE_COMMIT = "d1ce" * 10
-"""Newest commit of the branch of the one repository that is not pinned."""
+"""Newest commit of the branch of the repositories that are not pinned."""
 
 DICE_LISTING = (
     ".gitattributes",
@@ -36,6 +37,15 @@ DICE_LISTING = (
     "DICE-Talk/pose_guider.pth",
     "DICE-Talk/unet.pth",
     "RIFE/flownet.pkl",
+    "yoloface_v5m.pt",
+)
+SONIC_LISTING = (
+    ".gitattributes",
+    "README.md",
+    "RIFE/flownet.pkl",
+    "Sonic/audio2bucket.pth",
+    "Sonic/audio2token.pth",
+    "Sonic/unet.pth",
     "yoloface_v5m.pt",
 )
 WHISPER_LISTING = (
@@ -173,11 +183,13 @@ def published(folder: Path, config: ModelConfig = SMALL, detector: nn.Module | N
         detector: what is saved by TorchScript as the detector.
     """
     write_released(folder, config)
+    write_networks(folder, SMALL_SONIC, SONIC)
     torch.jit.script(detector or SmallDetector()).save(folder / "yoloface_v5m.pt")
     made = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     hub = FakeHub()
     for repository, listing, prefixes in (
         (sources.DICE, DICE_LISTING, {"DICE-Talk/": "", "": ""}),
+        (sources.SONIC, SONIC_LISTING, {"": ""}),
         (sources.WHISPER, WHISPER_LISTING, {"": "whisper-tiny/"}),
         (sources.SVD, SVD_LISTING, {"": "stable-video-diffusion-img2vid-xt/"}),
         (sources.PROGRAM, PROGRAM_LISTING, {"examples/emo/": "emotion/"}),

@@ -12,6 +12,7 @@ import math
 import sys
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,11 +21,14 @@ import torch
 from torch import nn
 
 from dicetalk.attention import sdpa_attention
-from dicetalk.checkpoints import networks, svd
+from dicetalk.checkpoints import networks, svd, variants
+from dicetalk.checkpoints.variants import Variant
 from dicetalk.checkpoints.write import write_safetensors
 from dicetalk.config import (
     FULL,
+    SONIC,
     AudioConfig,
+    BucketConfig,
     EmotionConfig,
     ImageEncoderConfig,
     ModelConfig,
@@ -58,6 +62,14 @@ SMALL = ModelConfig(
     image_encoder=ImageEncoderConfig(32, 64, 2, 4, 28, 7, 48),
 )
 """Every network at a size for tests."""
+
+SMALL_SONIC = replace(
+    SMALL,
+    unet=replace(SMALL.unet, num_adapters=1),
+    bucket=BucketConfig(channels=SMALL.audio.channels, image_dim=SMALL.image_encoder.projection_dim),
+    sampling=SONIC.sampling,
+)
+"""Sonic's, likewise."""
 
 _BLOCK = np.random.Generator(np.random.PCG64(20260101)).standard_normal(1_000_003, dtype=np.float32)
 """A prime number of values: no row of a matrix repeats another one."""
@@ -102,25 +114,34 @@ def shapes_of(network: nn.Module) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
-def write_released(folder: Path, config: ModelConfig = SMALL, svd_format: str = "diffusers") -> None:
+def write_released(
+    folder: Path, config: ModelConfig = SMALL, svd_format: str = "diffusers", variant: Variant = variants.FULL
+) -> None:
     """Write a complete model.
 
     Args:
         folder: made if it is not there.
         config: sizes.
         svd_format: ``diffusers`` for a folder, ``single-file`` for ``svd_xt.safetensors``.
+        variant: whose networks.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for network in networks.DICE_NETWORKS:
-        shapes = shapes_of(networks.dice_network(network, config, nn, sdpa_attention))
-        save_torch(folder / network.file.name, shapes)
+    write_networks(folder, config, variant)
     write_flownet(folder / "RIFE" / "flownet.pkl")
     write_whisper(folder / "whisper-tiny", config.audio)
-    write_priors(folder / "emotion")
+    if variant.priors:
+        write_priors(folder / "emotion")
     if svd_format == "diffusers":
         write_svd_folder(folder / "stable-video-diffusion-img2vid-xt", config)
     else:
         write_svd_single_file(folder / "svd_xt.safetensors", config)
+
+
+def write_networks(folder: Path, config: ModelConfig, variant: Variant) -> None:
+    """Write a variant's own files."""
+    for network in variant.networks:
+        path = folder / network.file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_torch(path, shapes_of(networks.dice_network(network, config, nn, sdpa_attention)))
 
 
 def save_torch(path: Path, shapes: Shapes, prefix: str = "", dtype: torch.dtype = torch.float16) -> None:

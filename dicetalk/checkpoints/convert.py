@@ -9,6 +9,7 @@ from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.packed import packed_metadata
 from dicetalk.checkpoints.parts import dice_parts, explained
 from dicetalk.checkpoints.strict import check_names_and_shapes, finite
+from dicetalk.checkpoints.variants import Variant
 from dicetalk.checkpoints.write import write_safetensors
 from dicetalk.config import ModelConfig
 from dicetalk.errors import CheckpointError
@@ -23,6 +24,7 @@ def convert_model(
     dtype: torch.dtype = torch.float16,
     hooks: Hooks = SILENT,
     config: ModelConfig | None = None,
+    variant: Variant | None = None,
 ) -> None:
     """Write one file with the weights of the variant's own networks and their config.
 
@@ -35,6 +37,7 @@ def convert_model(
         dtype: of the weights.
         hooks: progress of `convert` in tensors.
         config: sizes of the networks; those of the variant if `None`.
+        variant: whose networks are packed; what the folder holds if `None`.
 
     Raises:
         CheckpointError: a file is missing, damaged or holds values that are not finite in `dtype`, or `out` has another
@@ -45,12 +48,14 @@ def convert_model(
     out = Path(out)
     if out.suffix != ".safetensors":
         raise CheckpointError(f"{out}: a converted file must end in .safetensors.")
-    found = find_files(folder)
+    found = find_files(folder, variant=variant)
     check_no_input(out, {f"{file.what} to be converted": path for file, path in found.paths.items()})
     variant = found.variant
     missing = [file.name for file in found.missing if file in variant.own_files]
     if missing:
-        raise CheckpointError(f"{found.folder}: missing {', '.join(missing)}. See `dicetalk doctor {found.folder}`.")
+        raise CheckpointError(
+            f"{found.folder}: missing {', '.join(missing)}. See `dicetalk doctor {found.folder}{variant.option}`."
+        )
     check_file_target(out)
     with explained(variant.packed):
         parts, config, bank = dice_parts(found, config or variant.config)

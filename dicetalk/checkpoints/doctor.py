@@ -13,7 +13,7 @@ from dicetalk.checkpoints import files
 from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.files import ModelFile
-from dicetalk.checkpoints.find import FoundFiles, find_files
+from dicetalk.checkpoints.find import FoundFiles, find_files, variants_in
 from dicetalk.checkpoints.parts import Part, dice_parts, other_parts
 from dicetalk.checkpoints.read import DamagedFileError, check_start
 from dicetalk.checkpoints.strict import check_names_and_shapes
@@ -59,11 +59,13 @@ class ModelReport:
         folder: of the model.
         variant: whose files were looked for.
         files: one report for every file.
+        others: further variants of which the folder holds networks.
     """
 
     folder: Path
     variant: Variant
     files: tuple[FileReport, ...]
+    others: tuple[Variant, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -92,7 +94,8 @@ def inspect_model(
         path = found.paths.get(file)
         size = path.stat().st_size if path else 0
         reports.append(FileReport(file, path, damage.get(file), size, unused.get(file)))
-    return ModelReport(found.folder, found.variant, tuple(reports))
+    others = tuple(each for each in variants_in(folder) if each is not found.variant)
+    return ModelReport(found.folder, found.variant, tuple(reports), others)
 
 
 def format_report(report: ModelReport) -> str:
@@ -111,6 +114,8 @@ def format_report(report: ModelReport) -> str:
         lines += ["", f"{verdict} `dicetalk download {report.folder}{report.variant.option}` fetches them{size}."]
     else:
         lines += ["", "The model is complete."]
+    for other in report.others:
+        lines.append(f"The folder also holds {other.what}: `dicetalk doctor {report.folder} --variant {other.name}`.")
     return "\n".join(lines)
 
 

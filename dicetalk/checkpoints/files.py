@@ -73,6 +73,11 @@ def _dice(name: str, what: str, size: int) -> ModelFile:
     return ModelFile(name, what, sources.DICE, f"DICE-Talk/{name}", size)
 
 
+def _sonic(name: str, what: str, size: int) -> ModelFile:
+    places = (name, f"sonic/{name}")
+    return ModelFile(f"Sonic/{name}", what, sources.SONIC, f"Sonic/{name}", size, places=places)
+
+
 def _svd(name: str, what: str, size: int, other_name: str) -> ModelFile:
     places = tuple(f"{folder}/{n}" if folder else n for folder in _SVD_FOLDERS for n in (name, other_name))
     return ModelFile(f"{SVD_FOLDER}/{name}", what, sources.SVD, name, size, places=places)
@@ -110,6 +115,9 @@ UNET = _dice("unet.pth", "UNet with audio and emotion adapters", 6_507_000_000)
 AUDIO_PROJECTION = _dice("audio_linear.pth", "audio projection", 217_000_000)
 EMOTION_MODEL = _dice("emo_model.pth", "emotion model", 299_000_000)
 POSE_GUIDER = _dice("pose_guider.pth", "pose guider", 4_300_000)
+SONIC_UNET = _sonic("unet.pth", "UNet with an audio adapter", 6_303_636_358)
+SONIC_AUDIO_PROJECTION = _sonic("audio2token.pth", "audio projection", 217_206_084)
+SONIC_BUCKETS = _sonic("audio2bucket.pth", "network that predicts motion from the speech", 87_050_998)
 FLOWNET = ModelFile(
     "RIFE/flownet.pkl",
     "frame interpolation (RIFE)",
@@ -139,9 +147,14 @@ DETECTOR = ModelFile(
     "yoloface_v5m.pt", "released face detector", sources.DICE, "yoloface_v5m.pt", 84_600_000, optional=True
 )
 PACKED = ModelFile("dicetalk*.safetensors", "the four DICE-Talk networks in one file", optional=True)
+SONIC_PACKED = ModelFile("dicetalk*.safetensors", "the three Sonic networks in one file", optional=True)
 
 DICE_FILES = (UNET, AUDIO_PROJECTION, EMOTION_MODEL, POSE_GUIDER)
 OWN_FILES = (EMBEDDER, READER)
 """What the release does not have; only a training of one's own makes them."""
+
+SONIC_FILES = (SONIC_UNET, SONIC_AUDIO_PROJECTION, SONIC_BUCKETS)
+SHARED_FILES = (FLOWNET, WHISPER_CONFIG, WHISPER, VAE, IMAGE_ENCODER, DETECTOR)
+"""What several variants use, whichever repository publishes it."""
 
 MODEL_FILES = (*DICE_FILES, FLOWNET, WHISPER_CONFIG, WHISPER, VAE, IMAGE_ENCODER, *PRIORS.values(), DETECTOR)

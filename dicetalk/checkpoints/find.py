@@ -104,7 +104,12 @@ def find_files(
 
 
 def variant_in(folder: str | PathLike[str]) -> Variant:
-    """The variant of which a folder holds networks; of several, or of none, the first of the registry's.
+    """The first of :func:`variants_in`, DICE-Talk if there is none."""
+    return next(iter(variants_in(folder)), FULL)
+
+
+def variants_in(folder: str | PathLike[str]) -> list[Variant]:
+    """Variants of which a folder holds networks, in the registry's order.
 
     Args:
         folder: as for :func:`find_files`. A converted file says which variant it is; for another file the names of
@@ -114,14 +119,16 @@ def variant_in(folder: str | PathLike[str]) -> Variant:
         CheckpointError: the path cannot be used, or this copy of the package has no bundled model.
     """
     chosen = checked_path(model_folder(folder), CheckpointError)
-    if chosen.is_file():
-        packed = packed_variant(chosen) if chosen.suffix == ".safetensors" else None
-        marked = (each for each in RELEASED if _holds(chosen.parent, each.marks))
-        return packed or next(marked, FULL)
-    for variant in RELEASED:
-        if any(next(_candidates(file, variant, [chosen], None), None) for file in (variant.packed, *variant.own_files)):
-            return variant
-    return FULL
+    if not chosen.is_file():
+        return [variant for variant in RELEASED if _has_networks(chosen, variant)]
+    if chosen.suffix == ".safetensors" and (packed := packed_variant(chosen)):
+        return [packed]
+    return [variant for variant in RELEASED if _holds(chosen.parent, variant.marks)]
+
+
+def _has_networks(folder: Path, variant: Variant) -> bool:
+    found = (next(_candidates(file, variant, [folder], None), None) for file in (variant.packed, *variant.own_files))
+    return any(found)
 
 
 def _candidates(file: ModelFile, variant: Variant, folders: Sequence[Path], svd: Path | None) -> Iterator[Path]:

@@ -123,10 +123,10 @@ def load_model(
     """
     found = find_files(folder, svd, shared, variant)
     variant = found.variant
-    if found.missing:
-        raise CheckpointError(_missing(found))
     with explained(variant.packed):
         parts, config, bank = dice_parts(found, config or variant.config, operations, attention)
+    if found.missing:
+        raise CheckpointError(_missing(found))
     loaded: dict[str, Any] = dict.fromkeys(_MAY_BE_ABSENT)
     every = (*parts, *other_parts(found, config))
     for done, part in enumerate(every, start=1):

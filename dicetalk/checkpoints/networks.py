@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from dicetalk.attention import Attention
+from dicetalk.audio.bucket import AudioToBucket
 from dicetalk.audio.projection import AudioProjection
 from dicetalk.checkpoints import files
 from dicetalk.checkpoints.files import ModelFile
@@ -59,6 +60,22 @@ DICE_NETWORKS = (
         may_lack=("classifier",),
     ),
     DiceNetwork("pose_guider", files.POSE_GUIDER, lambda config, ops, _attention: PoseGuider(config.pose_guider, ops)),
+)
+
+SONIC_NETWORKS = (
+    DiceNetwork("unet", files.SONIC_UNET, lambda config, ops, attention: UNet(config.unet, ops, attention)),
+    DiceNetwork(
+        "audio_projection",
+        files.SONIC_AUDIO_PROJECTION,
+        lambda config, ops, _attention: AudioProjection(config.audio, ops),
+        full_precision=True,
+    ),
+    DiceNetwork(
+        "audio_to_bucket",
+        files.SONIC_BUCKETS,
+        lambda config, ops, _attention: AudioToBucket(config.bucket, ops),
+        full_precision=True,
+    ),
 )
 
 FLOWNET_MAY_LACK = ("block_tea",)

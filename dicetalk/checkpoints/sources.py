@@ -46,6 +46,8 @@ class Repository:
 # No commit of this repository is listed in public: a download takes the branch's newest one, reads every file of that
 # run from it, names it, and compares content with the checksums that the hub keeps.
 DICE = Repository("EEEELY/DICE-Talk", "main", "CC BY-NC-SA 4.0")
+# Likewise: the listings that are public name its commits by their first seven digits only.
+SONIC = Repository("LeonJoe13/Sonic", "main", "CC BY-NC-SA 4.0")
 PROGRAM = Repository("toto222/DICE-Talk", "a8a92b164a3f552414d06a463a2b2e8eeb92db0b", "CC BY-NC-SA 4.0", Host.GITHUB)
 WHISPER = Repository("openai/whisper-tiny", "169d4a4341b33bc18d8881c4b69c2e104e1cc0af", "Apache 2.0")
 SVD = Repository(

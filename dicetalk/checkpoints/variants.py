@@ -12,9 +12,18 @@ from types import MappingProxyType
 import torch
 
 from dicetalk import config as sizes
-from dicetalk.adapters import DICE_ADAPTERS, Adapter
-from dicetalk.checkpoints.files import MODEL_FILES, OWN_FILES, PACKED, PRIORS, ModelFile
-from dicetalk.checkpoints.networks import DICE_NETWORKS, DiceNetwork
+from dicetalk.adapters import AUDIO, DICE_ADAPTERS, Adapter
+from dicetalk.checkpoints.files import (
+    MODEL_FILES,
+    OWN_FILES,
+    PACKED,
+    PRIORS,
+    SHARED_FILES,
+    SONIC_FILES,
+    SONIC_PACKED,
+    ModelFile,
+)
+from dicetalk.checkpoints.networks import DICE_NETWORKS, SONIC_NETWORKS, DiceNetwork
 from dicetalk.config import ModelConfig, SamplingConfig
 from dicetalk.settings import SamplerSettings
 
@@ -110,8 +119,18 @@ def recommended_settings(sampling: SamplingConfig) -> SamplerSettings:
 
 TINY = Variant("tiny", "small model of drawn faces that comes with the package", sizes.TINY)
 FULL = Variant("full", "released DICE-Talk", sizes.FULL, files=MODEL_FILES)
+SONIC = Variant(
+    "sonic",
+    "released Sonic",
+    sizes.SONIC,
+    networks=SONIC_NETWORKS,
+    files=(*SONIC_FILES, *SHARED_FILES),
+    packed=SONIC_PACKED,
+    trained=(),
+    adapters=(AUDIO,),
+)
 
-VARIANTS: Mapping[str, Variant] = MappingProxyType({variant.name: variant for variant in (TINY, FULL)})
+VARIANTS: Mapping[str, Variant] = MappingProxyType({variant.name: variant for variant in (TINY, FULL, SONIC)})
 
 RELEASED = tuple(variant for variant in VARIANTS.values() if variant.files)
 """Variants that are published as files; a folder with networks of several holds the first of them."""

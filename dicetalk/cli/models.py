@@ -5,24 +5,31 @@ import argparse
 from dicetalk.checkpoints.convert import convert_model
 from dicetalk.checkpoints.doctor import format_report, inspect_model
 from dicetalk.checkpoints.download import download_model
+from dicetalk.checkpoints.variants import VARIANTS, Variant
 from dicetalk.device import DTYPES
 from dicetalk.progress import Bars
 
 
 def doctor(options: argparse.Namespace) -> int:
-    report = inspect_model(options.folder, svd=options.svd)
+    report = inspect_model(options.folder, svd=options.svd, variant=_variant(options))
     print(format_report(report))
     return 0 if report.complete else 1
 
 
 def download(options: argparse.Namespace) -> int:
     with Bars() as bars:
-        download_model(options.folder, hooks=bars.hooks, token=options.token)
-    return doctor(argparse.Namespace(folder=options.folder, svd=None))
+        download_model(options.folder, hooks=bars.hooks, token=options.token, variant=_variant(options))
+    return doctor(argparse.Namespace(folder=options.folder, svd=None, variant=options.variant))
 
 
 def convert(options: argparse.Namespace) -> int:
     with Bars() as bars:
-        convert_model(options.folder, options.out, dtype=DTYPES[options.dtype], hooks=bars.hooks)
+        convert_model(
+            options.folder, options.out, dtype=DTYPES[options.dtype], hooks=bars.hooks, variant=_variant(options)
+        )
     print(options.out)
     return 0
+
+
+def _variant(options: argparse.Namespace) -> Variant | None:
+    return None if options.variant is None else VARIANTS[options.variant]

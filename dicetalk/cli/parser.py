@@ -12,6 +12,7 @@ from dicetalk.cli.speech_options import add_speech_options
 from dicetalk.settings import PortraitSettings, VideoSettings
 
 DTYPES = ("fp16", "bf16", "fp32")
+VARIANTS = ("full", "sonic")
 
 _DESCRIPTION = """\
 Turn one portrait, recorded speech and an emotion into a talking-head video (DICE-Talk).
@@ -133,27 +134,40 @@ def _add_models(commands: argparse._SubParsersAction) -> None:
     )
     doctor.add_argument("folder", type=Path, help="folder of the weights, or tiny, the bundled model")
     doctor.add_argument("--svd", type=Path, help="SVD-XT elsewhere: a diffusers folder or svd_xt*.safetensors")
+    _add_variant(doctor)
     doctor.set_defaults(command=("models", "doctor"))
 
     download = commands.add_parser(
         "download",
         help="fetch the weights that are missing",
         description="Fetch what is missing from the Hugging Face hub. A broken download goes on where it stopped. "
-        "The weights are CC BY-NC-SA 4.0 (DICE-Talk) and under Stability AI's licence (SVD-XT).",
+        "The weights are CC BY-NC-SA 4.0 (DICE-Talk, Sonic) and under Stability AI's licence (SVD-XT).",
     )
     download.add_argument("folder", type=Path, help="folder of the weights")
     download.add_argument("--token", help="Hugging Face token, for SVD-XT, which asks to accept its licence first")
+    _add_variant(download)
     download.set_defaults(command=("models", "download"))
 
     convert = commands.add_parser(
         "convert",
-        help="pack the four DICE-Talk files into one safetensors file",
-        description="Pack unet.pth, audio_linear.pth, emo_model.pth and pose_guider.pth into one safetensors file.",
+        help="pack a model's own files into one safetensors file",
+        description="Pack a model's own networks into one safetensors file: of DICE-Talk unet.pth, audio_linear.pth, "
+        "emo_model.pth and pose_guider.pth, of Sonic unet.pth, audio2token.pth and audio2bucket.pth.",
     )
     convert.add_argument("folder", type=Path, help="folder of the weights")
     convert.add_argument("out", type=Path, help="file to write, .safetensors")
     convert.add_argument("--dtype", default="fp16", choices=list(DTYPES), help="number format (default: fp16)")
+    _add_variant(convert)
     convert.set_defaults(command=("models", "convert"))
+
+
+def _add_variant(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        help="model that is meant: full, which is DICE-Talk, or sonic (default: the one that the folder holds, "
+        "DICE-Talk if it holds both or none)",
+    )
 
 
 def _add_bench(commands: argparse._SubParsersAction) -> None:

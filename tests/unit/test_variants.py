@@ -12,7 +12,7 @@ from dicetalk.attention import sdpa_attention
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.checkpoints.networks import DICE_NETWORKS
-from dicetalk.checkpoints.variants import FULL, TINY, VARIANTS, Variant
+from dicetalk.checkpoints.variants import FULL, SONIC, TINY, VARIANTS, Variant
 from dicetalk.config import FULL as RELEASED_SIZES
 from dicetalk.config import SamplingConfig
 from dicetalk.denoise.conditioning import EncodedPortrait
@@ -127,7 +127,7 @@ def test_what_a_variant_cannot_use_is_reported(model: DiceModel, portrait: Encod
 
 
 def test_the_registry_says_where_files_come_from() -> None:
-    assert list(VARIANTS.values()) == [TINY, FULL] and [*VARIANTS] == ["tiny", "full"]
+    assert list(VARIANTS.values()) == [TINY, FULL, SONIC] and [*VARIANTS] == ["tiny", "full", "sonic"]
     assert FULL.settings == SamplerSettings() and TINY.settings.steps == 10
     assert [adapter.name for adapter in FULL.adapters] == ["audio", "emotion"]
     assert all(file.url.startswith("https://") for file in FULL.files) and TINY.files == ()
