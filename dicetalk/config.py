@@ -5,9 +5,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from dicetalk.errors import CheckpointError
+from dicetalk.settings import SCHEDULES
 
 SIGMA_MAX, SIGMA_MIN = 700.0, 0.002
 """The release's highest noise level, and its lowest above zero."""
+
+PORTRAIT_DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,12 @@ class SamplingConfig:
         expression_guidance: likewise.
         sigma_min: lowest noise level above zero.
         sigma_max: highest noise level; the portrait's latents lie under the first noise.
+        schedule: of windows, likewise.
+        decode_chunk: frames that the VAE decodes together.
+        portrait_dtype: in which the VAE encodes the portrait: ``float32``, or ``float16`` if the model is used in it.
 
     Raises:
-        CheckpointError: the noise levels do not rise from above zero.
+        CheckpointError: the noise levels do not rise from above zero, or a name is unknown.
     """
 
     short_side: int = 512
@@ -133,12 +139,18 @@ class SamplingConfig:
     expression_guidance: float = 6.0
     sigma_min: float = SIGMA_MIN
     sigma_max: float = SIGMA_MAX
+    schedule: str = "reference"
+    decode_chunk: int = 10
+    portrait_dtype: str = "float32"
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < float("inf"):
             raise CheckpointError(
                 f"config.sampling: sigma_min {self.sigma_min} and sigma_max {self.sigma_max} are no range above zero."
             )
+        for name, known in (("schedule", SCHEDULES), ("portrait_dtype", PORTRAIT_DTYPES)):
+            if (value := getattr(self, name)) not in known:
+                raise CheckpointError(f"config.sampling: {name} {value!r} is unknown. Known: {', '.join(known)}.")
 
 
 @dataclass(frozen=True)
@@ -172,7 +184,9 @@ class ModelConfig:
         return _build(cls, values, "config")
 
 
-_ADDED_LATER = {"sampling", "norm_groups", "sigma_min", "sigma_max", "bucket"}
+_ADDED_LATER = {"sampling", "norm_groups", "bucket"} | {
+    *("sigma_min", "sigma_max", "schedule", "decode_chunk", "portrait_dtype"),
+}
 """Entries that older files lack; the release's values stand for them."""
 
 _MAY_BE_NONE: dict[str, type] = {"bucket": BucketConfig}
@@ -223,7 +237,9 @@ FULL = ModelConfig()
 SONIC = ModelConfig(
     unet=UNetConfig(num_adapters=1),
     bucket=BucketConfig(),
-    sampling=SamplingConfig(portrait_guidance=2.0, expression_guidance=7.5),
+    sampling=SamplingConfig(
+        portrait_guidance=2.0, expression_guidance=7.5, schedule="ring", decode_chunk=8, portrait_dtype="float16"
+    ),
 )
 """Released Sonic: DICE-Talk's sizes with the audio adapter alone, and a network for the buckets."""
 

@@ -103,7 +103,9 @@ def encode_portrait(
     """
     hooks.check()
     noise = _noise(model, portrait.image.shape[-2:], 0, settings).portrait
-    image_latents, start_latents = encode_picture(model.vae, portrait.image, noise, settings.portrait_noise, residency)
+    image_latents, start_latents = encode_picture(
+        model.vae, portrait.image, noise, settings.portrait_noise, residency, half=encodes_in_half(model), hooks=hooks
+    )
     hooks.check()
     clip_token = embed_portrait(model.image_encoder, portrait.clip_pixels, residency)
     hooks.check()
@@ -111,6 +113,11 @@ def encode_portrait(
     pose = None if model.pose_guider is None else pose_features(model.pose_guider, mask, residency)
     hooks.report("portrait", 1, 1)
     return EncodedPortrait(clip_token, image_latents, start_latents, mask, pose)
+
+
+def encodes_in_half(model: DiceModel) -> bool:
+    """Whether the portrait is encoded in float16: in a model that was made so and is used in it."""
+    return model.config.sampling.portrait_dtype == "float16" and model.dtype == torch.float16
 
 
 def denoise(
@@ -155,7 +162,9 @@ def denoise(
     added_ids = None if model.added_ids is None else model.added_ids(portrait, given, residency)
     height, width = portrait.image_latents.shape[-2:]
     token_rows = [(len(each.rows), each.rows.tokens) for each in tokens.values()]
-    needed = sampling_bytes(model.unet, settings, total, (height, width), token_rows, model.dtype)
+    schedule = window_schedule(settings.schedule, total, settings.window, settings.overlap, settings.shift)
+    longest = max(map(len, schedule(0)))
+    needed = sampling_bytes(model.unet, settings, longest, (height, width), token_rows, model.dtype)
     networks = model.unet, *(adapter.of(model) for adapter in model.adapters)
     with torch.no_grad(), residency(*networks, memory_required=needed) as device:
         conditioning = Conditioning(
@@ -167,7 +176,6 @@ def denoise(
         levels = karras_sigmas(settings.steps, model.config.sampling.sigma_min, model.config.sampling.sigma_max)
         sigmas = levels[settings.steps - settings.steps_run :]
         x.mul_(sigmas[0]).add_(conditioning.start_latents)
-        schedule = window_schedule(settings.schedule, total, settings.window, settings.overlap, settings.shift)
         return Latents(sample_euler(network, x, sigmas, schedule, hooks), frames)
 
 
@@ -195,7 +203,7 @@ def render(
     model: DiceModel,
     latents: Latents,
     *,
-    decode_chunk: int = 10,
+    decode_chunk: int | None = None,
     interpolate: bool = True,
     fps: Fraction | float | None = None,
     residency: Residency = CPU,
@@ -206,8 +214,8 @@ def render(
     Args:
         model: all networks.
         latents: as :func:`generate_latents` made them.
-        decode_chunk: frames that the temporal decoder sees together; the released number is 10, another one gives
-            slightly different pictures.
+        decode_chunk: frames that the temporal decoder sees together; what the model was made for if `None`, another
+            number gives slightly different pictures.
         interpolate: double the frame rate by RIFE, ``n`` frames become ``2 n - 1``; a model without RIFE gives a notice
             and its own 12.5 fps.
         fps: another frame rate, see :func:`check_fps`. A model without RIFE reaches it by showing frames several
@@ -219,9 +227,8 @@ def render(
         SettingError: `fps` is out of range, or given without `interpolate`.
     """
     check_fps(fps, interpolate)
-    chunks = decode_frames(
-        model.vae, latents.values, latents.frames, chunk=decode_chunk, residency=residency, hooks=hooks
-    )
+    chunk = model.config.sampling.decode_chunk if decode_chunk is None else decode_chunk
+    chunks = decode_frames(model.vae, latents.values, latents.frames, chunk=chunk, residency=residency, hooks=hooks)
     clip = Clip(chunks, latents.frames, FPS)
     if not interpolate or fps == FPS:
         return clip

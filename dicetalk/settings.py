@@ -14,7 +14,7 @@ EMBEDDED_SECONDS = 1.0
 
 MAX_FPS = 120.0
 
-SCHEDULES = ("reference", "tight")
+SCHEDULES = ("reference", "tight", "ring")
 """Names of the window schedules of :mod:`dicetalk.denoise.windows`."""
 
 
@@ -58,11 +58,12 @@ class SamplerSettings:
     )
     schedule: str = parameter(
         "reference",
-        "'reference' pads the clip by one window, as released; 'tight' does not, which needs fewer windows on short "
-        "clips",
+        "'reference' pads the clip by one window, as released DICE-Talk; 'ring' lets its end go on with its beginning, "
+        "as released Sonic; 'tight' does neither, which needs fewer windows on short clips",
         choices=SCHEDULES,
         rare=True,
         in_preset=True,
+        of_model=True,
     )
     window: int = parameter(
         25,
@@ -266,12 +267,13 @@ class VideoSettings:
         as_input="frame_rate",  # a node has an output `fps`
         nothing="25, and 12.5 for a model without RIFE",
     )
-    decode_chunk: int = parameter(
-        10,
-        "frames decoded together; released: 10. Another number changes the pictures slightly",
+    decode_chunk: int | None = parameter(
+        None,
+        "frames decoded together; another number changes the pictures slightly",
         low=1,
         high=250,
         rare=True,
+        nothing="what the model was made for: 10 of DICE-Talk, 8 of Sonic",
     )
     crf: int = parameter(18, "quality of an .mp4 or .webm, 0 best to 51", low=0, high=51, of_file=True)
 

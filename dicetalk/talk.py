@@ -116,7 +116,7 @@ class DiceTalk:
         intensity_from_voice: str | None = None,
         interpolate: bool = True,
         fps: float | None = None,
-        decode_chunk: int = 10,
+        decode_chunk: int | None = None,
         colour_match: bool = False,
         feather: float = FEATHER,
         pad_start: float = 0.0,
@@ -144,7 +144,7 @@ class DiceTalk:
             interpolate: 25 frames a second by RIFE, where the model has it, instead of 12.5.
             fps: another frame rate, 12.5 to 120, by RIFE at the moments that it asks for; a model without RIFE shows
                 frames several times, with a notice.
-            decode_chunk: frames decoded together; the released number is 10.
+            decode_chunk: frames decoded together; what the model was made for if `None`.
             colour_match: remove slow drift of the colours; always on with `paste_back`.
             feather: width of the soft edge of `paste_back`, as a part of the crop's side.
             pad_start: seconds of silence before the speech.

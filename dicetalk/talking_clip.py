@@ -65,7 +65,7 @@ class TalkingClip:
         speech: that is spoken.
         interpolate: double the frame rate by RIFE, which the model must have.
         fps: another frame rate, as for :func:`dicetalk.pipeline.render`.
-        decode_chunk: frames decoded together.
+        decode_chunk: frames decoded together; what the model was made for if `None`.
         paste_back: put the animated crop back into the whole picture.
         colour_match: remove slow drift of the colours; always on with `paste_back`.
         feather: width of the soft edge of `paste_back`, as a part of the crop's side.
@@ -85,7 +85,7 @@ class TalkingClip:
         *,
         interpolate: bool = True,
         fps: Fraction | float | None = None,
-        decode_chunk: int = 10,
+        decode_chunk: int | None = None,
         paste_back: bool = False,
         colour_match: bool = False,
         feather: float = FEATHER,

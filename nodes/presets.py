@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from dicetalk.checkpoints.variants import recommended_settings
 from dicetalk.config import SamplingConfig
 from dicetalk.errors import SettingError
 from dicetalk.settings import SamplerSettings, VideoSettings
@@ -28,18 +29,14 @@ def sampler_settings(made_for: SamplingConfig, preset: Mapping[str, Any], **alwa
     values = dict(preset)
     chosen = values.pop("preset")
     if chosen == REFERENCE:
-        own: dict[str, Any] = {"steps": made_for.steps}
+        own: dict[str, Any] = {}
     elif chosen == FAST:
         own = {"steps": max(made_for.steps // 2, 1), "schedule": "tight"}
     elif chosen == CUSTOM:
         own = setting_value(SamplerSettings, values)
     else:
         raise SettingError(f"preset {chosen!r} is unknown. Choose one of: {', '.join(PRESETS)}.")
-    reference = SamplerSettings(
-        portrait_guidance=made_for.portrait_guidance,
-        expression_guidance=made_for.expression_guidance,
-    )
-    return replace(reference, **setting_value(SamplerSettings, always), **own)
+    return replace(recommended_settings(made_for), **setting_value(SamplerSettings, always), **own)
 
 
 def setting_refusals(inputs: Mapping[str, Any]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from dicetalk.video.preview import LatentPreview
 from .checks import choice_verdict
 from .convert import check_room, to_audio, to_images, to_video
 from .hooks import clip_preview, comfy_hooks, with_preview
-from .parameters import setting_inputs
+from .parameters import setting_inputs, setting_value
 from .presets import CUSTOM, FAST, PRESETS, REFERENCE, sampler_settings, setting_refusals
 from .prompts import SettledNode
 from .wires import (
@@ -124,7 +124,9 @@ class DiceSampler(SettledNode):
         settings = sampler_settings(model.dice.config.sampling, preset, **values)
         dice, residency, sound = model.dice, model.residency, speech.speech
         hooks = comfy_hooks(SHARES)
-        asked = VideoSettings(fps=frame_rate or None, decode_chunk=decode_chunk).fps if interpolate else None
+        chosen = {"decode_chunk": decode_chunk} | ({"frame_rate": frame_rate} if interpolate else {})
+        video = VideoSettings(**setting_value(VideoSettings, chosen))
+        asked = video.fps
         if interpolate and asked is None and dice.flownet is None:
             hooks.notice("The model has no frame interpolation (RIFE): the clip has 12.5 frames per second.")
             interpolate = False
@@ -140,7 +142,7 @@ class DiceSampler(SettledNode):
         clip = render(
             dice,
             latents,
-            decode_chunk=decode_chunk,
+            decode_chunk=video.decode_chunk,
             interpolate=interpolate,
             fps=asked,
             residency=residency,

@@ -32,12 +32,12 @@ class Setting:
     Args:
         sampler: of the run.
         savings: off computes what the exact savings save (:mod:`dicetalk.bench.plain`).
-        decode_chunk: frames decoded together.
+        decode_chunk: frames decoded together; what the model was made for if `None`.
     """
 
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
     savings: bool = True
-    decode_chunk: int = 10
+    decode_chunk: int | None = None
 
 
 def measure(model: DiceModel, size: Size, setting: Setting, device: torch.device) -> dict[str, Any]:

@@ -114,6 +114,7 @@ def recommended_settings(sampling: SamplingConfig) -> SamplerSettings:
         steps=sampling.steps,
         portrait_guidance=sampling.portrait_guidance,
         expression_guidance=sampling.expression_guidance,
+        schedule=sampling.schedule,
     )
 
 

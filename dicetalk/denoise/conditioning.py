@@ -8,6 +8,7 @@ from torch import nn
 
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.tokens import FrameTokens
+from dicetalk.hooks import SILENT, Hooks
 from dicetalk.residency import Residency
 
 if TYPE_CHECKING:  # diffusers takes seconds to import, and nothing here needs more than the name
@@ -17,6 +18,8 @@ ENCODER_FLOATS_PER_PIXEL = 8
 """Upper bound of what lives at once while a picture is encoded, in multiples of the first block's channels: 5 in the
 released encoder, the rest is workspace."""
 
+HALF_OVERFLOWED = "The VAE's encoder overflowed in float16: the portrait is encoded in float32."
+
 
 @torch.no_grad()
 def encode_picture(
@@ -25,10 +28,11 @@ def encode_picture(
     noise: torch.Tensor,
     noise_std: float,
     residency: Residency,
+    *,
+    half: bool = False,
+    hooks: Hooks = SILENT,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Encode the portrait twice: as the network's extra input channels, and as the start of the clip.
-
-    The encoder overflows in half precision, so it runs in float32.
 
     Args:
         vae: its encoder, which is not temporal, is run.
@@ -36,6 +40,8 @@ def encode_picture(
         noise: standard normal ``(1, 3, H, W)``.
         noise_std: of the noise added to the first of the two.
         residency: brings the VAE onto its device.
+        half: encode in float16, as released Sonic. Where that overflows, and otherwise, the encoder runs in float32.
+        hooks: receives a notice of an overflow.
 
     Returns:
         Image latents ``(4, h, w)``, unscaled, of the noised portrait; start latents ``(4, h, w)``, scaled, of the
@@ -45,18 +51,24 @@ def encode_picture(
     dtype = next(encoder.parameters()).dtype
     height, width = image.shape[-2:]
     needed = height * width * ENCODER_FLOATS_PER_PIXEL * vae.config.block_out_channels[0] * torch.float32.itemsize
+    pictures = torch.stack([image, image + noise_std * noise[0]] if noise_std else [image])
     with residency(vae, memory_required=needed) as device:
-        encoder.float()
         try:
-            clean = _mode(vae, image[None].to(device))
-            noised = _mode(vae, (image[None] + noise_std * noise).to(device)) if noise_std else clean
+            latents = _modes(vae, encoder, pictures.to(device), torch.float16 if half else torch.float32)
+            if half and not latents.isfinite().all():
+                hooks.notice(HALF_OVERFLOWED)
+                latents = _modes(vae, encoder, pictures.to(device), torch.float32)
         finally:
             encoder.to(dtype)
-    return noised.cpu(), clean.cpu() * vae.config.scaling_factor
+    return latents[-1], latents[0] * vae.config.scaling_factor
 
 
-def _mode(vae: "AutoencoderKLTemporalDecoder", images: torch.Tensor) -> torch.Tensor:
-    return vae.encode(images.float()).latent_dist.mode()[0]
+def _modes(
+    vae: "AutoencoderKLTemporalDecoder", encoder: nn.Module, pictures: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """Latents of the pictures, one at a time in `dtype`, float32 on the CPU."""
+    encoder.to(dtype)
+    return torch.cat([vae.encode(picture[None].to(dtype)).latent_dist.mode().float().cpu() for picture in pictures])
 
 
 @torch.no_grad()

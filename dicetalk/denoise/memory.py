@@ -17,7 +17,7 @@ BRANCHES = 3
 def sampling_bytes(
     unet: UNet,
     settings: SamplerSettings,
-    frames: int,
+    window: int,
     latent_size: tuple[int, int],
     token_rows: Iterable[tuple[int, int]],
     dtype: torch.dtype,
@@ -26,15 +26,15 @@ def sampling_bytes(
 
     Args:
         unet: on any device.
-        settings: window, guidance in a batch or not, budget for projected tokens.
-        frames: of the clip, padding included.
+        settings: guidance in a batch or not, budget for projected tokens.
+        window: frames in the longest window.
         latent_size: height and width.
         token_rows: for each adapter how many distinct rows there are, and how many tokens a row has.
         dtype: in which the network computes.
     """
     height, width = latent_size
     branches = BRANCHES if settings.batched_guidance else 1
-    pixels = branches * min(settings.window, frames) * height * width
+    pixels = branches * window * height * width
     activations = pixels * ACTIVATIONS_PER_PIXEL * unet.config.block_out_channels[0]
     per_token = 2 * unet.key_value_channels * dtype.itemsize
     projected = sum(min(rows * tokens * per_token, settings.key_value_budget) for rows, tokens in token_rows)

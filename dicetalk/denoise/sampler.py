@@ -10,7 +10,8 @@ from dicetalk.errors import VideoError
 from dicetalk.hooks import SILENT, Hooks
 
 PredictV = Callable[[torch.Tensor, torch.Tensor, list[int], int], torch.Tensor]
-"""``predict(x, sigma, frames, step)``: v ``(frames, 4, h, w)`` for the scaled latents `x` of the frames `frames`."""
+"""``predict(x, sigma, frames, step)``: v ``(frames, 4, h, w)`` for the scaled latents `x` of the frames `frames`, in
+which a frame may stand several times."""
 
 UPDATE_FRAMES = 64
 
@@ -51,8 +52,11 @@ def sample_euler(
         covered = torch.zeros(len(x), 1, 1, 1, dtype=x.dtype, device=x.device)
         for frames in windows:
             hooks.check()
-            v[frames] += predict(scale_input(x[frames], sigmas[step]), sigmas[step], frames, step).to(v)
-            covered[frames] += 1
+            predicted = predict(scale_input(x[frames], sigmas[step]), sigmas[step], frames, step)
+            # Not `v[frames] +=`, which keeps one of the predictions of a frame that stands in the window several times.
+            places = torch.tensor(frames, device=x.device)
+            v.index_add_(0, places, predicted.to(v))
+            covered.index_add_(0, places, x.new_ones(len(frames), 1, 1, 1))
             done += 1
             if frames is not windows[-1]:
                 hooks.report("sample", done, total)

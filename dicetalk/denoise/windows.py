@@ -1,7 +1,8 @@
 """Which frames are denoised together in which step.
 
 A window schedule is a function ``schedule(step) -> list of windows``; a window is a list of frame indices. Every
-frame is in at least one window of every step; predictions of a frame that is in several are averaged.
+frame is in at least one window of every step; predictions of a frame that is in several, or several times in one, are
+averaged.
 """
 
 from collections.abc import Callable
@@ -10,11 +11,23 @@ WindowSchedule = Callable[[int], list[list[int]]]
 
 
 def rotating_windows(step: int, total: int, window: int, overlap: int, shift: int) -> list[list[int]]:
-    """The released schedule: windows tile the clip as a ring that turns by `shift` frames every step.
+    """DICE-Talk's schedule: windows tile the clip as a ring that turns by `shift` frames every step.
 
     The clip must be padded by one window, so that no window joins its end to its beginning without the padding between.
     """
-    start = -(step * shift % window)
+    return _ring(-(step * shift % window), total, window, overlap)
+
+
+def ring_windows(step: int, total: int, window: int, overlap: int, shift: int) -> list[list[int]]:
+    """Sonic's schedule: the clip itself is the ring, without padding, and turns by `shift` frames every step.
+
+    The last window of a step may overlap the first. A clip shorter than a window stands in it several times: each
+    occurrence is denoised in its place.
+    """
+    return _ring(-step * shift, total, window, overlap)
+
+
+def _ring(start: int, total: int, window: int, overlap: int) -> list[list[int]]:
     return [[(start + place + i) % total for i in range(window)] for place in range(0, total, window - overlap)]
 
 
@@ -41,6 +54,7 @@ def tight_windows(step: int, total: int, window: int, overlap: int, shift: int) 
 WINDOWS: dict[str, Callable[[int, int, int, int, int], list[list[int]]]] = {
     "reference": rotating_windows,
     "tight": tight_windows,
+    "ring": ring_windows,
 }
 """By the names of :data:`dicetalk.settings.SCHEDULES`."""
 

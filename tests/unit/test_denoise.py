@@ -41,6 +41,21 @@ def test_every_frame_is_in_a_window_of_every_step(clip: tuple[int, int, int, int
 
 
 @given(clips)
+def test_ring_windows_lie_on_the_clip_alone(clip: tuple[int, int, int, int, int]) -> None:
+    """Each is `window` frames of the endless repeated clip; they start side by side and turn by the whole shift."""
+    frames, window, overlap, shift, step = clip
+    overlap = min(overlap, window - 1)
+    assert padding("ring", window) == 0
+    windows = window_schedule("ring", frames, window, overlap, shift)(step)
+    assert len(windows) == -(-frames // (window - overlap))
+    first = (frames - step * shift % frames) % frames
+    for number, places in enumerate(windows):
+        start = (first + number * (window - overlap)) % frames
+        assert places == [*range(start, frames), *(list(range(frames)) * window)][:window]
+    assert {frame for places in windows for frame in places} == set(range(frames))
+
+
+@given(clips)
 def test_tight_windows_are_in_order_and_never_more(clip: tuple[int, int, int, int, int]) -> None:
     frames, window, overlap, shift, step = clip
     overlap = min(overlap, window - 1)
@@ -119,7 +134,7 @@ def ideal_v(x: torch.Tensor, sigma: torch.Tensor, target: torch.Tensor) -> torch
     return (noisy / (sigma**2 + 1) - target) * (sigma**2 + 1).sqrt() / sigma
 
 
-@pytest.mark.parametrize("name", ["reference", "tight"])
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_a_perfect_network_gives_the_clip(name: str) -> None:
     generator = torch.Generator().manual_seed(1)
     target = torch.randn(40, 4, 2, 3, generator=generator)
@@ -145,6 +160,17 @@ def test_overlapping_predictions_are_averaged() -> None:
     assert out is x
     # Denoised is c_out * v = -v / sqrt(2); the last Euler step lands on it.
     assert torch.allclose(out.flatten() * -(2**0.5), torch.tensor([0.0, 0.5, 1.0]))
+
+
+def test_every_occurrence_of_a_frame_counts() -> None:
+    """A frame that stands in a window several times has the mean of all its predictions, as one in several windows."""
+    x = torch.zeros(2, 1, 1, 1)
+
+    def predict(x: torch.Tensor, sigma: torch.Tensor, frames: list[int], step: int) -> torch.Tensor:
+        return torch.arange(1.0, 1 + len(frames)).reshape(-1, 1, 1, 1)  # another one in each place
+
+    out = sample_euler(predict, x, torch.tensor([1.0, 0.0]), lambda step: [[0, 1, 0, 0], [1, 0]])
+    assert torch.allclose(out.flatten() * -(2**0.5), torch.tensor([(1 + 3 + 4 + 2) / 4, (2 + 1) / 2]))
 
 
 def test_progress_counts_windows_and_cancel_stops_before_the_next_call() -> None:

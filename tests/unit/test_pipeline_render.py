@@ -65,6 +65,12 @@ def test_chunks_are_of_the_length_that_is_asked_for(model: DiceModel, latents: L
     assert not torch.allclose(frames, decoded(model, latents, 5 if chunk != 5 else 4), atol=1e-3)
 
 
+def test_without_a_number_chunks_are_of_the_models_length(model: DiceModel, latents: Latents) -> None:
+    made_for = replace(model, config=replace(SMALL, sampling=replace(SMALL.sampling, decode_chunk=4)))
+    frames = torch.cat(list(render(made_for, latents, interpolate=False).chunks))
+    torch.testing.assert_close(frames, decoded(model, latents, 4))
+
+
 def test_a_frame_between_each_pair(model: DiceModel, latents: Latents) -> None:
     clip = render(model, latents, decode_chunk=3)
     frames = torch.cat(list(clip.chunks))
