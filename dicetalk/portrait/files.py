@@ -3,15 +3,16 @@
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageChops, TiffImagePlugin
 
 from dicetalk.errors import PortraitError
 from dicetalk.hooks import Hooks
 from dicetalk.media import open_media
+from dicetalk.portrait.heif import is_heif
 
 _FORMATS = (
     *("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF"),
@@ -19,7 +20,14 @@ _FORMATS = (
 )
 """A closed list: Pillow knows formats whose decoding starts other programs (EPS)."""
 
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+SEVERAL_STILLS = ("MPO", "HEIF")
+"""Formats whose pictures are no animation: one is meant, others are views or parts of it, or pictures of their own."""
+
+_TIFF_PROFILE = 34675
+
+_COLOURLESS = 16
+"""Difference of channels that lossy codecs leave in a grey picture."""
+
 _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 
 
@@ -34,10 +42,10 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
     """A picture file, opened but not decoded.
 
     Raises:
-        PortraitError: it is HEIC, and no plugin of Pillow reads that.
         OSError: Pillow does not know it.
     """
-    _check_heic(path)
+    if is_heif(path):
+        _add_heif_plugin()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its size is checked by whoever decodes it
         picture = Image.open(path, formats=picture_formats())
@@ -45,8 +53,10 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         yield picture
 
 
-def read_by_ffmpeg(path: Path, check_size: Callable[[int, int], None], hooks: Hooks) -> np.ndarray:
+def read_by_ffmpeg(path: Path, check_size: Callable[[int, int], None], hooks: Hooks) -> Image.Image:
     """The first picture of what FFmpeg reads: formats that Pillow lacks, and videos.
+
+    Of a TIFF that Pillow does not decode, as those of 16 bits a colour, it has the profile and the orientation.
 
     Args:
         path: the file.
@@ -70,16 +80,40 @@ def read_by_ffmpeg(path: Path, check_size: Callable[[int, int], None], hooks: Ho
         first = next(frames)
         check_size(first.width, first.height)
         turns = round(first.rotation / 90) % 4
-        pixels = np.ascontiguousarray(np.rot90(first.to_ndarray(format="rgb24"), turns))
+        picture = Image.fromarray(np.ascontiguousarray(np.rot90(first.to_ndarray(format="rgb24"), turns)))
         if next(frames, None) is not None:
             hooks.notice(f"Picture {path} holds more than one picture; the first is used.")
-        return pixels
+    picture.info |= _tiff_tags(path)
+    return picture
+
+
+def _tiff_tags(path: Path) -> dict[str, bytes]:
+    """Profile and orientation of a TIFF, as Pillow names them; empty for other files, and where it is damaged."""
+    found: dict[str, bytes] = {}
+    with path.open("rb") as file:
+        header = file.read(8)
+        if header[:4] not in (b"II*\0", b"MM\0*"):
+            return found
+        try:
+            tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+            file.seek(tags.next)
+            tags.load(file)
+            profile, orientation = tags.get(_TIFF_PROFILE), tags.get(ExifTags.Base.Orientation)
+        except Exception:  # damaged tags make Pillow's reader fail in any way; FFmpeg has read the pixels
+            return found
+    if isinstance(profile, bytes):
+        found["icc_profile"] = profile
+    if orientation in range(2, 9):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        found["exif"] = exif.tobytes()
+    return found
 
 
 def to_srgb(picture: Image.Image, name: str, hooks: Hooks) -> Image.Image:
     """`picture` with the colours that its ICC profile means, as sRGB; alpha stays.
 
-    Without a profile it is sRGB already.
+    Without a profile it is sRGB already. A picture of 16 bits has 8 afterwards.
 
     Args:
         picture: decoded or not.
@@ -87,7 +121,7 @@ def to_srgb(picture: Image.Image, name: str, hooks: Hooks) -> Image.Image:
         hooks: hears of a profile that cannot be used.
     """
     content = picture.info.get("icc_profile")
-    if not content or picture.mode.startswith(("I", "F")):
+    if not content or picture.mode == "F":
         return picture
     try:
         from PIL import ImageCms
@@ -96,11 +130,13 @@ def to_srgb(picture: Image.Image, name: str, hooks: Hooks) -> Image.Image:
         if (ImageCms.getProfileDescription(profile) or "").strip().lower().startswith("srgb"):
             return picture
         mode = _PROFILE_MODES[profile.profile.xcolor_space.strip()]
+        if picture.mode.startswith("I"):
+            picture = _eight_bits(picture)
         see_through = "A" in picture.getbands() or "a" in picture.getbands() or "transparency" in picture.info
         whole = picture.convert("RGBA") if see_through else picture
         plain = whole.convert("RGB") if see_through or picture.mode == "P" else picture
         if mode == "L" and plain.mode == "RGB":
-            plain = plain.convert("L")
+            plain = _grey(plain)
         elif mode == "RGB" and plain.mode in ("1", "L"):
             plain = plain.convert("RGB")
         converted = ImageCms.profileToProfile(
@@ -122,19 +158,27 @@ def to_srgb(picture: Image.Image, name: str, hooks: Hooks) -> Image.Image:
     return converted
 
 
-def _check_heic(path: Path) -> None:
-    with path.open("rb") as file:
-        start = file.read(40)
-    if start[4:8] != b"ftyp" or start[8:12] not in _HEIC_BRANDS or b"avif" in start[8:]:
-        return
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits as one of 8, which profiles are applied to."""
+    values = np.asarray(picture)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("it is for 16 bits")
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def _grey(picture: Image.Image) -> Image.Image:
+    """The one channel of a picture whose three are alike; of another one a grey profile says nothing."""
+    red, green, blue = picture.split()
+    if max(ImageChops.difference(red, other).getextrema()[1] for other in (green, blue)) > _COLOURLESS:
+        raise ValueError("it is for grey pictures")
+    return picture.convert("L")
+
+
+def _add_heif_plugin() -> None:
+    """Let Pillow read HEIC where the plugin for it is installed; without it :mod:`dicetalk.portrait.heif` does."""
     Image.init()
-    if "HEIF" in Image.OPEN:
-        return
-    try:
-        import pillow_heif
-    except ImportError as error:
-        raise PortraitError(
-            f"Picture {path} is HEIC, as phones save it, which Pillow reads with a plugin only: pip install "
-            "pillow-heif, or save the picture as JPEG or PNG."
-        ) from error
-    pillow_heif.register_heif_opener()
+    if "HEIF" not in Image.OPEN:
+        with suppress(ImportError):
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()

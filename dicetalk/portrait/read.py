@@ -12,6 +12,7 @@ from dicetalk.errors import PortraitError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.paths import checked_path
 from dicetalk.portrait.files import open_picture, read_by_ffmpeg, to_srgb
+from dicetalk.portrait.heif import is_heif, read_heif
 
 MIN_SIDE = 64
 MAX_SIDE = 8192
@@ -70,7 +71,10 @@ def _read_file(path: Path, hooks: Hooks) -> np.ndarray:
                     picture.draft(picture.mode, (picture.width // 2, picture.height // 2))  # scales while it decodes
                 return _from_pillow(picture, f"Picture {path}", hooks)
         except UnidentifiedImageError:
-            return read_by_ffmpeg(path, _check_size, hooks)
+            found = read_heif(path, _check_size, hooks) if is_heif(path) else None
+            if found is None:
+                found = read_by_ffmpeg(path, _check_size, hooks)
+            return _from_pillow(found, f"Picture {path}", hooks)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import av
 import numpy as np
 import soundfile
 import torch
+from icc_profiles import cmyk_profile, grey_profile
 from PIL import Image, ImageCms
 from torch import nn
 
@@ -140,7 +141,11 @@ def pictures() -> Files:
     save("plain.avif", picture, "AVIF")
     save("plain.ico", picture, "ICO")
     save("plain.eps", picture, "EPS")
-    return made
+    save("grey.png", picture.convert("L"), "PNG", icc_profile=grey_profile(1.8))
+    save("press.jpg", picture.convert("CMYK"), "JPEG", icc_profile=cmyk_profile())
+    save("several.tiff", picture, "TIFF", save_all=True, append_images=[picture])
+    heic = ROOT / "tests" / "unit" / "data" / "heic"
+    return made | {path.name: path.read_bytes() for path in sorted(heic.glob("*.heic"))}
 
 
 _SRT = """\

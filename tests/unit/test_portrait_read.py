@@ -2,7 +2,6 @@
 
 import io
 import struct
-import sys
 import tempfile
 import zlib
 from pathlib import Path
@@ -314,14 +313,6 @@ def test_avif(tmp_path: Path) -> None:
         pytest.skip("this Pillow does not write AVIF")
     Image.fromarray(gradient()).save(tmp_path / "a.avif", quality=95)
     assert np.abs(read_picture(tmp_path / "a.avif").astype(int) - gradient()).mean() < 4
-
-
-def test_heic_names_its_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
-    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
-    with pytest.raises(PortraitError, match="pip install pillow-heif"):
-        read_picture(tmp_path / "a.heic")
 
 
 def test_panoramas_are_scaled_down_with_a_notice(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from dicetalk.errors import SpeechError, VideoError
 from dicetalk.film import MAX_SECONDS, NoStreamError, Span, frames_between, measure, missing_seconds, speech_parts
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.paths import checked_path
-from dicetalk.portrait.files import picture_formats
+from dicetalk.portrait.files import SEVERAL_STILLS, open_picture
+from dicetalk.portrait.heif import is_still
 from dicetalk.portrait.read import read_picture
 from dicetalk.settings import FPS
 
@@ -77,7 +78,7 @@ def open_reference(path: Path | str, *, stream: int | None = None, hooks: Hooks 
         raise SpeechError(f"The sound stream is {stream}; expected 1 for the first, or more.")
     kind = _picture_kind(path)
     if kind == "still":
-        picture = read_picture(path)
+        picture = read_picture(path, hooks)
         return Reference(str(path), 1, lambda: iter([picture]), None)
     if kind == "animated":
         return _animation(path)
@@ -213,14 +214,14 @@ def _spans(path: Path, stream: int | None) -> tuple[Span | None, Span | None, tu
 def _picture_kind(path: Path) -> str | None:
     """``still``, ``animated`` for kinds of animations that FFmpeg does not read right, or `None` for what it reads."""
     try:
-        with Image.open(path, formats=picture_formats()) as picture:
-            if not getattr(picture, "is_animated", False):
+        with open_picture(path) as picture:
+            if not getattr(picture, "is_animated", False) or picture.format in SEVERAL_STILLS:
                 return "still"
             return "animated" if picture.format in ("WEBP", "AVIF") else None
     except Image.DecompressionBombError:
         return "still"  # too large; reading it says so
     except Exception:  # damaged pictures make Pillow's readers stumble in many ways; others may read them
-        return None
+        return "still" if is_still(path) else None
 
 
 def _animation(path: Path) -> Reference:
@@ -247,7 +248,7 @@ def _shown(path: Path) -> Iterator[tuple[float, Image.Image]]:
     """The pictures of an animation, one at a time, and until when each is shown, in seconds."""
     until = 0.0
     try:
-        with Image.open(path, formats=picture_formats()) as animation:
+        with open_picture(path) as animation:
             for number in range(animation.n_frames):
                 animation.seek(number)
                 animation.load()  # only now it knows how long this one is shown
