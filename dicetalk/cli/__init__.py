@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     module, command = options.command
+    if hasattr(options, "check_usage"):
+        options.check_usage(options)
     try:
         check_paths(options)
         refuse_inputs_as_outputs(options)

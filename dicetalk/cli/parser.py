@@ -51,18 +51,26 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
     needed = parser.add_argument_group("needed")
     needed.add_argument(
         "--image",
-        required=True,
         type=Path,
         help='portrait: any picture that Pillow or FFmpeg reads (HEIC with `pip install "dicetalk[heic]"`), from 64 px '
         "to 67 million in all; over 8K it is scaled down",
     )
-    needed.add_argument("--audio", required=True, type=Path, help="speech: any sound or video file, 0.1 s to an hour")
+    needed.add_argument("--audio", type=Path, help="speech: any sound or video file, 0.1 s to an hour")
     needed.add_argument(
         "--out",
-        required=True,
         type=Path,
         help="video to write (.mp4 or .webm), or a new folder for PNG frames (no extension)",
     )
+
+    several = parser.add_argument_group("several clips")
+    several.add_argument(
+        "--jobs",
+        type=Path,
+        metavar="TABLE",
+        help="make several clips, the model loaded once: a CSV table whose columns are options (image, audio, "
+        "out, emotion, ...), or a folder in which files of one name belong together (ann.wav, ann.png, ann.srt)",
+    )
+    several.add_argument("--again", action="store_true", help="with --jobs: make also the clips that are there already")
 
     emotion = parser.add_argument_group("emotion")
     either = emotion.add_mutually_exclusive_group()
@@ -122,7 +130,17 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
     )
     add_options(video, VideoSettings, "decode_chunk", "crf")
     video.add_argument("--quiet", action="store_true", help="no progress bars")
-    parser.set_defaults(command=("generate", "generate"), default_of=parser.get_default)
+    parser.set_defaults(
+        command=("generate", "generate"), default_of=parser.get_default, parser=parser, check_usage=_need_a_clip
+    )
+
+
+def _need_a_clip(options: argparse.Namespace) -> None:
+    missing = [f"--{name}" for name in ("image", "audio", "out") if getattr(options, name) is None]
+    if missing and options.jobs is None:
+        options.parser.error(f"the following arguments are required: {', '.join(missing)}")
+    if options.again and options.jobs is None:
+        options.parser.error("--again has no influence without --jobs")
 
 
 def _add_models(commands: argparse._SubParsersAction) -> None:
