@@ -40,7 +40,7 @@ class Setting:
     decode_chunk: int | None = None
 
 
-def measure(model: DiceModel, size: Size, setting: Setting, device: torch.device) -> dict[str, Any]:
+def measure_run(model: DiceModel, size: Size, setting: Setting, device: torch.device) -> dict[str, Any]:
     """One run from arrays to an MP4.
 
     Returns:
@@ -79,23 +79,23 @@ def measure(model: DiceModel, size: Size, setting: Setting, device: torch.device
     }
 
 
-def compare(
+def compare_runs(
     model: DiceModel, size: Size, base: Setting, against: Setting | None, device: torch.device, repeats: int
 ) -> dict[str, Any]:
     """Measure `base`, alternating with `against` if given, after one run of each that does not count.
 
     Returns:
-        ``base`` (and ``against``): lists of what :func:`measure` returned; ``ratio``: median time of `base` over median
-        time of `against`, by stage, for a window and in total.
+        ``base`` (and ``against``): results of :func:`measure_run`; ``ratio``: median time of `base` over median time of
+        `against`, by stage, for a window and in total.
     """
     sides = {"base": base} | ({"against": against} if against else {})
     warm = {name: replace(s, sampler=replace(s.sampler, steps=1, noise_strength=1.0)) for name, s in sides.items()}
     for setting in warm.values():
-        measure(model, size, setting, device)
+        measure_run(model, size, setting, device)
     results: dict[str, Any] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, setting in sides.items():
-            results[name].append(measure(model, size, setting, device))
+            results[name].append(measure_run(model, size, setting, device))
     if against:
         results["ratio"] = _ratios(results["base"], results["against"])
     return results

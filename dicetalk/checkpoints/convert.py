@@ -7,7 +7,7 @@ import torch
 
 from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.packed import packed_metadata
-from dicetalk.checkpoints.parts import dice_parts, explained
+from dicetalk.checkpoints.parts import dice_parts, expecting
 from dicetalk.checkpoints.strict import check_names_and_shapes, finite
 from dicetalk.checkpoints.variants import Variant
 from dicetalk.checkpoints.write import write_safetensors
@@ -57,12 +57,12 @@ def convert_model(
             f"{found.folder}: missing {', '.join(missing)}. See `dicetalk doctor {found.folder}{variant.option}`."
         )
     check_file_target(out)
-    with explained(variant.packed):
+    with expecting(variant.packed):
         parts, config, bank = dice_parts(found, config or variant.config)
     prefixes = {network.field: network.prefix for network in variant.networks}
     shapes, makers = {}, {}
     for part in parts:
-        with explained(part.file):
+        with expecting(part.file):
             network = part.build()
             stored = part.read(list(network.state_dict()))
             check_names_and_shapes(part.path, network, stored, part.may_lack)

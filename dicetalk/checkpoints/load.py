@@ -18,7 +18,7 @@ from dicetalk.checkpoints import files
 from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.find import FoundFiles, find_files
-from dicetalk.checkpoints.parts import dice_parts, explained, other_parts
+from dicetalk.checkpoints.parts import dice_parts, expecting, other_parts
 from dicetalk.checkpoints.strict import fill_from_file
 from dicetalk.checkpoints.variants import FULL, Variant
 from dicetalk.config import ModelConfig
@@ -123,7 +123,7 @@ def load_model(
     """
     found = find_files(folder, svd, shared, variant)
     variant = found.variant
-    with explained(variant.packed):
+    with expecting(variant.packed):
         parts, config, bank = dice_parts(found, config or variant.config, operations, attention)
     if found.missing:
         raise CheckpointError(_missing(found))
@@ -131,7 +131,7 @@ def load_model(
     every = (*parts, *other_parts(found, config))
     for done, part in enumerate(every, start=1):
         hooks.check()
-        with explained(part.file):
+        with expecting(part.file):
             network = part.build()
             weights_dtype = torch.float32 if part.full_precision else dtype
             loaded[part.field] = fill_from_file(part.path, network, part.read, weights_dtype, part.may_lack)

@@ -102,7 +102,7 @@ def other_parts(found: FoundFiles, config: ModelConfig) -> list[Part]:
 
 
 @contextmanager
-def explained(file: ModelFile) -> Iterator[None]:
+def expecting(file: ModelFile) -> Iterator[None]:
     """Add what was expected, and where to get it, to what is wrong with a file."""
     try:
         yield

@@ -9,7 +9,7 @@ import torch
 
 from dicetalk.audio.speech import MAX_SECONDS, MIN_SECONDS
 from dicetalk.bench.random_model import random_model
-from dicetalk.bench.run import Setting, compare
+from dicetalk.bench.run import Setting, compare_runs
 from dicetalk.bench.sizes import SIZES, Size
 from dicetalk.checkpoints.load import DiceModel, load_model
 from dicetalk.cli.idle import refuse_idle
@@ -34,7 +34,7 @@ def bench(options: argparse.Namespace) -> int:
     device = choose_device(options.device)
     model, size, start = _measured(options, choose_dtype(options.dtype, device))
     base, against = _sides(options, start)
-    results = compare(model, size, base, against, device, options.repeats)
+    results = compare_runs(model, size, base, against, device, options.repeats)
     results["machine"] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "threads": torch.get_num_threads(),

@@ -10,7 +10,7 @@ import torch
 from dicetalk.audio.speech import Speech, load_speech
 from dicetalk.checkpoints.files import EMOTION_MODEL, PRIORS
 from dicetalk.checkpoints.find import find_files
-from dicetalk.checkpoints.parts import dice_parts, explained
+from dicetalk.checkpoints.parts import dice_parts, expecting
 from dicetalk.checkpoints.strict import fill
 from dicetalk.config import FULL
 from dicetalk.emotion.bank import EmotionModel
@@ -46,7 +46,7 @@ def read_emotion_model(folder: Path) -> EmotionModel | None:
     Raises:
         CheckpointError: it is damaged.
     """
-    with explained(EMOTION_MODEL):
+    with expecting(EMOTION_MODEL):
         parts, _, bank = dice_parts(find_files(folder), FULL)
         for part in parts:
             if part.field == "emotion_model" and bank != "none":

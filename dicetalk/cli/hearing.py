@@ -9,7 +9,7 @@ from dicetalk.audio.whisper import speech_features
 from dicetalk.checkpoints import files
 from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.packed import read_packed
-from dicetalk.checkpoints.parts import explained, other_parts
+from dicetalk.checkpoints.parts import expecting, other_parts
 from dicetalk.checkpoints.strict import fill
 from dicetalk.errors import CheckpointError
 from dicetalk.residency import DeviceResidency
@@ -26,7 +26,7 @@ def open_ears(models: Path, device: torch.device) -> Listen:
     packed = found.paths.get(found.variant.packed)
     config = found.variant.config
     if packed is not None:
-        with explained(found.variant.packed):
+        with expecting(found.variant.packed):
             config = read_packed(packed).config
     part = next((part for part in other_parts(found, config) if part.file is files.WHISPER), None)
     if part is None:
@@ -34,7 +34,7 @@ def open_ears(models: Path, device: torch.device) -> Listen:
             f"{models} holds no {files.WHISPER.what}: {files.WHISPER.name} and {files.WHISPER_CONFIG.name} "
             f"from {files.WHISPER.origin}. `dicetalk download` fetches them."
         )
-    with explained(part.file):
+    with expecting(part.file):
         network = part.build()
         whisper = fill(part.path, network, part.read(list(network.state_dict())), torch.float32).to(device)
     return partial(speech_features, encoder=whisper, residency=DeviceResidency(device, offload=False))

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from dicetalk.emotion.mix import MAX_WEIGHT, NEUTRAL, shared_sigma
 from dicetalk.emotion.prior import EmotionPrior, find_prior
-from dicetalk.emotion.track import MODEL_FPS, Curve, EmotionTrack, Gaussians, Timeline
+from dicetalk.emotion.track import MODEL_FPS, Curve, EmotionTrack, Gaussians, KeyframeTimes
 from dicetalk.errors import EmotionError
 from dicetalk.hooks import Hooks
 from dicetalk.media import listed
@@ -46,7 +46,7 @@ def weighted_mix(parts: Sequence[tuple[EmotionTrack, Weight]], neutral: EmotionP
     """
     tracks = [track for track, _ in parts]
     curves = [_curve(weight, "A weight") for _, weight in parts]
-    timeline = Timeline.shared(tracks, curves)
+    timeline = KeyframeTimes.shared(tracks, curves)
     base = neutral.mu.expand(len(timeline.seconds), -1)
     mu = base
     shares: list[tuple[torch.Tensor, torch.Tensor | None]] = []
@@ -104,9 +104,9 @@ def interpolate(
     if path not in PATHS:
         raise EmotionError(f"The path {path!r} is unknown. Known: {', '.join(PATHS)}.")
     curve = _curve(amount, "The amount", most=1.0)
-    timeline = Timeline.shared([start, end], [curve])
+    timeline = KeyframeTimes.shared([start, end], [curve])
     if path != "linear" and len(timeline.seconds) > 1:
-        timeline = Timeline.grid(timeline.seconds[-1])  # between keyframes the way is bent
+        timeline = KeyframeTimes.grid(timeline.seconds[-1])  # between keyframes the way is bent
     way = torch.from_numpy(curve.at(timeline.seconds)).float()[:, None]
     first, last = start.at(timeline.seconds), end.at(timeline.seconds)
     if path == "neutral":
@@ -136,12 +136,12 @@ def limit(track: EmotionTrack, radius: float, neutral: EmotionPrior) -> EmotionT
     """
     if not radius >= 0:
         raise EmotionError(f"The limit is {radius:g}; expected a distance of 0 or more.")
-    timeline = Timeline.of(track)
+    timeline = KeyframeTimes.of(track)
     # What lies between priors inside a ball is inside as well.
     if _distances(track.at(timeline.seconds).mu, neutral).max() <= radius * (1 + 1e-6):
         return track
     if not track.is_constant:
-        timeline = Timeline.grid(track.end)
+        timeline = KeyframeTimes.grid(track.end)
     values = track.at(timeline.seconds)
     factor = (radius / _distances(values.mu, neutral).clamp(min=1e-12)).clamp(max=1)
     mu = neutral.mu + factor * (values.mu - neutral.mu)
@@ -171,7 +171,7 @@ def smooth(track: EmotionTrack, seconds: float) -> EmotionTrack:
         raise EmotionError(f"The smoothing is {seconds:g} s; expected 0 to {MAX_SMOOTHING_SECONDS:g} s.")
     if seconds == 0 or track.is_constant:
         return track
-    timeline = Timeline.grid(track.end + REACH * seconds)
+    timeline = KeyframeTimes.grid(track.end + REACH * seconds)
     values = track.at(timeline.seconds)
     sigma = None if values.sigma is None else _blur(values.sigma.square(), seconds * MODEL_FPS).clamp(min=0).sqrt()
     return timeline.track(Gaussians(_blur(values.mu, seconds * MODEL_FPS), sigma), track.keyframes[0].prior.name)
@@ -194,7 +194,7 @@ def resample(track: EmotionTrack, fps: float = MODEL_FPS, seconds: float | None 
     end = track.end if seconds is None else seconds
     if not end >= 0:
         raise EmotionError(f"The length of a track is {end:g} s; expected 0 s or more.")
-    timeline = Timeline.grid(end, fps)
+    timeline = KeyframeTimes.grid(end, fps)
     return timeline.track(track.at(timeline.seconds), track.keyframes[0].prior.name)
 
 
@@ -231,9 +231,9 @@ def sample(
         raise EmotionError(f"The seed is {str(seed)[:40]}; expected -2**63 to 2**64 - 1.")
     name = track.keyframes[0].prior.name
     if track.is_constant and drift_seconds is None:
-        timeline = Timeline.of(track)
+        timeline = KeyframeTimes.of(track)
     else:
-        timeline = Timeline.grid(max(track.end, seconds or 0.0))
+        timeline = KeyframeTimes.grid(max(track.end, seconds or 0.0))
     values = track.at(timeline.seconds)
     if temperature == 0:
         return timeline.track(Gaussians(values.mu, None), name)

@@ -87,7 +87,7 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, mask:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None]).transpose(1, 2).flatten(2)
 
 
-class TransformerBlock(nn.Module):
+class EncoderBlock(nn.Module):
     """Self-attention and a feed-forward network, each normalised before and added after."""
 
     def __init__(self, dim: int, heads: int, hidden_dim: int, operations: ModuleType):
@@ -114,8 +114,8 @@ class FusionLayer(nn.Module):
         dim, heads, hidden_dim = config.dim, config.heads, config.hidden_dim
         self.heads = heads
         self.fusion_weight = config.fusion_weight
-        self.visual_block = TransformerBlock(dim, heads, hidden_dim, operations)
-        self.audio_block = TransformerBlock(dim, heads, hidden_dim, operations)
+        self.visual_block = EncoderBlock(dim, heads, hidden_dim, operations)
+        self.audio_block = EncoderBlock(dim, heads, hidden_dim, operations)
         self.visual_norm = operations.LayerNorm(dim)
         self.audio_norm = operations.LayerNorm(dim)
         self.to_q = operations.Linear(dim, dim)

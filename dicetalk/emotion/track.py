@@ -224,21 +224,21 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Timeline:
+class KeyframeTimes:
     """Times and easings of the keyframes of a track to be made."""
 
     seconds: tuple[float, ...]
     easings: tuple[str, ...]
 
     @classmethod
-    def of(cls, track: EmotionTrack) -> "Timeline":
+    def of(cls, track: EmotionTrack) -> "KeyframeTimes":
         """That of `track`; a constant has one moment, 0 s."""
         if track.is_constant:
             return cls((0.0,), ("linear",))
         return cls(tuple(k.seconds for k in track.keyframes), tuple(k.easing for k in track.keyframes))
 
     @classmethod
-    def grid(cls, end: float, fps: float = MODEL_FPS) -> "Timeline":
+    def grid(cls, end: float, fps: float = MODEL_FPS) -> "KeyframeTimes":
         """Moments ``i / fps`` from 0 to `end` or just after it.
 
         Raises:
@@ -257,7 +257,7 @@ class Timeline:
         return cls(tuple(i / fps for i in range(count)), ("linear",) * count)
 
     @classmethod
-    def shared(cls, tracks: Sequence[EmotionTrack], curves: Sequence[Curve] = ()) -> "Timeline":
+    def shared(cls, tracks: Sequence[EmotionTrack], curves: Sequence[Curve] = ()) -> "KeyframeTimes":
         """Moments that a weighted sum of `tracks` needs, `curves` being its weights.
 
         The sum is exact at every moment if all that changes has the same keyframes and no weight changes; otherwise at

@@ -58,7 +58,7 @@ def frame_grid(
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class DiagramLine:
     """One line of a diagram.
 
     Args:
@@ -75,7 +75,7 @@ class Curve:
 
 
 def diagram(
-    title: str, curves: Sequence[Curve], fps: float, top: float = 1.0, marks: Sequence[int] = (), width: int = 900
+    title: str, curves: Sequence[DiagramLine], fps: float, top: float = 1.0, marks: Sequence[int] = (), width: int = 900
 ) -> Image.Image:
     """Curves over time.
 
@@ -120,7 +120,7 @@ def diagram(
     return picture.resize((width, height), Image.Resampling.BOX)
 
 
-def _stroke(pen: ImageDraw.ImageDraw, points: np.ndarray, curve: Curve) -> None:
+def _stroke(pen: ImageDraw.ImageDraw, points: np.ndarray, curve: DiagramLine) -> None:
     """A line through `points` ``(N, 2)``, in dashes of equal length if it is to be dashed."""
     colour, thickness = COLOURS[curve.colour], 2 * FINENESS
     if not curve.dashed:

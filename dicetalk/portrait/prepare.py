@@ -107,7 +107,7 @@ def prepare_portrait(
     else:
         drawn = face_mask(face, region, mask_scale)
         mask = torch.from_numpy(resize(drawn, size))[None].float() / 255
-    return Portrait(picture, to_image(resized), to_clip_pixels(resized, clip_size), mask, face, region)
+    return Portrait(picture, to_tensor(resized), to_clip_pixels(resized, clip_size), mask, face, region)
 
 
 def network_size(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -159,7 +159,7 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
-def to_image(pixels: np.ndarray) -> torch.Tensor:
+def to_tensor(pixels: np.ndarray) -> torch.Tensor:
     """uint8 ``(h, w, 3)`` to float32 ``(3, h, w)`` in -1..1."""
     return torch.from_numpy(pixels).permute(2, 0, 1).float().contiguous() / 255 * 2 - 1
 

@@ -180,7 +180,7 @@ def load_newest(folder: Path, hooks: Hooks = SILENT) -> dict[str, Any] | None:
     return None
 
 
-def sweep(folder: Path) -> None:
+def sweep_checkpoints(folder: Path) -> None:
     """Remove what a killed run has left unfinished in `folder`; no other run may be writing there."""
     for path in folder.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(path, ignore_errors=True)

@@ -90,7 +90,7 @@ def readable(choices: Iterator[ClipRecord], read: Callable[[ClipRecord], Read]) 
 
 
 @dataclass(frozen=True)
-class Part:
+class ClipPart:
     """A part of a clip for the embedder: `visual` ``(N, d)``, `audio` ``(4 N, layers * channels)``; `seen` is false
     where the clip has no expression coefficients, and zeros stand for them."""
 
@@ -99,7 +99,7 @@ class Part:
     seen: bool
 
 
-def read_part(record: ClipRecord, visual_dim: int, frames: int, rng: np.random.Generator) -> Part:
+def read_part(record: ClipRecord, visual_dim: int, frames: int, rng: np.random.Generator) -> ClipPart:
     """A random part of a clip, `frames` long or as long as the clip."""
     frames = min(frames, record.frames)
     start = int(rng.integers(record.frames - frames + 1))
@@ -108,10 +108,10 @@ def read_part(record: ClipRecord, visual_dim: int, frames: int, rng: np.random.G
     read = read_clip(record, names, start=start, stop=start + frames)
     visual = read["coefficients"].float() if seen else torch.zeros(frames, visual_dim)
     audio = read["whisper"][STEPS_BEFORE : STEPS_BEFORE + STEPS_PER_FRAME * frames].float().flatten(1)
-    return Part(visual, audio, seen)
+    return ClipPart(visual, audio, seen)
 
 
-def stack_parts(parts: Sequence[Part]) -> Batch:
+def stack_parts(parts: Sequence[ClipPart]) -> Batch:
     """`parts` padded to the longest, with their lengths."""
     lengths = torch.tensor([len(part.visual) for part in parts])
     return {

@@ -25,7 +25,7 @@ from dicetalk.train.data import Batch, check_sizes, with_expressions
 from dicetalk.train.diffusion_data import DiffusionBatches, emotion_levels, may_be_drawn, strong_enough
 from dicetalk.train.export import export_model
 from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint, fingerprint
-from dicetalk.train.loop import Run, make_accelerator, process_hooks, train
+from dicetalk.train.loop import Run, make_accelerator, process_hooks, run_training
 from dicetalk.train.losses import drop_conditions, sample_sigmas
 from dicetalk.train.objective import DiffusionObjective
 from dicetalk.train.shards import ClipRecord, list_clips, splits
@@ -54,7 +54,7 @@ def train_diffusion(config: DiffusionTraining, hooks: Hooks = SILENT) -> list[Pa
 
     Raises:
         DiceTalkError: something about the config, the weights, the data or the disk; see
-            :func:`dicetalk.train.loop.train`.
+            :func:`dicetalk.train.loop.run_training`.
     """
     accelerator = make_accelerator(config.loop)
     # What goes wrong with a clip only the process knows that encodes it; its notices go to the log.
@@ -72,7 +72,7 @@ def train_diffusion(config: DiffusionTraining, hooks: Hooks = SILENT) -> list[Pa
     task = DiffusionTask(config, networks, image_encoder, embedder, vae.config.scaling_factor, store, records, presets)
     task.to(accelerator.device)
     del vae
-    return train(task, config.loop, config.out, accelerator, hooks)
+    return run_training(task, config.loop, config.out, accelerator, hooks)
 
 
 def start_networks(config: DiffusionTraining) -> tuple[Trainable, ModelConfig]:

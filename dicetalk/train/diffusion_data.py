@@ -12,7 +12,7 @@ from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import SettingError
 from dicetalk.portrait.faces import FaceBox
 from dicetalk.portrait.prepare import face_mask, to_clip_pixels
-from dicetalk.train.data import Batch, Part, read_part, readable, stack_parts
+from dicetalk.train.data import Batch, ClipPart, read_part, readable, stack_parts
 from dicetalk.train.latents import LatentStore
 from dicetalk.train.losses import UNLABELLED, place_weights
 from dicetalk.train.shards import ClipRecord, read_clip
@@ -138,7 +138,7 @@ class DiffusionBatches:
             parts.append(part)
         return stack_parts(parts) | {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
 
-    def _read(self, record: ClipRecord, rng: np.random.Generator) -> tuple[Batch, Part]:
+    def _read(self, record: ClipRecord, rng: np.random.Generator) -> tuple[Batch, ClipPart]:
         start = int(rng.integers(record.frames - self.window + 1))
         speech = read_clip(record, ["whisper", "box"], start=start, stop=start + self.window)
         picture, image_latents = self._portrait(record, rng)

@@ -14,7 +14,7 @@ from dicetalk.hooks import SILENT, Hooks
 from dicetalk.train.config import EmbedderTraining
 from dicetalk.train.data import Batch, check_sizes, with_expressions
 from dicetalk.train.embedder_data import EmbedderBatches, group_key
-from dicetalk.train.loop import PlainTask, make_accelerator, process_hooks, train
+from dicetalk.train.loop import PlainTask, make_accelerator, process_hooks, run_training
 from dicetalk.train.losses import anchor_loss, drop_modalities, info_nce
 from dicetalk.train.seeds import seeded
 from dicetalk.train.shards import ClipRecord, list_clips, splits
@@ -26,13 +26,13 @@ def train_embedder(config: EmbedderTraining, hooks: Hooks = SILENT) -> list[Path
     """Train, or go on training, and write ``embedder.safetensors`` into ``config.out``.
 
     Raises:
-        DiceTalkError: something about the config, the data or the disk; see :func:`dicetalk.train.loop.train`.
+        DiceTalkError: something about the config, the data or the disk; see :func:`dicetalk.train.loop.run_training`.
     """
     accelerator = make_accelerator(config.loop)
     hooks = process_hooks(accelerator, hooks)
     records = with_expressions(list_clips(config.data, hooks=hooks), config.audio_only, hooks)
     task = EmbedderTask(config, records)
-    return train(task, config.loop, config.out, accelerator, hooks)
+    return run_training(task, config.loop, config.out, accelerator, hooks)
 
 
 class EmbedderObjective(nn.Module):

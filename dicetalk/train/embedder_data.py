@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from dicetalk.emotion.prior import PRESET_NAMES
-from dicetalk.train.data import TRIES, Batch, Part, read_part, readable, stack_parts
+from dicetalk.train.data import TRIES, Batch, ClipPart, read_part, readable, stack_parts
 from dicetalk.train.losses import UNLABELLED, group_ids
 from dicetalk.train.shards import ClipRecord, DatasetError
 
@@ -86,7 +86,7 @@ class EmbedderBatches:
     def _key(self, record: ClipRecord) -> Hashable:
         return group_key(record, self.intensity_apart)
 
-    def _read_group(self, group: list[ClipRecord], rng: np.random.Generator) -> list[Part]:
+    def _read_group(self, group: list[ClipRecord], rng: np.random.Generator) -> list[ClipPart]:
         order = rng.permutation(len(group))
         parts = []
         for turn in range(self.clips):

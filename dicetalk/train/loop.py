@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from dicetalk.errors import SettingError
 from dicetalk.files import make_folder, only_writer
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.train.checkpoint import defaults, entries, resume, save_checkpoint, state_of, sweep
+from dicetalk.train.checkpoint import defaults, entries, resume, save_checkpoint, state_of, sweep_checkpoints
 from dicetalk.train.clip_record import DatasetError
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.curves import Curves
@@ -198,7 +198,9 @@ def learning_rate(config: LoopConfig, step: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * part))
 
 
-def train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator", hooks: Hooks = SILENT) -> list[Path]:
+def run_training(
+    task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator", hooks: Hooks = SILENT
+) -> list[Path]:
     """Train from the newest checkpoint in `out`, or from the start, to the last step, and export.
 
     A run goes on with the config that it was begun with. What may change on the way: `steps`, `learning_rate`,
@@ -245,7 +247,7 @@ def _train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator"
     module, optimizer = accelerator.prepare(task.module.train(), optimizer)
     ema, meter = EMAModel(trained, decay=config.ema_decay), Meter()
     if accelerator.is_main_process:
-        sweep(out / CHECKPOINTS)
+        sweep_checkpoints(out / CHECKPOINTS)
     accelerator.wait_for_everyone()
     contents = {f"contents of {name}": digest for name, digest in task.contents.items()}
     begun = ({} if task.config is None else entries(task.config, out)) | entries(config, out, "loop.") | contents

@@ -12,7 +12,7 @@ from dicetalk.audio.projection import AudioProjection
 from dicetalk.checkpoints import files
 from dicetalk.checkpoints.find import FoundFiles, find_files
 from dicetalk.checkpoints.networks import DICE_NETWORKS
-from dicetalk.checkpoints.parts import dice_parts, explained, other_parts
+from dicetalk.checkpoints.parts import dice_parts, expecting, other_parts
 from dicetalk.checkpoints.read import read_tensors
 from dicetalk.checkpoints.strict import check_names_and_shapes, fill, finite
 from dicetalk.checkpoints.variants import FULL
@@ -110,7 +110,7 @@ def svd_networks(config: ModelConfig, models: Path, seed: int) -> Trainable:
     stored = read_tensors(path)
     own = networks.unet.state_dict()
     adapters = {name: tensor for name, tensor in own.items() if _ADAPTERS in name}
-    with explained(files.UNET):
+    with expecting(files.UNET):
         check_names_and_shapes(path, networks.unet, stored | adapters)
         weights = {name: finite(path, name, tensor, torch.float32) for name, tensor in stored.items()}
     networks.unet.load_state_dict(weights | adapters)
@@ -133,12 +133,12 @@ def dice_networks(config: ModelConfig, models: Path, seed: int) -> tuple[Trainab
         CheckpointError: a file is missing or damaged.
     """
     found = find_files(models, variant=FULL)
-    with explained(files.PACKED):
+    with expecting(files.PACKED):
         parts, config, _ = dice_parts(found, config)
     _check_found(found, [part.field for part in parts], [network.field for network in DICE_NETWORKS])
     loaded = {}
     for part in parts:
-        with explained(part.file):
+        with expecting(part.file):
             network = part.build()
             tensors = part.read(list(network.state_dict()))
             loaded[part.field] = fill(part.path, network, tensors, torch.float32, part.may_lack)
@@ -167,7 +167,7 @@ def frozen_networks(config: ModelConfig, models: Path) -> tuple[nn.Module, nn.Mo
     loaded = []
     for field in wanted:
         part = parts[field]
-        with explained(part.file):
+        with expecting(part.file):
             network = part.build()
             loaded.append(fill(part.path, network, part.read(list(network.state_dict())), torch.float32))
     return loaded[0], loaded[1]

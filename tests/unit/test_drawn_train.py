@@ -298,7 +298,7 @@ def test_a_clip_that_cannot_be_drawn_stops_the_run_which_goes_on_with_it(
 ) -> None:
     config = TinyTraining(tmp_path, *[ONCE] * 6, people=2)
     (clips,) = (stage for stage in stages(config, Hooks()) if stage.name == "clips")
-    monkeypatch.setattr("dicetalk.drawn.train.run.ears", lambda model: None)
+    monkeypatch.setattr("dicetalk.drawn.train.run.speech_encoder", lambda model: None)
     monkeypatch.setattr("dicetalk.drawn.train.run.speech_features", lambda samples, encoder: listen(samples))
     spoken, fail = [], [3]
 

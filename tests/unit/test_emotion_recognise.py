@@ -32,7 +32,7 @@ from dicetalk.emotion.recognise.description import (
     read_description,
 )
 from dicetalk.emotion.recognise.network import check_onnx, opencv_network
-from dicetalk.emotion.recognise.recogniser import Recogniser, load_recogniser, to_input
+from dicetalk.emotion.recognise.recogniser import Recogniser, classifier_input, load_recogniser
 from dicetalk.emotion.reference.clip import reference_of
 from dicetalk.emotion.reference.extract import Recognition, extract_emotion
 from dicetalk.errors import CheckpointError, EmotionError
@@ -127,7 +127,7 @@ def test_inputs_are_laid_out_as_described(layout: str, colour: str) -> None:
     crop = np.zeros((16, 16, 3), np.uint8)
     crop[3, 5] = 255, 51, 0
     mean, std = ((0.5,), (2.0,)) if colour == "grey" else ((0.1, 0.2, 0.3), (1.0, 2.0, 4.0))
-    given = to_input(crop, RecogniserDescription(16, ("happy",), colour, mean, std, layout))
+    given = classifier_input(crop, RecogniserDescription(16, ("happy",), colour, mean, std, layout))
     pixel = given[0, :, 3, 5] if layout == "nchw" else given[0, 3, 5]
     values = {"rgb": [1, 0.2, 0], "bgr": [0, 0.2, 1], "grey": [0.299 + 0.2 * 0.587]}[colour]
     assert pixel == pytest.approx((np.array(values) - mean) / std, abs=1e-6)
@@ -183,7 +183,7 @@ def test_both_engines_compute_what_torch_does(engine: str, written: Path, monkey
         monkeypatch.setattr(loaded, "network", opencv_network(written.read_bytes(), written))
     crops = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
     with torch.no_grad():
-        inputs = np.concatenate([to_input(crop, loaded.description) for crop in crops])
+        inputs = np.concatenate([classifier_input(crop, loaded.description) for crop in crops])
         expected = small_network()(torch.from_numpy(inputs)).numpy()
     assert loaded(crops)[:, [HAPPY, SAD]] == pytest.approx(expected, abs=1e-5)
 

@@ -19,7 +19,7 @@ from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.errors import Cancelled, CheckpointError, DiceTalkError, SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.train import checkpoint, loop
-from dicetalk.train.checkpoint import list_checkpoints, load_newest, save_checkpoint, sweep
+from dicetalk.train.checkpoint import list_checkpoints, load_newest, save_checkpoint, sweep_checkpoints
 from dicetalk.train.config import EmbedderTraining, read_config
 from dicetalk.train.curves import Curves
 from dicetalk.train.diffusion import train_diffusion
@@ -301,7 +301,7 @@ def test_sweeping_leaves_whole_checkpoints(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, {"step": 1}, keep=1)
     (tmp_path / ".unfinished-0a1b").mkdir()
     (tmp_path / ".unfinished-0a1b" / "state.pt").write_bytes(b"half")
-    sweep(tmp_path)
+    sweep_checkpoints(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
 
 

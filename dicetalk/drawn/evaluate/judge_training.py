@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dicetalk.drawn.evaluate.judges import JudgeConfig, Judges, to_input
+from dicetalk.drawn.evaluate.judges import JudgeConfig, Judges, judge_input
 from dicetalk.drawn.evaluate.snapshots import Snapshots
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.hooks import SILENT, Hooks
@@ -71,7 +71,7 @@ def train_judges(
         order = torch.randperm(len(faces.crops), generator=generator)
         for rows in order[: len(order) // BATCH * BATCH].split(BATCH):
             hooks.check()
-            seen = disturbed(to_input(faces.crops[rows]), generator)
+            seen = disturbed(judge_input(faces.crops[rows]), generator)
             judged, strength = judges.emotions(seen)
             cosines = judges.who(seen) @ F.normalize(directions, dim=1).T
             loss = (

@@ -101,6 +101,6 @@ def head_crops(frames: np.ndarray) -> np.ndarray:
     return np.stack([cv2.resize(head, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for head in part])
 
 
-def to_input(crops: np.ndarray) -> torch.Tensor:
+def judge_input(crops: np.ndarray) -> torch.Tensor:
     """Crops as :class:`Judges` read them, float32 ``(N, 3, 80, 80)`` in -1..1."""
     return torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -13,7 +13,7 @@ from dicetalk.drawn.evaluate.takes import Shot, Take, drawn_portrait
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.evaluate.mouth import speaking_moment
 from dicetalk.evaluate.seams import frame_differences, last_borders
-from dicetalk.evaluate.sheet import Curve, diagram, frame_grid, stacked
+from dicetalk.evaluate.sheet import DiagramLine, diagram, frame_grid, stacked
 from dicetalk.files import explained, replacing
 from dicetalk.settings import FPS
 
@@ -90,10 +90,10 @@ def _change(evaluation: Evaluation) -> Image.Image | None:
         parts.append(frame_grid([[made.frames[i] for i in moments]], [f"{i / FPS:.1f} s" for i in moments], side=96))
         columns = [PRESET_NAMES.index(emotion) for emotion in (first, last)]
         curves = [
-            Curve(f"{first}, shown", scores.strengths[:, columns[0]], colour=1),
-            Curve("asked", scores.weights[:, columns[0]], dashed=True, colour=1),
-            Curve(f"{last}, shown", scores.strengths[:, columns[1]], colour=0),
-            Curve("asked", scores.weights[:, columns[1]], dashed=True, colour=0),
+            DiagramLine(f"{first}, shown", scores.strengths[:, columns[0]], colour=1),
+            DiagramLine("asked", scores.weights[:, columns[0]], dashed=True, colour=1),
+            DiagramLine(f"{last}, shown", scores.strengths[:, columns[1]], colour=0),
+            DiagramLine("asked", scores.weights[:, columns[1]], dashed=True, colour=0),
         ]
         parts.append(diagram(f"{' to '.join(take.emotions)}, identity {take.person}", curves, FPS))
     return stacked(parts) if parts else None
@@ -105,10 +105,10 @@ def _mouth(evaluation: Evaluation) -> Image.Image:
     return stacked([diagram(shot.take.name, _mouth_curves(shot), FPS) for shot in shots])
 
 
-def _mouth_curves(shot: ShotScores) -> list[Curve]:
+def _mouth_curves(shot: ShotScores) -> list[DiagramLine]:
     return [
-        Curve("mouth measured in the pixels", shot.mouth_shown, colour=1),
-        Curve("asked by the speech", shot.mouth_asked, dashed=True),
+        DiagramLine("mouth measured in the pixels", shot.mouth_shown, colour=1),
+        DiagramLine("asked by the speech", shot.mouth_asked, dashed=True),
     ]
 
 
@@ -132,8 +132,8 @@ def _seams(evaluation: Evaluation) -> Image.Image | None:
         pair = evaluation.shots[take]
         made, drawn = frame_differences(pair.made.frames), frame_differences(pair.drawn.frames)
         curves = [
-            Curve("difference to the frame before", np.pad(made, (1, 0)), colour=1),
-            Curve("drawn", np.pad(drawn, (1, 0)), dashed=True),
+            DiagramLine("difference to the frame before", np.pad(made, (1, 0)), colour=1),
+            DiagramLine("drawn", np.pad(drawn, (1, 0)), dashed=True),
         ]
         title = f"{take.person} {take.emotions[0]}; vertical lines: where windows of the last step meet"
         diagrams.append(diagram(title, curves, FPS, marks=last_borders(evaluation.settings, len(made) + 1)))

@@ -4,7 +4,7 @@ import torch
 
 from dicetalk.drawn.clips import INTENSITIES
 from dicetalk.drawn.evaluate.judge_training import blurred
-from dicetalk.drawn.evaluate.judges import Judges, to_input
+from dicetalk.drawn.evaluate.judges import Judges, judge_input
 from dicetalk.drawn.evaluate.plan import unseen_people
 from dicetalk.drawn.evaluate.scores import Gallery
 from dicetalk.drawn.evaluate.snapshots import draw_snapshots
@@ -23,7 +23,7 @@ def judge_rows(judges: Judges, gallery: Gallery, size: int) -> list[Row]:
     people = unseen_people()
     for level in reversed(INTENSITIES):
         drawn = draw_snapshots(people, SCENES, FACES, size, SEED, level)
-        crops = to_input(drawn.crops)
+        crops = judge_input(drawn.crops)
         for soft in (0.0, SOFT):
             judged, _ = judges.emotions(blurred(crops, soft))
             right = (judged.argmax(dim=1).numpy() == drawn.emotions).mean()

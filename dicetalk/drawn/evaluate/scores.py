@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dicetalk.drawn.evaluate.judges import Judges, head_crops, to_input
+from dicetalk.drawn.evaluate.judges import Judges, head_crops, judge_input
 from dicetalk.drawn.evaluate.snapshots import Snapshots
 from dicetalk.drawn.evaluate.takes import Shot, Take
 from dicetalk.drawn.faces.measure import measure_mouth
@@ -82,7 +82,7 @@ class Scores:
 @torch.no_grad()
 def score_shot(shot: Shot, judges: Judges, borders: Sequence[int]) -> ShotScores:
     """Measure a clip; `borders` are the first frames of its windows but the first (none: no seam to look for)."""
-    crops = to_input(head_crops(shot.frames))
+    crops = judge_input(head_crops(shot.frames))
     emotions, strengths = judges.emotions(crops)
     return ShotScores(
         take=shot.take,
@@ -112,7 +112,7 @@ class Gallery:
     @torch.no_grad()
     def of(cls, people: Sequence[int], drawn: Snapshots, judges: Judges) -> "Gallery":
         """The gallery of drawn faces of `people`."""
-        faces = judges.who(to_input(drawn.crops)).numpy()
+        faces = judges.who(judge_input(drawn.crops)).numpy()
         means = np.stack([faces[drawn.people == number].mean(axis=0) for number in range(len(people))])
         return cls(people, means / np.linalg.norm(means, axis=1, keepdims=True))
 

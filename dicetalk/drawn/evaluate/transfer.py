@@ -20,7 +20,7 @@ from dicetalk.audio.whisper import speech_features
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.drawn.clips import TrainingClip, make_changing_clip, make_clip
 from dicetalk.drawn.evaluate.generate import Maker
-from dicetalk.drawn.evaluate.judges import Judges, head_crops, to_input
+from dicetalk.drawn.evaluate.judges import Judges, head_crops, judge_input
 from dicetalk.drawn.evaluate.plan import unseen_people
 from dicetalk.drawn.evaluate.run import Make
 from dicetalk.drawn.evaluate.takes import Shot, Take, drawn_shot, spoken
@@ -62,7 +62,7 @@ class ReferenceMaker(Maker):
             reference(clip),
             self.way,
             as_track=changes,
-            detector=DrawnFaces(clip),
+            detector=DrawnFaceDetector(clip),
             residency=self.residency,
             hooks=Hooks(cancelled=self.hooks.cancelled, notice=lambda _: None),
         )
@@ -70,7 +70,7 @@ class ReferenceMaker(Maker):
 
 
 @dataclass(frozen=True)
-class DrawnFaces:
+class DrawnFaceDetector:
     """Finds the face in the pictures of a drawn clip: where it was drawn.
 
     No detector of photographs finds drawn faces, so finding the face has no part in what is measured here.
@@ -220,7 +220,7 @@ def emotion_judge(judges: Judges) -> Judge:
 
     def judge(frames: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return judges.emotions(to_input(head_crops(frames)))[0].numpy()
+            return judges.emotions(judge_input(head_crops(frames)))[0].numpy()
 
     return judge
 

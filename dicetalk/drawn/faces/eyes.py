@@ -4,7 +4,7 @@ import numpy as np
 
 from dicetalk.drawn.faces.geometry import ellipse, ribbon, shifted, spline
 from dicetalk.drawn.faces.identity import Identity
-from dicetalk.drawn.faces.paint import Pen, mix, shade
+from dicetalk.drawn.faces.paint import Pen, mix_colours, shade
 
 DEPTH = 0.12
 LASH = (34, 24, 24)
@@ -53,8 +53,8 @@ def paint_eye(pen: Pen, person: Identity, units: dict[str, float], side: int) ->
         eye.fill(ellipse(x + 0.034, y + 0.03, 0.012, 0.012, 8), (210, 210, 214), DEPTH)
 
     pen.inside(np.concatenate((upper, lower[::-1])), ball, DEPTH)
-    pen.stroke([lower[2:-2]], mix(person.skin, (120, 60, 50), 0.35), 0.016, DEPTH)
-    line = mix(LASH, person.skin, 0.15 * (1 - eyes.lashes))
+    pen.stroke([lower[2:-2]], mix_colours(person.skin, (120, 60, 50), 0.35), 0.016, DEPTH)
+    line = mix_colours(LASH, person.skin, 0.15 * (1 - eyes.lashes))
     pen.fill(ribbon(upper, (0.014 + 0.022 * eyes.lashes) * (1 - 0.6 * T**2) + 0.012), line, DEPTH)
     pen.stroke([(upper - lift - (0, 0.012))[1:-1]], shade(person.skin, 0.66), 0.016, DEPTH)
     if eyes.lashes > 0.5:

@@ -6,7 +6,7 @@ import numpy as np
 
 from dicetalk.drawn.faces.geometry import ellipse, mirrored, spline
 from dicetalk.drawn.faces.identity import Identity
-from dicetalk.drawn.faces.paint import Pen, mix, shade
+from dicetalk.drawn.faces.paint import Pen, mix_colours, shade
 
 SAMPLES = 49
 """Points along the outer edge and along the hairline."""
@@ -163,7 +163,7 @@ def paint_front(pen: Pen, person: Identity, cut: Haircut) -> None:
         return
     colour = person.hair.colour
     if cut.alpha < 1:
-        pen.tint(cut.front, mix(colour, person.skin, 0.1), cut.alpha, 0.05, soft=0.012)
+        pen.tint(cut.front, mix_colours(colour, person.skin, 0.1), cut.alpha, 0.05, soft=0.012)
         return
     pen.fill(cut.front, colour, 0.05)
     _paint_strands(pen, person, cut.strands, 1.0, 0.05)

@@ -5,7 +5,7 @@ import numpy as np
 
 from dicetalk.drawn.faces.geometry import ellipse, mirrored, shifted, spline
 from dicetalk.drawn.faces.identity import Identity, Shape
-from dicetalk.drawn.faces.paint import Pen, Relief, mix, shade
+from dicetalk.drawn.faces.paint import Pen, Relief, mix_colours, shade
 
 JAW_DROP = 0.13
 """How far the chin falls when the mouth is fully open, in face units."""
@@ -107,7 +107,7 @@ def nose_tip(person: Identity, units: dict[str, float]) -> np.ndarray:
 
 def paint_skin(pen: Pen, person: Identity, jaw: float, light: np.ndarray) -> None:
     """Paint ears and face; `light` is float32, half as wide and high as the pen's picture."""
-    ear_skin = shade(mix(person.skin, (190, 90, 80), 0.12), 0.86)
+    ear_skin = shade(mix_colours(person.skin, (190, 90, 80), 0.12), 0.86)
     for ear in ears(person.shape):
         pen.fill(ear, ear_skin, -0.3)
         pen.stroke([(ear - ear.mean(0)) * 0.55 + ear.mean(0)], shade(ear_skin, 0.8), 0.025, -0.3)
@@ -129,7 +129,7 @@ def paint_nostrils(pen: Pen, person: Identity, units: dict[str, float]) -> None:
     """Paint the nostrils and the edge of the wings."""
     tip, width = nose_tip(person, units), person.nose.width
     flare = 1 + 0.15 * max(units["nose_wrinkle"], 0)
-    dark = shade(mix(person.skin, (120, 50, 40), 0.4), 0.5)
+    dark = shade(mix_colours(person.skin, (120, 50, 40), 0.4), 0.5)
     for side in (-1, 1):
         pen.tint(ellipse(tip[0] + side * 0.5 * width, tip[1] + 0.055, 0.042, 0.02, 12), dark, 0.85, 0.35, 0.008)
         wing = np.array(((0.92, -0.04), (1.06, 0.015), (0.88, 0.06))) * (side * width * flare, 1) + tip

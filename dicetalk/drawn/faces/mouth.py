@@ -8,7 +8,7 @@ from dicetalk.drawn.faces.expression import CONTEMPT_SIDE
 from dicetalk.drawn.faces.geometry import ellipse, shifted, spline
 from dicetalk.drawn.faces.head import nose_tip
 from dicetalk.drawn.faces.identity import Identity
-from dicetalk.drawn.faces.paint import Pen, Relief, mix, shade
+from dicetalk.drawn.faces.paint import Pen, Relief, mix_colours, shade
 
 OPENING = 0.3
 """Height of the fully open mouth in face units."""
@@ -90,8 +90,8 @@ def paint_mouth(pen: Pen, person: Identity, units: dict[str, float], shape: Lips
     pen.fill(np.concatenate((shape.top, shape.inner_top[::-1])), shade(colour, 0.86), DEPTH)
     pen.fill(np.concatenate((shape.inner_bottom, shape.bottom[::-1])), colour, DEPTH)
     gloss = 0.45 * shape.inner_bottom + 0.55 * shape.bottom
-    pen.stroke([gloss[6:10]], mix(colour, (255, 240, 236), 0.14), 0.03, DEPTH)
-    line = shade(mix(colour, person.skin, 0.2), 0.6)
+    pen.stroke([gloss[6:10]], mix_colours(colour, (255, 240, 236), 0.14), 0.03, DEPTH)
+    line = shade(mix_colours(colour, person.skin, 0.2), 0.6)
     opening = units["jaw_open"]
     if opening > 0:
         _paint_inside(pen, shape, opening)
@@ -104,7 +104,7 @@ def _paint_inside(pen: Pen, shape: Lips, opening: float) -> None:
     teeth = slice(2, -2)
     pen.fill(
         np.concatenate((shape.inner_top[teeth], (shape.inner_top + 0.24 * depth)[teeth][::-1])),
-        mix(INSIDE, TEETH, min(0.25 + 2 * opening, 1)),
+        mix_colours(INSIDE, TEETH, min(0.25 + 2 * opening, 1)),
         DEPTH,
     )
     tongue = slice(4, -4)

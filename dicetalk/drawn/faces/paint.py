@@ -95,7 +95,7 @@ class Relief:
         return total / 128
 
 
-def mix(a: Sequence[float], b: Sequence[float], share: float) -> tuple[float, ...]:
+def mix_colours(a: Sequence[float], b: Sequence[float], share: float) -> tuple[float, ...]:
     """The colour between `a` and `b` that holds `share` of `b`."""
     return tuple((1 - share) * x + share * y for x, y in zip(a, b, strict=True))
 

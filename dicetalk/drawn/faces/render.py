@@ -15,7 +15,7 @@ from dicetalk.drawn.faces.head import model_skin, nose_tip, outline, paint_nostr
 from dicetalk.drawn.faces.identity import Identity
 from dicetalk.drawn.faces.motion import Pose
 from dicetalk.drawn.faces.mouth import lips, model_mouth, paint_mouth
-from dicetalk.drawn.faces.paint import Pen, Relief, mix, shade
+from dicetalk.drawn.faces.paint import Pen, Relief, mix_colours, shade
 from dicetalk.drawn.faces.scene import Scene, paint_background, paint_body
 
 OVERSAMPLING = 2
@@ -102,7 +102,7 @@ class FaceRenderer:
     def _paint_marks(self, pen: Pen) -> None:
         extras, skin = self.person.extras, self.person.skin
         for x, y in self.freckles:
-            pen.tint(ellipse(x, y, 0.016, 0.014, 8), mix(skin, (130, 70, 40), 0.6), 0.6, 0.1)
+            pen.tint(ellipse(x, y, 0.016, 0.014, 8), mix_colours(skin, (130, 70, 40), 0.6), 0.6, 0.1)
         if extras.mark is not None:
             pen.fill(ellipse(*extras.mark, 0.026, 0.026, 10), shade(skin, 0.38), 0.1)
         if extras.earrings:

@@ -7,7 +7,7 @@ import numpy as np
 
 from dicetalk.drawn.faces.geometry import ellipse, mirrored, spline
 from dicetalk.drawn.faces.identity import Colour, Identity
-from dicetalk.drawn.faces.paint import Pen, mix, shade
+from dicetalk.drawn.faces.paint import Pen, mix_colours, shade
 
 WALLS = (
     (188, 196, 204),
@@ -92,7 +92,7 @@ def paint_background(scene: Scene, side: int) -> np.ndarray:
         for y in (0.3, 0.62, 0.94):
             for x in np.arange(0, 1, 0.055):
                 height = rng.uniform(0.12, 0.22)
-                spine = tuple(mix(scene.wall, rng.uniform(50, 210, 3).tolist(), 0.55))
+                spine = tuple(mix_colours(scene.wall, rng.uniform(50, 210, 3).tolist(), 0.55))
                 box(x, y - height, x + rng.uniform(0.03, 0.05), y, 0.85, spine)
             box(0, y, 1, y + 0.03, 0.6)
     elif scene.background == "corner":
@@ -132,7 +132,7 @@ def paint_body(person: Identity, scene: Scene, pen: Pen) -> np.ndarray:
     skin = shade(person.skin, 0.86)
     pen.fill(neck, skin)
     chin_shadow = ellipse(0.04, shape.chin_y - 0.02, 0.62, 0.34)
-    pen.tint(chin_shadow, shade(mix(skin, (90, 40, 30), 0.3), 0.62), 0.75, soft=0.07)
+    pen.tint(chin_shadow, shade(mix_colours(skin, (90, 40, 30), 0.3), 0.62), 0.75, soft=0.07)
     for sign in (-1, 1):
         collarbone = spline(np.array(((0.1, slope + 0.24), (0.35, slope + 0.2), (0.6, slope + 0.24))) * (sign, 1), 4)
         pen.stroke([collarbone], shade(skin, 0.88), 0.03)

@@ -25,7 +25,7 @@ from dicetalk.emotion.reference.expressions import (
     ExpressionReaderConfig,
     ReadExpressions,
     crop_of,
-    to_input,
+    reader_input,
 )
 from dicetalk.emotion.reference.face_track import FaceCrop
 from dicetalk.hooks import SILENT, Hooks
@@ -132,7 +132,7 @@ def train_expression_reader(
         if place == 0:
             order = torch.randperm(len(truth), generator=generator)
         rows = order[place * BATCH : (place + 1) * BATCH]
-        shown = _varied(to_input(crops[rows]), generator)
+        shown = _varied(reader_input(crops[rows]), generator)
         loss = F.smooth_l1_loss(reader(shown) / scale, truth[rows] / scale, beta=0.5)
         optimizer.zero_grad()
         loss.backward()

@@ -24,7 +24,7 @@ from dicetalk.files import explained, replacing
 from dicetalk.hooks import Hooks
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.data import Batch
-from dicetalk.train.loop import PlainTask, make_accelerator, train
+from dicetalk.train.loop import PlainTask, make_accelerator, run_training
 from dicetalk.train.losses import UNLABELLED
 from dicetalk.train.seeds import seeded
 
@@ -148,7 +148,7 @@ def train_hearing(
     `folder`; checkpoints and curves go to `out`.
 
     Raises:
-        DiceTalkError: see :func:`dicetalk.train.loop.train`.
+        DiceTalkError: see :func:`dicetalk.train.loop.run_training`.
     """
     objective = seeded(lambda: HearingObjective(build()), config.seed)
-    return train(HearingTask(objective, folder), config, out, make_accelerator(config), hooks)
+    return run_training(HearingTask(objective, folder), config, out, make_accelerator(config), hooks)

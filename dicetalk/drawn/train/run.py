@@ -106,7 +106,7 @@ def train_tiny(config: TinyTraining, hooks: Hooks = SILENT) -> list[Path]:
         SpeechError: espeak-ng is missing or fails.
         DatasetError: a clip could not be drawn.
         OutputError: ``config.out`` cannot be written, or another program is writing there.
-        DiceTalkError: see :func:`dicetalk.train.loop.train`.
+        DiceTalkError: see :func:`dicetalk.train.loop.run_training`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SettingError(
@@ -186,7 +186,7 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
         save_expression_reader(trained, model / files.READER.name)
 
     def draw(name: str, sources: list[SourcePlan], side: int) -> None:
-        maker = DrawnMaker(partial(speech_features, encoder=ears(model)), side)
+        maker = DrawnMaker(partial(speech_features, encoder=speech_encoder(model)), side)
         failed = prepare_shards(sources, out / name, maker, hooks=hooks).skipped
         if failed:  # one clip less makes another model
             raise DatasetError(
@@ -297,7 +297,7 @@ def whisper_sizes() -> dict[str, int]:
     }
 
 
-def ears(model: Path) -> nn.Module:
+def speech_encoder(model: Path) -> nn.Module:
     """The trained speech encoder of the model folder `model`, in float32.
 
     Raises:

@@ -23,7 +23,7 @@ from dicetalk.hooks import Hooks
 from dicetalk.portrait.prepare import to_clip_pixels
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.data import Batch
-from dicetalk.train.loop import PlainTask, make_accelerator, train
+from dicetalk.train.loop import PlainTask, make_accelerator, run_training
 from dicetalk.train.losses import info_nce
 from dicetalk.train.seeds import seeded
 
@@ -105,7 +105,7 @@ def train_seeing(
     `folder`; checkpoints and curves go to `out`.
 
     Raises:
-        DiceTalkError: see :func:`dicetalk.train.loop.train`.
+        DiceTalkError: see :func:`dicetalk.train.loop.run_training`.
     """
     objective = seeded(lambda: SeeingObjective(build()), config.seed)
-    return train(SeeingTask(objective, folder), config, out, make_accelerator(config), hooks)
+    return run_training(SeeingTask(objective, folder), config, out, make_accelerator(config), hooks)

@@ -19,7 +19,7 @@ from dicetalk.hooks import Hooks
 from dicetalk.norms import quieten_residuals
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.data import Batch
-from dicetalk.train.loop import PlainTask, make_accelerator, train
+from dicetalk.train.loop import PlainTask, make_accelerator, run_training
 from dicetalk.train.seeds import seeded
 
 PARTS, PART_SIZE = 16, 48
@@ -214,7 +214,7 @@ def train_vae(
     `folder`; checkpoints and curves go to `out`.
 
     Raises:
-        DiceTalkError: see :func:`dicetalk.train.loop.train`.
+        DiceTalkError: see :func:`dicetalk.train.loop.run_training`.
     """
     objective = seeded(lambda: VAEObjective(build()), config.seed)
-    return train(VAETask(objective, folder), config, out, make_accelerator(config), hooks)
+    return run_training(VAETask(objective, folder), config, out, make_accelerator(config), hooks)

@@ -51,7 +51,7 @@ class Recogniser:
         return np.stack([self._score(crop) for crop in crops])
 
     def _score(self, crop: np.ndarray) -> np.ndarray:
-        output = np.asarray(self.network(to_input(crop, self.description)), np.float64).ravel()
+        output = np.asarray(self.network(classifier_input(crop, self.description)), np.float64).ravel()
         described = len(self.description.classes)
         if len(output) != described or not np.isfinite(output).all():
             raise CheckpointError(
@@ -92,7 +92,7 @@ def load_recogniser(path: Path | str | None = None) -> Recogniser:
     return Recogniser(open_network(path), description, str(path))
 
 
-def to_input(crop: np.ndarray, description: RecogniserDescription) -> np.ndarray:
+def classifier_input(crop: np.ndarray, description: RecogniserDescription) -> np.ndarray:
     """A face crop, uint8 RGB ``(size, size, 3)``, as the classifier wants it, float32 with a batch axis of 1."""
     pixels = crop.astype(np.float32) / 255
     if description.colour == "bgr":

@@ -115,7 +115,7 @@ class ReadExpressions:
         """Coefficients ``(N, coefficients)``, float32, of crops, uint8 RGB ``(N, size, size, 3)``."""
         with self.residency(self.reader) as device, torch.no_grad():
             parts = torch.from_numpy(crops).split(BATCH)
-            return torch.cat([self.reader(to_input(part).to(device)).float().cpu() for part in parts]).numpy()
+            return torch.cat([self.reader(reader_input(part).to(device)).float().cpu() for part in parts]).numpy()
 
 
 def crop_of(config: ExpressionReaderConfig) -> FaceCrop:
@@ -123,6 +123,6 @@ def crop_of(config: ExpressionReaderConfig) -> FaceCrop:
     return FaceCrop(config.size, EXPAND)
 
 
-def to_input(crops: torch.Tensor) -> torch.Tensor:
+def reader_input(crops: torch.Tensor) -> torch.Tensor:
     """uint8 ``(N, H, W, 3)`` to float32 ``(N, 3, H, W)`` in -1..1."""
     return crops.permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -77,7 +77,7 @@ def pixels(figure: "Figure") -> np.ndarray:
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
-def plain(axes: Any) -> None:
+def plain_axes(axes: Any) -> None:
     """Leave out the frame's upper and right side, and make what stays quiet."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)

@@ -8,7 +8,7 @@ import numpy as np
 
 from dicetalk.emotion.compare import FEELINGS, differences, preset_weights
 from dicetalk.emotion.prior import EmotionPrior
-from dicetalk.emotion.show.figure import COLOURS, FAINT, INK, new_figure, pixels, plain
+from dicetalk.emotion.show.figure import COLOURS, FAINT, INK, new_figure, pixels, plain_axes
 from dicetalk.emotion.track import MAX_SECONDS, MODEL_FPS, EmotionTrack
 from dicetalk.errors import EmotionError
 
@@ -85,7 +85,7 @@ def _draw_weights(axes: Any, moments: np.ndarray, weights: np.ndarray, strength:
     axes.grid(axis="y", color=FAINT, linewidth=0.5, alpha=0.6)
     axes.set_axisbelow(True)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9, labelcolor=INK)
-    plain(axes)
+    plain_axes(axes)
 
 
 def _draw_waveform(axes: Any, samples: np.ndarray, sample_rate: int, seconds: float, width: int) -> None:
@@ -98,4 +98,4 @@ def _draw_waveform(axes: Any, samples: np.ndarray, sample_rate: int, seconds: fl
     axes.set_ylim(-1.05 * peak, 1.05 * peak)
     axes.set_yticks([])
     axes.set_ylabel("speech", color=INK)
-    plain(axes)
+    plain_axes(axes)

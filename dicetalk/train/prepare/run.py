@@ -21,7 +21,7 @@ MAX_WORKERS = 64
 _COLUMNS = ("video", "reason", "dataset")
 
 
-class Source(Protocol):
+class ClipSource(Protocol):
     """A video of a data set, or a clip that is to be drawn."""
 
     @property
@@ -30,7 +30,7 @@ class Source(Protocol):
         ...
 
 
-SomeSource = TypeVar("SomeSource", bound=Source)
+SomeSource = TypeVar("SomeSource", bound=ClipSource)
 Make = Callable[[SomeSource, Collection[str], Hooks], Iterator[MadeClip | SkippedVideo]]
 """``make(source, there, hooks)`` gives the clips of a source that are not `there`. Several threads call it."""
 

@@ -29,7 +29,7 @@ from dicetalk.train.data import NumberedBatches
 from dicetalk.train.diffusion import DiffusionTask, even_weights, start_networks, train_diffusion
 from dicetalk.train.diffusion_data import DiffusionBatches, emotion_class, emotion_levels
 from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint
-from dicetalk.train.loop import make_accelerator, train
+from dicetalk.train.loop import make_accelerator, run_training
 from dicetalk.train.losses import UNLABELLED
 from dicetalk.train.shards import ClipLabels, ClipRecord, DatasetError, ShardWriter, list_clips, read_clip, splits
 from dicetalk.train.start import (
@@ -228,7 +228,9 @@ def test_the_emotion_model_may_learn_slower(
     for rate in (1.0, 1e-6):
         task = make_task(emotion_rate=rate, steps=1, warmup_steps=0)
         before = {name: p.detach().clone() for name, p in task.module.named_parameters()}
-        train(task, replace(task.config.loop, ema_decay=0), tmp_path / str(rate), make_accelerator(task.config.loop))
+        run_training(
+            task, replace(task.config.loop, ema_decay=0), tmp_path / str(rate), make_accelerator(task.config.loop)
+        )
         for part in ("emotion_model.emo_linear", "unet.conv_out"):
             changes = [(p - before[n]).abs().max() for n, p in task.module.named_parameters() if n.startswith(part)]
             moved[rate, part] = max(changes).item()

@@ -32,7 +32,7 @@ from dicetalk.errors import CheckpointError, DiceTalkError, SettingError
 from dicetalk.train import loop as loop_module
 from dicetalk.train.config import DiffusionTraining
 from dicetalk.train.diffusion import DiffusionTask, start_networks, train_diffusion, usable_clips
-from dicetalk.train.loop import make_accelerator, train
+from dicetalk.train.loop import make_accelerator, run_training
 from dicetalk.train.shards import list_clips, splits
 from dicetalk.train.start import (
     dice_networks,
@@ -87,7 +87,7 @@ def test_two_clips_can_be_learnt_by_heart(make_task: Callable[..., DiffusionTask
             return float(np.mean([task.module(**inputs_of(task, 1000 + n))["denoising"] for n in range(8)]))
 
     before = loss()
-    train(task, replace(task.config.loop, ema_decay=0.9), tmp_path, make_accelerator(task.config.loop))
+    run_training(task, replace(task.config.loop, ema_decay=0.9), tmp_path, make_accelerator(task.config.loop))
     after = loss()
     assert after < 0.7 * before, (before, after)
 
