@@ -38,10 +38,10 @@ from dicetalk.hooks import SILENT, Hooks
 from dicetalk.pipeline import NO_INTERPOLATION, check_fps, generate_latents
 from dicetalk.portrait.detector import choose_detector
 from dicetalk.portrait.faces import FaceDetector
+from dicetalk.portrait.notices import face_notices
 from dicetalk.portrait.paste import FEATHER, check_feather
 from dicetalk.portrait.prepare import CROP_EXPAND, Box, Portrait, prepare_portrait
 from dicetalk.portrait.read import Picture, read_picture
-from dicetalk.portrait.small import small_face_notice
 from dicetalk.residency import DeviceResidency
 from dicetalk.settings import SamplerSettings
 from dicetalk.talking_clip import TalkingClip
@@ -210,6 +210,7 @@ class DiceTalk:
         *,
         short_side: int | None = None,
         crop_hint: str = "crop=True, paste_back=True",
+        index_hint: str = "face_index",
         **choices: Any,
     ) -> Portrait:
         """Prepare a picture once for several clips.
@@ -218,6 +219,7 @@ class DiceTalk:
             picture: see :meth:`generate`.
             short_side: see :meth:`generate`.
             crop_hint: how the notice of a small face names the way on.
+            index_hint: how the notice of several faces names the choice.
             **choices: further arguments of :func:`dicetalk.portrait.prepare.prepare_portrait`.
 
         Raises:
@@ -232,7 +234,7 @@ class DiceTalk:
             clip_size=config.image_encoder.image_size,
             **choices,
         )
-        if notice := small_face_notice(prepared, crop_hint):
+        for notice in face_notices(prepared, crop_hint, index_hint):
             self.hooks.notice(notice)
         return prepared
 

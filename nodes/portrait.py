@@ -11,11 +11,11 @@ from PIL import Image, ImageDraw
 
 from dicetalk.errors import PortraitError
 from dicetalk.hooks import Hooks
+from dicetalk.portrait.notices import face_notices
 from dicetalk.portrait.paste import ColourMatch, paste_mask
 from dicetalk.portrait.paste import PasteBack as Paste
 from dicetalk.portrait.prepare import STRIDE, Box, Portrait, prepare_portrait
 from dicetalk.portrait.read import read_picture
-from dicetalk.portrait.small import small_face_notice
 from dicetalk.settings import PortraitSettings
 
 from .checks import choice_verdict
@@ -155,7 +155,7 @@ def _portrait(
     portrait = prepare_portrait(
         read_picture(image, hooks),
         detector=model.detector_for(hooks) if looked_for else None,
-        face_index=area["face_index"] if looked_for else None,
+        face_index=area["face_index"] or None if looked_for else None,  # 0, the largest, is what nobody has to choose
         box=face,
         whole_picture=area["area"] == EVERYTHING,
         crop=area["area"] == FACE,
@@ -164,7 +164,7 @@ def _portrait(
         clip_size=model.dice.config.image_encoder.image_size,
         **({"margin": area["margin"]} if area["area"] == FACE else {}),
     )
-    if notice := small_face_notice(portrait, f"area: {FACE}, and Paste Back after the sampler,"):
+    for notice in face_notices(portrait, f"area: {FACE}, and Paste Back after the sampler,", "face_index"):
         hooks.notice(notice)
     return portrait
 

@@ -76,6 +76,7 @@ def _portrait(options: argparse.Namespace, talk: DiceTalk) -> Portrait:
     return talk.portrait(
         options.image,
         crop_hint="--crop --paste-back",
+        index_hint="--face-index",
         face_index=options.face_index,
         box=options.box,
         whole_picture=options.whole_picture,

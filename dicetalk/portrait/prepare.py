@@ -40,6 +40,7 @@ class Portrait:
         mask: where the face may move, float32 ``(1, h, w)`` in 0..1.
         face: the face in pixels of `source`, or none if the whole picture is animated.
         crop: the part that is animated in pixels of `source`: x0, y0, x1, y1.
+        passed_over: how many smaller faces a detector found, where nobody said which one is meant.
     """
 
     source: np.ndarray
@@ -48,6 +49,7 @@ class Portrait:
     mask: torch.Tensor
     face: FaceBox | None
     crop: Region
+    passed_over: int = 0
 
 
 def prepare_portrait(
@@ -88,11 +90,13 @@ def prepare_portrait(
             f"The picture is {picture.dtype} of shape {picture.shape}, not uint8 (H, W, 3). Read it with read_picture."
         )
     height, width = picture.shape[:2]
-    face = None
+    face, passed_over = None, 0
     if box is not None:
         face = _given_face(box, width, height)
     elif not whole_picture:
-        face = choose_face((detector or CenterFace()).detect(picture), face_index)
+        found = (detector or CenterFace()).detect(picture)
+        face = choose_face(found, face_index)
+        passed_over = len(found) - 1 if face_index is None else 0
 
     region = crop_region(face, width, height, margin) if crop and face is not None else (0, 0, width, height)
     x0, y0, x1, y1 = region
@@ -107,7 +111,7 @@ def prepare_portrait(
     else:
         drawn = face_mask(face, region, mask_scale)
         mask = torch.from_numpy(resize(drawn, size))[None].float() / 255
-    return Portrait(picture, to_tensor(resized), to_clip_pixels(resized, clip_size), mask, face, region)
+    return Portrait(picture, to_tensor(resized), to_clip_pixels(resized, clip_size), mask, face, region, passed_over)
 
 
 def network_size(width: int, height: int, short_side: int) -> tuple[int, int]:

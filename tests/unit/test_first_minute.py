@@ -14,8 +14,8 @@ from dicetalk.cli import main
 from dicetalk.emotion.parse import parse_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, PRIOR_DIM, EmotionPrior
 from dicetalk.errors import EmotionError
+from dicetalk.portrait.notices import small_face_notice
 from dicetalk.portrait.prepare import prepare_portrait
-from dicetalk.portrait.small import small_face_notice
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PRIORS = {name: EmotionPrior(torch.zeros(PRIOR_DIM), name=name) for name in PRESET_NAMES}
