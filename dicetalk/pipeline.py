@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import torch
 
-from dicetalk.adapters import EMOTION, Conditions
+from dicetalk.adapters import Conditions
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.audio.silence import with_pauses
 from dicetalk.audio.speech import Speech
@@ -44,7 +44,11 @@ HELD_FRAMES = (
     "frames in between, fetch RIFE/flownet.pkl into the models folder: dicetalk download FOLDER."
 )
 
-NO_EMOTION = "This model has no emotion adapter: the emotion is not used."
+NO_EMOTIONS = (
+    "This model has no emotions, only speech. For emotions load DICE-Talk (`dicetalk download FOLDER` fetches it), or "
+    "the bundled model `tiny`."
+)
+NO_EMOTION = f"{NO_EMOTIONS} The emotion that was given is not used."
 
 
 def generate_latents(
@@ -150,7 +154,7 @@ def denoise(
         SettingError: `retrieval` is asked of a model without an emotion bank, or the model needs an emotion.
         Cancelled: the caller asked to stop.
     """
-    if emotion is not None and EMOTION not in model.adapters:
+    if emotion is not None and not model.has_emotions:
         hooks.notice(NO_EMOTION)
     if settings.retrieval and not isinstance(model.emotion_model, EmotionModel):
         raise SettingError("retrieval takes the nearest entry of the emotion bank, and this model has no bank.")

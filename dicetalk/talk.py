@@ -35,7 +35,7 @@ from dicetalk.emotion.voice.features import VoiceFeatures, measure_voice
 from dicetalk.emotion.voice.intensity import voice_intensity
 from dicetalk.errors import EmotionError, SettingError
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.pipeline import NO_INTERPOLATION, check_fps, generate_latents
+from dicetalk.pipeline import NO_EMOTION, NO_EMOTIONS, NO_INTERPOLATION, check_fps, generate_latents
 from dicetalk.portrait.detector import choose_detector
 from dicetalk.portrait.faces import FaceDetector
 from dicetalk.portrait.notices import face_notices
@@ -103,7 +103,7 @@ class DiceTalk:
         self,
         portrait: Picture | Portrait,
         speech: SpeechLike,
-        emotion: EmotionLike = NEUTRAL,
+        emotion: EmotionLike | None = None,
         *,
         crop: bool = False,
         paste_back: bool = False,
@@ -131,7 +131,8 @@ class DiceTalk:
                 :func:`dicetalk.portrait.read.read_picture`; or a portrait that :meth:`portrait` prepared, which has
                 its own `crop`, `box` and so on.
             speech: a file, ``(array, sample_rate)``, or speech that was read already; the clip is as long.
-            emotion: see :meth:`emotion`.
+            emotion: see :meth:`emotion`; neutral if `None`. A model without emotions needs none, and gives a notice of
+                one that it cannot show.
             crop: animate a square around the face instead of the whole picture.
             paste_back: put the animated part back into the whole picture, in its own size and colours.
             box: the face's x, y, width, height, instead of a detector.
@@ -182,7 +183,12 @@ class DiceTalk:
         else:
             prepared = self.portrait(portrait, **{name: value for name, (value, _) in choices.items()})
         heard = shut_in_silence(pad_speech(self._speech(speech), pad_start, pad_end), silence_below)
-        track = self.emotion(emotion, heard, intensity_from_voice=intensity_from_voice)
+        track = None
+        if self.model.has_emotions:
+            given = NEUTRAL if emotion is None else emotion
+            track = self.emotion(given, heard, intensity_from_voice=intensity_from_voice)
+        elif emotion is not None or intensity_from_voice is not None:
+            self.hooks.notice(NO_EMOTION)
         if interpolate and fps is None and self.model.flownet is None:
             self.hooks.notice(NO_INTERPOLATION)
             interpolate = False
@@ -254,10 +260,10 @@ class DiceTalk:
             intensity_from_voice: ``louder``, ``softer`` or ``either``: multiply it by the voice's intensity.
 
         Raises:
-            EmotionError: it is unknown, cannot be read or belongs to another model, or it needs speech and there is
-                none.
+            EmotionError: it is unknown, cannot be read or belongs to another model, it needs speech and there is none,
+                or the model has no emotions.
         """
-
+        self._check_emotions()
         heard = None if speech is None else self._speech(speech)
         seconds = math.inf if heard is None else heard.seconds
 
@@ -312,6 +318,7 @@ class DiceTalk:
             VideoError, SpeechError, NoFaceError, EmotionError, CheckpointError: as
                 :func:`dicetalk.emotion.reference.extract.extract_emotion`.
         """
+        self._check_emotions()
         return extract_emotion(
             reference if isinstance(reference, Reference) else Path(reference),
             self._way(recogniser, strength, modality),
@@ -331,6 +338,10 @@ class DiceTalk:
         express = ReadExpressions(reader, self.residency) if reader else None
         listen = partial(speech_features, encoder=model.whisper, residency=self.residency, hooks=self.hooks)
         return Embedding(model.embedder, express, listen, modality)
+
+    def _check_emotions(self) -> None:
+        if not self.model.has_emotions:
+            raise EmotionError(NO_EMOTIONS)
 
     def _speech(self, speech: SpeechLike) -> Speech:
         if isinstance(speech, Speech):

@@ -125,7 +125,7 @@ class EmotionBankMix(SettledNode):
         more: Mapping[str, Emotion] | None = None,
         **weights: float,
     ) -> io.NodeOutput:
-        priors = model.dice.priors
+        priors = model.presets
         wanted = mix_from_json(emotions)
         hooks, parts = comfy_hooks({}), []
         wired = {"emotion_a": emotion_a, "emotion_b": emotion_b, **(more or {})}
@@ -158,6 +158,6 @@ def _check_text(emotions: str) -> None:
 def _attention_picture(model: HostedModel, track: EmotionTrack) -> np.ndarray:
     moments = {"mix": 0.0} if track.is_constant else {"start": 0.0, "middle": track.end / 2, "end": track.end}
     means = track.at(list(moments.values())).mu
-    names = [*moments, *model.dice.priors]
-    rows = torch.cat([means, torch.stack([prior.mu for prior in model.dice.priors.values()])])
+    names = [*moments, *model.presets]
+    rows = torch.cat([means, torch.stack([prior.mu for prior in model.presets.values()])])
     return plot_bank_attention(names, bank_attention(model.dice.emotion_model, rows, model.residency), dark=True)

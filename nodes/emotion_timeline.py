@@ -55,8 +55,8 @@ class EmotionTimeline(io.ComfyNode):
     @classmethod
     def execute(cls, model: HostedModel, speech: EncodedSpeech, keyframes: str) -> io.NodeOutput:
         hooks, sound = comfy_hooks({}), speech.speech
-        track = note_unused_end(track_from_json(keyframes, model.dice.priors), sound.seconds, hooks)
-        picture = plot_track(track, model.dice.priors, (sound.samples, SAMPLE_RATE))
+        track = note_unused_end(track_from_json(keyframes, model.presets), sound.seconds, hooks)
+        picture = plot_track(track, model.presets, (sound.samples, SAMPLE_RATE))
         shown = {"dicetalk_waveform": waveform_peaks(sound), "dicetalk_duration": [round(sound.seconds, 3)]}
         return io.NodeOutput(model.emotion(track), to_image(picture), ui=hooks.shown(shown))
 

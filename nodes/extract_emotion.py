@@ -123,6 +123,7 @@ class ExtractEmotionPrior(SettledNode):
         if why := _contradiction([name for name, value in given.items() if value is not None]):
             raise EmotionError(why)
         hooks = comfy_hooks(SHARES)
+        model.presets  # noqa: B018  a model without emotions is refused before the clip is read
         hears = model.dice.embedder is not None
         if not hears:
             if images is None and video is None:
@@ -259,7 +260,7 @@ def _way(model: HostedModel, strength: float, window: float, hooks: Hooks) -> Re
     """By the model's own embedder, or by recognising the presets."""
     dice = model.dice
     if dice.embedder is None:
-        return Recognition(load_recogniser(), dice.priors, strength)
+        return Recognition(load_recogniser(), model.presets, strength)
 
     def listen(samples: np.ndarray) -> SpeechFeatures:
         return speech_features(samples, dice.whisper, residency=model.residency, hooks=hooks)
@@ -271,4 +272,4 @@ def _way(model: HostedModel, strength: float, window: float, hooks: Hooks) -> Re
 
 def _picture(model: HostedModel, emotion: Emotion, reference: Reference) -> np.ndarray:
     waveform = (reference.speech(), SAMPLE_RATE) if reference.speech else None
-    return plot_track(emotion.track, model.dice.priors, waveform)
+    return plot_track(emotion.track, model.presets, waveform)

@@ -6,14 +6,19 @@ from pathlib import Path
 
 import folder_paths
 
+from dicetalk.checkpoints import variants
 from dicetalk.checkpoints.files import PACKED, UNET, VAE
-from dicetalk.checkpoints.find import find_files, is_svd_checkpoint
+from dicetalk.checkpoints.find import find_files, is_svd_checkpoint, variant_in
 from dicetalk.checkpoints.layouts import clones_in
+from dicetalk.checkpoints.variants import Variant
 from dicetalk.errors import EmotionError
 from dicetalk.paths import is_device
 
 MODELS = "dice_talk"
 EMOTIONS = "dice_talk_emotions"
+SONIC = "sonic"
+"""Folder among the models in which the Sonic packs keep theirs."""
+
 TINY = "tiny"
 AUTO = "auto"
 
@@ -38,14 +43,48 @@ def _register(key: str, folder: str, extensions: set[str]) -> None:
 
 
 def model_names() -> list[str]:
-    """Files that stand for a model, and the bundled one last, so that it is the default where there is no other."""
-    names = folder_paths.get_filename_list(MODELS)
-    return [name for name in names if _is_model(os.path.basename(name))] + [TINY]
+    """Files that stand for a model, those of other packs after our own, and the bundled one last, so that it is the
+    default where there is no other."""
+    return [*_own_models(), *_pack_models(), TINY]
 
 
 def model_path(name: str) -> Path:
     """The file of the model `name`."""
-    return Path(folder_paths.get_full_path_or_raise(MODELS, name))
+    own = _own_models()
+    if name not in own and name in (others := _pack_models()):
+        return others[name]
+    return Path(folder_paths.get_full_path_or_raise(MODELS, own.get(name, name)))
+
+
+def model_variant(name: str | None) -> Variant | None:
+    """The variant of the model `name`; `None` where that cannot be told."""
+    if name == TINY:
+        return variants.TINY
+    if name not in model_names():
+        return None
+    return variant_in(model_path(name))
+
+
+def _own_models() -> dict[str, str]:
+    """Names of our own folders by the name that is offered, which is the same on every system."""
+    names = folder_paths.get_filename_list(MODELS)
+    return {name.replace(os.sep, "/"): name for name in names if _is_model(os.path.basename(name))}
+
+
+def _pack_models() -> dict[str, Path]:
+    """Models where the Sonic packs keep theirs, ``models/sonic``, by the name that is offered."""
+    own, found = _own_models(), {}
+    for folder in _pack_folders():
+        for path in sorted(folder.glob("*")) + sorted(folder.glob("*/*")):
+            name = f"{SONIC}/{path.relative_to(folder).as_posix()}"
+            if _is_model(path.name) and path.is_file() and name not in own:
+                found.setdefault(name, path)
+    return found
+
+
+def _pack_folders() -> list[Path]:
+    configured = folder_paths.folder_names_and_paths.get(SONIC, ([],))[0]
+    return list(dict.fromkeys([Path(folder_paths.models_dir, SONIC), *map(Path, configured)]))
 
 
 def _is_model(name: str) -> bool:
@@ -82,7 +121,7 @@ def shared_folders() -> list[Path]:
     """Where Whisper, RIFE, the face detector and the priors may lie as well: our own folders, the Sonic pack's, and the
     older DICE-Talk pack, which carries the priors."""
     packs = [clone for folder in folder_paths.get_folder_paths("custom_nodes") for clone in clones_in(Path(folder))]
-    return [*map(Path, folder_paths.get_folder_paths(MODELS)), Path(folder_paths.models_dir, "sonic"), *packs]
+    return [*map(Path, folder_paths.get_folder_paths(MODELS)), *_pack_folders(), *packs]
 
 
 def emotion_names() -> list[str]:

@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.tiny import tiny_folder
+from dicetalk.checkpoints.variants import Variant
 
 from .folders import (
     AUTO,
@@ -20,13 +21,14 @@ from .folders import (
     is_known_svd,
     model_names,
     model_path,
+    model_variant,
     shared_folders,
     svd_beside,
     svd_names,
     svd_path,
 )
 from .hooks import comfy_hooks
-from .prompts import SettledNode
+from .prompts import SettledNode, Upstream
 from .residency import Operations
 from .wires import CATEGORY, HostedModel, ModelWire
 
@@ -43,7 +45,8 @@ class LoadModel(SettledNode):
             node_id="DICETalk_LoadModel",
             display_name="Load DICE Model",
             category=CATEGORY,
-            description="Loads a DICE-Talk model. Its networks reach the graphics card only when they are used.",
+            description="Loads DICE-Talk, Sonic or the small bundled model. Its networks reach the graphics card only "
+            "when they are used.",
             search_aliases=["DICE-Talk", "dice talk loader", "talking head", "emotional portrait"],
             inputs=[
                 io.Combo.Input(
@@ -51,7 +54,8 @@ class LoadModel(SettledNode):
                     options=model_names(),
                     tooltip="The bundled tiny model, or a file in models/dice_talk: the released unet.pth (6.5 GB in "
                     "float32; its neighbours, with emo_model.pth of 286 MB, are found by themselves; dicetalk download "
-                    "fetches about 9 GB in all) or one converted safetensors.",
+                    "fetches about 9 GB in all), Sonic's, which has no emotions (also in models/sonic), or one "
+                    "converted safetensors. The released weights are for non-commercial use (CC BY-NC-SA 4.0).",
                 ),
                 io.Combo.Input(
                     "svd",
@@ -86,6 +90,13 @@ class LoadModel(SettledNode):
         )
 
     @classmethod
+    def rewired(cls, inputs: Mapping[str, Any], upstream: Upstream) -> Mapping[str, Any]:
+        """Names with the system's own separator, as earlier releases offered them on Windows."""
+        model = inputs.get("model")
+        plain = model.replace("\\", "/") if isinstance(model, str) else model
+        return {"model": plain} if plain != model and plain in model_names() else {}
+
+    @classmethod
     def fingerprint_inputs(cls, model: str | None, svd: str | None, dtype: str | None) -> list[tuple[str, int, int]]:
         """Loaded again when any of its files has changed, come or gone; what comes over a wire is not known yet."""
         if model is None or svd is None:
@@ -110,6 +121,13 @@ class LoadModel(SettledNode):
             hooks=hooks,
         )
         return io.NodeOutput(HostedModel(loaded), ui=hooks.shown())
+
+
+def loaded_variants(nodes: Iterable[Mapping[str, Any]]) -> list[Variant | None]:
+    """Variants of the models that the nodes of this class among `nodes` of a prompt load; `None` for one that cannot be
+    told before the run."""
+    loaders = (node for node in nodes if node.get("class_type") == LoadModel.define_schema().node_id)
+    return [model_variant(loader["inputs"].get("model")) for loader in loaders]
 
 
 def _places(model: str, svd: str) -> tuple[Path, Path | None, list[Path]]:

@@ -7,12 +7,14 @@ the whole prompt is known.
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
 
 Inputs = MutableMapping[str, Any]
+Upstream = Callable[[str], list[Mapping[str, Any]]]
 
 
 class Refused(str):
@@ -49,6 +51,16 @@ class SettledNode(io.ComfyNode):
         return ()
 
     @classmethod
+    def rewired(cls, inputs: Mapping[str, Any], upstream: Upstream) -> Mapping[str, Any]:
+        """Inputs that become others because of the nodes that a wire comes from.
+
+        Args:
+            inputs: of the node.
+            upstream: the nodes of the prompt that the input of a name depends on, its own source first.
+        """
+        return {}
+
+    @classmethod
     def refusals(cls, inputs: Mapping[str, Any]) -> Mapping[str, str]:
         """What no run could use, by the name of the input. Values that come over wires are not known yet."""
         return {}
@@ -79,10 +91,24 @@ def settle_prompt(prompt: Any, nodes: Mapping[str, type[io.ComfyNode]]) -> None:
         if isinstance(each, dict) and isinstance(each.get("inputs"), dict):
             node = nodes.get(str(each.get("class_type")))
             if node is not None:
-                settle(node, each["inputs"])
+                settle(node, each["inputs"], partial(_upstream, prompt, each["inputs"]))
 
 
-def settle(node: type[io.ComfyNode], inputs: Inputs) -> None:
+def _upstream(prompt: Mapping[str, Any], inputs: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """Nodes of `prompt` that the input `name` depends on, each once; none for a wire to nowhere."""
+    found: dict[str, Mapping[str, Any]] = {}
+    todo = [inputs.get(name)]
+    while todo:
+        wire = todo.pop()
+        source = str(wire[0]) if is_wire(wire) and len(wire) == 2 else ""
+        each = prompt.get(source)
+        if source not in found and isinstance(each, dict) and isinstance(each.get("inputs"), dict):
+            found[source] = each
+            todo += each["inputs"].values()
+    return list(found.values())
+
+
+def settle(node: type[io.ComfyNode], inputs: Inputs, upstream: Upstream = lambda _name: []) -> None:
     """Bring the inputs of one node into the form that its schema asks for.
 
     Args:
@@ -90,6 +116,7 @@ def settle(node: type[io.ComfyNode], inputs: Inputs) -> None:
         inputs: its values and wires, by name; changed in place. Inputs that earlier releases had beside a choice are
             renamed to those of the chosen option, those that they did not have get their defaults. What the schema does
             not know is dropped.
+        upstream: see :meth:`SettledNode.rewired`.
     """
     declared = node.define_schema().inputs
     for port in declared:
@@ -110,6 +137,7 @@ def settle(node: type[io.ComfyNode], inputs: Inputs) -> None:
                 del inputs[name]
             else:
                 inputs[name] = default
+    inputs.update(node.rewired(inputs, upstream))
     for name, why in node.refusals(inputs).items():
         inputs[name] = Refused(inputs[name], why)
 

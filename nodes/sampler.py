@@ -5,9 +5,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from dicetalk.audio.speech import Speech
 from dicetalk.emotion.algebra import note_unused_end
+from dicetalk.emotion.track import EmotionTrack
+from dicetalk.errors import EmotionError
+from dicetalk.hooks import Hooks
 from dicetalk.parameters import Parameter
-from dicetalk.pipeline import denoise, render
+from dicetalk.pipeline import NO_EMOTION, denoise, render
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.settings import FPS, SamplerSettings, VideoSettings
 from dicetalk.video import frames_to_cover, hold_last_frame
@@ -16,11 +20,13 @@ from dicetalk.video.preview import LatentPreview
 from .checks import choice_verdict
 from .convert import check_room, to_audio, to_images, to_video
 from .hooks import clip_preview, comfy_hooks, with_preview
+from .load_model import loaded_variants
 from .parameters import setting_inputs, setting_value
 from .presets import CUSTOM, FAST, PRESETS, REFERENCE, sampler_settings, setting_refusals
-from .prompts import SettledNode
+from .prompts import SettledNode, Upstream
 from .wires import (
     CATEGORY,
+    EMOTION_SOURCES,
     Emotion,
     EmotionWire,
     EncodedSpeech,
@@ -41,6 +47,9 @@ FIRST = frozenset(
 )
 """Settings of the first version; newer ones are optional and come last."""
 
+UNWIRED, UNUSED = "not connected", "not used"
+"""What the input `emotion` has before a model without emotions: nothing was connected, or what was is left out."""
+
 SHARES = {"portrait": 5, "sample": 80, "decode": 10, "interpolate": 5}
 
 
@@ -60,7 +69,11 @@ class DiceSampler(SettledNode):
                 ModelWire.Input("model", tooltip="From Load DICE Model."),
                 PortraitWire.Input("portrait", tooltip="From Portrait Crop."),
                 SpeechWire.Input("speech", tooltip="From Audio Encode."),
-                EmotionWire.Input("emotion", tooltip="One emotion, or one that changes over the speech."),
+                EmotionWire.Input(
+                    "emotion",
+                    tooltip="One emotion, or one that changes over the speech. A model without emotions (Sonic) runs "
+                    "without.",
+                ),
                 *_inputs(lambda each: each.name == SEED),
                 io.DynamicCombo.Input(
                     "preset",
@@ -102,6 +115,19 @@ class DiceSampler(SettledNode):
         return () if inputs["interpolate"] else ("frame_rate",)
 
     @classmethod
+    def rewired(cls, inputs: Mapping[str, Any], upstream: Upstream) -> Mapping[str, Any]:
+        """A model without emotions runs without one, and what would make it one is not run.
+
+        Where every model that the wire may bring has emotions, a missing one is ComfyUI's own error before the run.
+        """
+        models = loaded_variants(upstream("model"))
+        if "emotion" not in inputs:
+            known = models and all(model is not None and model.has_emotions for model in models)
+            return {} if known else {"emotion": UNWIRED}
+        without = models and all(model is not None and not model.has_emotions for model in models)
+        return {"emotion": UNUSED} if without else {}
+
+    @classmethod
     def refusals(cls, inputs: Mapping[str, Any]) -> Mapping[str, str]:
         return setting_refusals(inputs)
 
@@ -111,7 +137,7 @@ class DiceSampler(SettledNode):
         model: HostedModel,
         portrait: Portrait,
         speech: EncodedSpeech,
-        emotion: Emotion,
+        emotion: Emotion | str,
         preset: Mapping[str, Any],
         interpolate: bool,
         decode_chunk: int,
@@ -120,7 +146,6 @@ class DiceSampler(SettledNode):
     ) -> io.NodeOutput:
         check_portrait(model, portrait)
         check_speech(model, speech)
-        check_emotion(model, emotion, "emotion")
         settings = sampler_settings(model.dice.config.sampling, preset, **values)
         dice, residency, sound = model.dice, model.residency, speech.speech
         hooks = comfy_hooks(SHARES)
@@ -130,7 +155,7 @@ class DiceSampler(SettledNode):
         if interpolate and asked is None and dice.flownet is None:
             hooks.notice("The model has no frame interpolation (RIFE): the clip has 12.5 frames per second.")
             interpolate = False
-        note_unused_end(emotion.track, sound.seconds, hooks)
+        track = _track(model, emotion, sound, hooks)
         fps = asked or (2 * FPS if interpolate else FPS)
         frames = frames_to_cover(sound.sound.shape[1], sound.sound_sample_rate, fps)
         check_room(frames, *portrait.image.shape[-2:])
@@ -138,7 +163,7 @@ class DiceSampler(SettledNode):
         encoded = model.encode(portrait, settings, hooks)
         colours = LatentPreview.fit(portrait.image, encoded.start_latents)
         shown = with_preview(hooks, clip_preview(colours, speech.features.frames))
-        latents = denoise(dice, encoded, speech.features, emotion.track, settings, residency=residency, hooks=shown)
+        latents = denoise(dice, encoded, speech.features, track, settings, residency=residency, hooks=shown)
         clip = render(
             dice,
             latents,
@@ -153,6 +178,18 @@ class DiceSampler(SettledNode):
         audio = to_audio(sound)
         samples = latents.values[: latents.frames] / dice.config.vae.scaling_factor
         return io.NodeOutput(images, audio, fps, to_video(images, audio, fps), {"samples": samples}, ui=hooks.shown())
+
+
+def _track(model: HostedModel, emotion: Emotion | str, sound: Speech, hooks: Hooks) -> EmotionTrack | None:
+    """The emotion over the speech; `None`, with a notice of one that is connected, for a model without emotions."""
+    if not model.dice.has_emotions:
+        if emotion != UNWIRED:
+            hooks.notice(NO_EMOTION)
+        return None
+    if isinstance(emotion, str):
+        raise EmotionError(f"emotion: this model shows emotions, and none is connected. Connect {EMOTION_SOURCES}.")
+    check_emotion(model, emotion, "emotion")
+    return note_unused_end(emotion.track, sound.seconds, hooks)
 
 
 def _always(each: Parameter) -> bool:

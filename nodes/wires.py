@@ -17,7 +17,7 @@ from dicetalk.emotion.prior import EmotionPrior, space_of
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import EmotionError, PortraitError, SpeechError
 from dicetalk.hooks import Hooks
-from dicetalk.pipeline import encode_portrait
+from dicetalk.pipeline import NO_EMOTIONS, encode_portrait
 from dicetalk.portrait.detector import ReleasedOrCenterFace, choose_detector
 from dicetalk.portrait.faces import FaceDetector
 from dicetalk.portrait.prepare import Portrait
@@ -36,9 +36,8 @@ def wire(io_type: str, way: str) -> Any:
 
 ModelWire = wire("DICE_MODEL", "Load DICE Model")
 SpeechWire = wire("DICE_SPEECH", "Audio Encode's speech")
-EmotionWire = wire(
-    "DICE_EMOTION", "an emotion of Emotion Bank Mix, Emotion Timeline, Extract Emotion Prior or Load Emotion"
-)
+EMOTION_SOURCES = "an emotion of Emotion Bank Mix, Emotion Timeline, Extract Emotion Prior or Load Emotion"
+EmotionWire = wire("DICE_EMOTION", EMOTION_SOURCES)
 PortraitWire = wire("DICE_PORTRAIT", "Portrait Crop's portrait")
 
 # ComfyUI's own types. For the box not io.BoundingBox, whose options differ between releases; a detector's output is all
@@ -82,10 +81,25 @@ class HostedModel:
             self.detector.report_to(hooks)
         return self.detector
 
+    @property
+    def presets(self) -> dict[str, EmotionPrior]:
+        """The preset emotions by name.
+
+        Raises:
+            EmotionError: the model has no emotions.
+        """
+        if not self.dice.has_emotions:
+            raise EmotionError(f"model: {NO_EMOTIONS}")
+        return self.dice.priors
+
     @cached_property
     def space(self) -> str:
-        """Hash of the prior space, see :func:`dicetalk.emotion.prior.space_of`."""
-        return space_of(self.dice.priors)
+        """Hash of the prior space, see :func:`dicetalk.emotion.prior.space_of`.
+
+        Raises:
+            EmotionError: the model has no emotions.
+        """
+        return space_of(self.presets)
 
     def emotion(self, emotion: EmotionPrior | EmotionTrack) -> Emotion:
         """An emotion of this model for the wire; a track in which nothing changes as its one prior."""

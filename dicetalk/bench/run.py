@@ -50,7 +50,7 @@ def measure_run(model: DiceModel, size: Size, setting: Setting, device: torch.de
     portrait, speech = synthetic_portrait(size, model), synthetic_speech(size.seconds)
     residency = DeviceResidency(device)
     guided = GuidedUNet if setting.savings else partial(PlainGuidedUNet, pose_guider=model.pose_guider)
-    track = EmotionTrack.constant(model.priors["happy"])
+    track = EmotionTrack.constant(model.priors["happy"]) if model.has_emotions else None
     with StageWatch(device) as watch, tempfile.TemporaryDirectory() as folder:
         latents = generate_latents(
             model, portrait, speech, track, setting.sampler, residency=residency, hooks=watch.hooks, guided=guided

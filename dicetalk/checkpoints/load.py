@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dicetalk.adapters import DICE_ADAPTERS, Adapter
+from dicetalk.adapters import DICE_ADAPTERS, EMOTION, Adapter
 from dicetalk.attention import Attention, sdpa_attention
 from dicetalk.audio.bucket import AudioToBucket
 from dicetalk.audio.projection import AudioProjection
@@ -85,6 +85,11 @@ class DiceModel:
     adapters: tuple[Adapter, ...] = DICE_ADAPTERS
     added_ids: Callable[..., torch.Tensor] | None = None
     audio_to_bucket: AudioToBucket | None = None
+
+    @property
+    def has_emotions(self) -> bool:
+        """Whether it shows emotions: one of its adapters is for them."""
+        return EMOTION in self.adapters
 
 
 def load_model(

@@ -16,10 +16,11 @@ from dicetalk.audio.bucket import AudioToBucket
 from dicetalk.audio.projection import AudioProjection
 from dicetalk.checkpoints import files
 from dicetalk.checkpoints.files import ModelFile
-from dicetalk.config import ImageEncoderConfig, ModelConfig, VAEConfig
+from dicetalk.config import BucketConfig, ImageEncoderConfig, ModelConfig, VAEConfig
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.unet import UNet
 from dicetalk.emotion.bank import EmotionModel
+from dicetalk.errors import CheckpointError
 from dicetalk.norms import regroup
 from dicetalk.video.rife import FlowNet
 
@@ -73,10 +74,17 @@ SONIC_NETWORKS = (
     DiceNetwork(
         "audio_to_bucket",
         files.SONIC_BUCKETS,
-        lambda config, ops, _attention: AudioToBucket(config.bucket, ops),
+        lambda config, ops, _attention: AudioToBucket(_buckets(config), ops),
         full_precision=True,
     ),
 )
+
+
+def _buckets(config: ModelConfig) -> BucketConfig:
+    if config.bucket is None:
+        raise CheckpointError("config.bucket is missing: the sizes of the network that predicts motion.")
+    return config.bucket
+
 
 FLOWNET_MAY_LACK = ("block_tea",)
 """RIFE's teacher, which only its training calls."""

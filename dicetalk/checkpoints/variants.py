@@ -12,7 +12,7 @@ from types import MappingProxyType
 import torch
 
 from dicetalk import config as sizes
-from dicetalk.adapters import AUDIO, DICE_ADAPTERS, Adapter
+from dicetalk.adapters import AUDIO, DICE_ADAPTERS, EMOTION, Adapter
 from dicetalk.checkpoints.files import (
     MODEL_FILES,
     OWN_FILES,
@@ -66,6 +66,11 @@ class Variant:
         missing = {adapter.network for adapter in self.adapters} - {network.field for network in self.networks}
         if missing:
             raise ValueError(f"{self.name} has adapters without their networks {', '.join(sorted(missing))}.")
+
+    @property
+    def has_emotions(self) -> bool:
+        """Whether it shows emotions: one of its adapters is for them."""
+        return EMOTION in self.adapters
 
     @property
     def own_files(self) -> tuple[ModelFile, ...]:

@@ -28,10 +28,14 @@ def read_presets(folder: Path) -> dict[str, EmotionPrior]:
     """The eight presets of a model folder; nothing else of it is needed.
 
     Raises:
-        CheckpointError: one is missing.
+        CheckpointError: one is missing, or the folder's model has no emotions.
         EmotionError: one is damaged.
     """
     found = find_files(folder)
+    if not found.variant.priors:
+        raise CheckpointError(
+            f"{folder} holds {found.variant.what}, which has no emotions. Give the folder of DICE-Talk, or tiny."
+        )
     missing = [file.name for file in PRIORS.values() if file not in found.paths]
     if missing:
         raise CheckpointError(

@@ -52,6 +52,10 @@ def evaluate_model(options: argparse.Namespace) -> int:
     for path in options.against:
         check_no_input(options.out / JUDGES_FILE, {f"--against {path}": path})
     model = load_model(folder, dtype=choose_dtype(options.dtype, device))
+    if not model.has_emotions:
+        raise SettingError(
+            f"{folder} is a model without emotions; evaluate measures what the bundled model is to reach."
+        )
     others = {str(path): load_ablation(path, model, folder) for path in options.against}
     embeds = model.embedder is not None
     if others and not embeds:

@@ -76,9 +76,8 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
     either = emotion.add_mutually_exclusive_group()
     either.add_argument(
         "--emotion",
-        default="neutral",
         help="happy:0.8, happy:0.5+sad:0.3, 'a little annoyed', a saved emotion (.safetensors), or what is said with "
-        "emotions: '[happy] Good morning! [sad] It rains.' (default: neutral)",
+        "emotions: '[happy] Good morning! [sad] It rains.' (default: neutral; Sonic has no emotions)",
     )
     either.add_argument(
         "--emotion-track",

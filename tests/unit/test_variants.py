@@ -119,7 +119,7 @@ def test_what_a_variant_cannot_use_is_reported(model: DiceModel, portrait: Encod
     notices: list[str] = []
     settings = SamplerSettings(steps=1, window=FRAMES, schedule="tight")
     denoise(model, portrait, speech(4), EMOTIONS, settings, hooks=Hooks(notice=notices.append))
-    assert len(notices) == 1 and "no emotion adapter" in notices[0]
+    assert len(notices) == 1 and "no emotions" in notices[0] and "DICE-Talk" in notices[0]
     with pytest.raises(SettingError, match="no bank"):
         denoise(model, portrait, speech(4), None, replace(settings, retrieval=True))
     with pytest.raises(SettingError, match="give one"):
