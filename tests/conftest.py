@@ -1,12 +1,32 @@
 """Options and fixtures that every test folder shares."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from golden_fixtures import Golden, golden_set
+from hypothesis import settings
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"
+
+LONG = (
+    "test_tiny_model.py",
+    "test_drawn_train.py",
+    "test_emotion_recognise.py",
+    "test_drawn_evaluate_command.py",
+    "test_end_to_end.py",
+    "test_drawn_faces.py",
+    "test_docs.py",
+    "test_emotion_algebra.py",
+    "test_kills.py",
+    "test_cli.py",
+)
+"""Files that take a minute or more."""
+
+settings.register_profile("machines of any speed", deadline=None)
+settings.load_profile("machines of any speed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,10 +45,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:  # or each takes all processors for every sum, and waits for the others
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        torch.set_num_threads(threads)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of programs that tests start
     config.addinivalue_line(
         "markers", "files_of_set(pattern): run the test for each file of the set of fixtures that `pattern` matches"
     )
     config.addinivalue_line("markers", "cases_of_set(pattern): run the test for each case of those files")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take minutes first: several processes then end at about the same time."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")
