@@ -71,8 +71,8 @@ class AudioRows:
         windows = self.features.windows((rows - 1).clamp(min=0))
         windows = windows * (rows > 0).to(windows)[:, None, None, None]
         # The projection may be kept in float32 beside a UNet in half precision.
-        own = next(self.projection.parameters()).dtype
-        return self.projection(windows.to(device, own)).to(dtype)
+        weight = next(self.projection.parameters(), None)
+        return self.projection(windows.to(device, dtype if weight is None else weight.dtype)).to(dtype)
 
 
 @dataclass(eq=False)

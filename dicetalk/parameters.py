@@ -16,6 +16,27 @@ from dicetalk.errors import SettingError
 Ramp = float | tuple[float, float]
 """A number, or its values at the first and the last step."""
 
+HIGHEST_VOICE = 2.0
+"""Factor on a number that follows the voice, where the voice is loudest."""
+
+MAX_VALUES = 100_000
+"""Of a parameter over time: more than an hour at 25 fps."""
+
+
+@dataclass(frozen=True)
+class FromVoice:
+    """A number that follows loudness and pace of the voice (:mod:`dicetalk.motion.voice`).
+
+    Args:
+        base: for the speaker's ordinary voice; the parameter's default if `None`.
+    """
+
+    base: float | None = None
+
+
+Timed = float | tuple[float, ...] | FromVoice
+"""A number; a number for each of the model's frames, the last one held; or one that follows the voice."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -23,7 +44,8 @@ class Parameter:
 
     Args:
         name: of the field.
-        kind: ``bool``, ``int``, ``float``, ``str`` or :data:`Ramp`; of a field that may be `None`, the other type.
+        kind: ``bool``, ``int``, ``float``, ``str``, :data:`Ramp` or :data:`Timed`; of a field that may be `None`, the
+            other type.
         default: value where nothing is given.
         help: what it does, in English, without a full stop; the unit comes first where there is one.
         low: smallest value.
@@ -71,13 +93,23 @@ class Parameter:
         if self.low is None or self.high is None:
             return
         kinds = int if self.kind is int else (int, float)
-        for number in value if self.kind == Ramp and isinstance(value, tuple) else (value,):
+        for number in self._numbers(value):
             # NaN is in no range.
             if not isinstance(number, kinds) or isinstance(number, bool) or not self.low <= number <= self.high:
                 kind = "a whole number" if self.kind is int else "a number"
                 raise SettingError(
                     f"{self.name} is {number!r}: give {kind} from {_short(self.low)} to {_short(self.high)}."
                 )
+
+    def _numbers(self, value: Any) -> tuple[Any, ...]:
+        """The numbers of `value` that must be in the range."""
+        if self.kind == Timed and isinstance(value, FromVoice):
+            if not isinstance(value.base, (int, float)):
+                return () if value.base is None else (value.base,)
+            return value.base, value.base * HIGHEST_VOICE
+        if self.kind == Timed and isinstance(value, tuple) and not 0 < len(value) <= MAX_VALUES:
+            raise SettingError(f"{self.name} has {len(value)} values: give 1 to {MAX_VALUES}, one for each frame.")
+        return value if self.kind in (Ramp, Timed) and isinstance(value, tuple) else (value,)
 
 
 def _short(number: float) -> str:

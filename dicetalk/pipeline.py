@@ -28,8 +28,11 @@ from dicetalk.denoise.schedule import karras_sigmas
 from dicetalk.denoise.windows import padding, window_schedule
 from dicetalk.emotion.bank import EmotionModel
 from dicetalk.emotion.track import EmotionTrack
+from dicetalk.emotion.voice.features import measure_voice
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.motion.ids import added_ids, check_length
+from dicetalk.motion.voice import follow_voice
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.residency import CPU, Residency
 from dicetalk.settings import FPS, MAX_FPS, SamplerSettings
@@ -75,10 +78,12 @@ def generate_latents(
         guided: makes the guided network; the benchmark puts another one here.
 
     Raises:
-        SpeechError: the speech is shorter than one frame.
+        SpeechError: the speech is shorter than one frame, or than what the model predicts motion from.
         Cancelled: the caller asked to stop.
     """
+    settings = follow_voice(settings, lambda: measure_voice(speech.samples, hooks))
     features = speech_features(with_pauses(speech), model.whisper, residency=residency, hooks=hooks)
+    check_length(model.audio_to_bucket, features, settings)
     encoded = encode_portrait(model, portrait, settings, residency=residency, hooks=hooks)
     return denoise(model, encoded, features, emotion, settings, residency=residency, hooks=hooks, guided=guided)
 
@@ -151,7 +156,9 @@ def denoise(
             is; drawn from the seed if `None`.
 
     Raises:
-        SettingError: `retrieval` is asked of a model without an emotion bank, or the model needs an emotion.
+        SettingError: `retrieval` is asked of a model without an emotion bank, the model needs an emotion, or a bucket
+            follows the voice (:func:`dicetalk.motion.voice.follow_voice` comes first).
+        SpeechError: the speech is shorter than what the model predicts motion from.
         Cancelled: the caller asked to stop.
     """
     if emotion is not None and not model.has_emotions:
@@ -163,7 +170,7 @@ def denoise(
     x = _noise(model, portrait.mask.shape[-2:], total, settings).latents if noise is None else noise.clone()
     given = Conditions(features, emotion, settings)
     tokens = {adapter.name: adapter.tokens(adapter.of(model), model.config, given) for adapter in model.adapters}
-    added_ids = None if model.added_ids is None else model.added_ids(portrait, given, residency)
+    ids = added_ids(model.audio_to_bucket, portrait.clip_token, features, settings, residency, hooks)
     height, width = portrait.image_latents.shape[-2:]
     token_rows = [(len(each.rows), each.rows.tokens) for each in tokens.values()]
     schedule = window_schedule(settings.schedule, total, settings.window, settings.overlap, settings.shift)
@@ -174,7 +181,7 @@ def denoise(
         conditioning = Conditioning(
             **vars(portrait),
             adapters={name: pad_tokens(each, total - frames) for name, each in tokens.items()},
-            added_ids=None if added_ids is None else added_ids[torch.arange(total).clamp(max=frames - 1)],
+            added_ids=ids[torch.arange(total).clamp(max=len(ids) - 1)] if len(ids) > 1 else ids,
         )
         network = guided(model.unet, conditioning, settings, device, model.dtype, hooks)
         levels = karras_sigmas(settings.steps, model.config.sampling.sigma_min, model.config.sampling.sigma_max)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from dicetalk.errors import SettingError
-from dicetalk.parameters import Ramp, check_parameters, parameter
+from dicetalk.parameters import Ramp, Timed, check_parameters, parameter
 
 FPS = 12.5
 """Frames per second that the network makes; interpolation doubles it."""
@@ -25,6 +25,10 @@ class SamplerSettings:
     Each field says what it is, its range and its unit (:mod:`dicetalk.parameters`). `portrait_guidance` weighs the
     portrait against nothing (first guidance scale) and `expression_guidance` speech and emotion against the portrait
     alone (second one); `retrieval` is eq. 9-11 in place of eq. 12-13, and needs a model with a bank.
+
+    `motion_bucket` and `expression_bucket` may change over the clip: a tuple has a number for each frame, 12.5 a
+    second, of which a window has the mean. :func:`dicetalk.motion.parse.parse_motion` makes one of keyframes, lists and
+    files.
 
     Raises:
         SettingError: a value is out of its range, or two do not go together.
@@ -95,10 +99,10 @@ class SamplerSettings:
     emotion_scale: float = parameter(
         1.0, "strength of the emotion adapter; 0 switches it off", low=0.0, high=10.0, step=0.05, rare=True
     )
-    motion_bucket: float = parameter(
+    motion_bucket: Timed = parameter(
         8, "amount of head motion asked for, 0 to 255", low=0.0, high=255.0, step=1.0, rare=True
     )
-    expression_bucket: float = parameter(
+    expression_bucket: Timed = parameter(
         16, "amount of facial motion asked for, 0 to 255", low=0.0, high=255.0, step=1.0, rare=True
     )
     noise_strength: float = parameter(
@@ -140,6 +144,14 @@ class SamplerSettings:
         False,
         "let each emotion attend to its nearest entry of the emotion bank alone, as in training, instead of the whole "
         "bank",
+        rare=True,
+    )
+    motion_amount: float = parameter(
+        1.0,
+        "factor on the motion that a network predicts from the speech, as Sonic's does (dynamic_scale)",
+        low=0.0,
+        high=10.0,
+        step=0.05,
         rare=True,
     )
 

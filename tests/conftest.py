@@ -33,8 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--golden-dir",
         type=Path,
-        default=HERE / "golden" / "data",
-        help="folder with numeric fixtures of the released program (manifest.json and safetensors files)",
+        help="folder with numeric fixtures of a released program (manifest.json and safetensors files), instead of the "
+        "own ones",
     )
     parser.addoption(
         "--update-schemas", action="store_true", help="write the nodes' schemas down anew after a wanted change"
@@ -63,5 +63,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest) -> Golden:
-    """The numeric fixtures of ``--golden-dir``."""
-    return golden_set(request.config)
+    """The numeric fixtures of DICE-Talk."""
+    return golden_set(request.config, "DICE-Talk")
+
+
+@pytest.fixture(scope="session")
+def sonic(request: pytest.FixtureRequest) -> Golden:
+    """The numeric fixtures of Sonic."""
+    return golden_set(request.config, "Sonic")

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "float8_e4m3fn": torch.float8_e4m3fn}
 
 
-PROGRAM = "DICE-Talk"
-"""The program that these tests reimplement, as the manifest's `reference` names it."""
+PROGRAMS = ("DICE-Talk", "Sonic")
+"""The programs that these tests reimplement, as the manifest's `reference` names them."""
 
 
 class Table(dict[str, Any]):
@@ -67,12 +67,18 @@ class Golden:
         self._files: dict[str, GoldenFile] = {}
 
     @property
+    def program(self) -> str | None:
+        """Which of :data:`PROGRAMS` the set was recorded from; `None` for another one."""
+        reference = str(self.manifest.get("reference", PROGRAMS[0])).lower()
+        return next((program for program in PROGRAMS if program.lower() in reference), None)
+
+    @property
     def foreign(self) -> str | None:
-        """Why this set cannot be compared, if it was recorded from another program than :data:`PROGRAM`."""
-        reference = self.manifest.get("reference", PROGRAM)
-        if PROGRAM.lower() in str(reference).lower():
+        """Why this set cannot be compared, if it was recorded from another program."""
+        if self.program:
             return None
-        return f"{self.folder} holds fixtures of {reference}; these tests compare {PROGRAM}"
+        reference = self.manifest["reference"]
+        return f"{self.folder} holds fixtures of {reference}; these tests compare {' and '.join(PROGRAMS)}"
 
     def names(self, pattern: str) -> list[str]:
         """Files that the manifest lists, the folder holds and the regular expression `pattern` matches as a whole."""
@@ -174,14 +180,26 @@ class GoldenFile:
         assert worst <= tolerance["atol"], f"{self.name} {name}: off by {worst:.3g}, allowed {tolerance['atol']:.3g}"
 
 
-_KEY = pytest.StashKey[Golden]()
+_KEY = pytest.StashKey[list[Golden]]()
+OWN = tuple(Path(__file__).parent / "golden" / name for name in ("data", "data_sonic"))
+"""Slim copies of the sets of :data:`PROGRAMS`."""
 
 
-def golden_set(config: pytest.Config) -> Golden:
-    """The set of ``--golden-dir``, the same object throughout a run."""
+def golden_sets(config: pytest.Config) -> list[Golden]:
+    """The set of ``--golden-dir``, or the own ones; the same objects throughout a run."""
     if _KEY not in config.stash:
-        config.stash[_KEY] = Golden(config.getoption("--golden-dir"))
+        given = config.getoption("--golden-dir")
+        config.stash[_KEY] = [Golden(folder) for folder in ([given] if given else OWN)]
     return config.stash[_KEY]
+
+
+def golden_set(config: pytest.Config, program: str) -> Golden:
+    """The set of one program; the test is skipped where there is none."""
+    sets = golden_sets(config)
+    for golden in sets:
+        if golden.program == program:
+            return golden
+    pytest.skip(sets[0].foreign or f"{sets[0].folder} holds fixtures of {sets[0].program}, not of {program}")
 
 
 def recipe_weights(entry: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:

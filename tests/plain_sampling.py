@@ -34,11 +34,12 @@ class PlainClip:
         image_latents: the portrait as extra input channels, ``(channels, h, w)``.
         start_latents: the portrait under the first noise, ``(channels, h, w)``.
         mask: face mask, ``(1, 1, H, W)``.
-        pose: pose features, ``(N, pose_channels, h, w)``.
+        pose: pose features, ``(N, pose_channels, h, w)``; `None` for a model without.
         audio: tokens of each frame, ``(N, tokens, context_dim)``.
         no_audio: tokens of each frame in the branches without speech.
-        emotion: as `audio`.
+        emotion: as `audio`; `None` for a model without an emotion adapter.
         no_emotion: as `no_audio`.
+        buckets: motion bucket and expression bucket of each frame, ``(N, 2)``; `None`: those of the settings.
     """
 
     noise: torch.Tensor
@@ -46,11 +47,12 @@ class PlainClip:
     image_latents: torch.Tensor
     start_latents: torch.Tensor
     mask: torch.Tensor
-    pose: torch.Tensor
+    pose: torch.Tensor | None
     audio: torch.Tensor
     no_audio: torch.Tensor
-    emotion: torch.Tensor
-    no_emotion: torch.Tensor
+    emotion: torch.Tensor | None = None
+    no_emotion: torch.Tensor | None = None
+    buckets: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Conditions:
 
     clip_token: torch.Tensor
     audio: torch.Tensor
-    emotion: torch.Tensor
+    emotion: torch.Tensor | None
     mask: torch.Tensor
     audio_scale: float
     emotion_scale: float
@@ -101,21 +103,29 @@ class PlainAttention(nn.Module):
     def spatial(self, hidden: torch.Tensor, size: tuple[int, int], given: Conditions) -> torch.Tensor:
         """Each frame to its own tokens, the adapters inside the face mask only."""
         mask = F.interpolate(given.mask, size=size, mode="bicubic").flatten()[:, None]
-        frames = zip(hidden, given.audio, given.emotion, strict=True)
+        emotions = [None] * len(hidden) if given.emotion is None else given.emotion
+        frames = zip(hidden, given.audio, emotions, strict=True)
         return torch.stack([self._sum(pixels, given, audio, emotion, mask) for pixels, audio, emotion in frames])
 
     def temporal(self, hidden: torch.Tensor, batch: int, given: Conditions) -> torch.Tensor:
         """Each pixel to the mean of the window's tokens, everywhere."""
         assert batch == 1
-        audio, emotion = given.audio.mean(dim=0), given.emotion.mean(dim=0)
+        audio, emotion = given.audio.mean(dim=0), None if given.emotion is None else given.emotion.mean(dim=0)
         return self._sum(hidden.flatten(0, 1), given, audio, emotion, 1.0).reshape(hidden.shape)
 
     def _sum(
-        self, z: torch.Tensor, given: Conditions, audio: torch.Tensor, emotion: torch.Tensor, mask: torch.Tensor | float
+        self,
+        z: torch.Tensor,
+        given: Conditions,
+        audio: torch.Tensor,
+        emotion: torch.Tensor | None,
+        mask: torch.Tensor | float,
     ) -> torch.Tensor:
         net, query = self.trained, self.trained.to_q(z)
         total = attend(query, net.to_k(given.clip_token), net.to_v(given.clip_token), net.heads)
         for i, (tokens, scale) in enumerate(((audio, given.audio_scale), (emotion, given.emotion_scale))):
+            if tokens is None:
+                continue
             key, value = net.processor.to_k_ip[i](tokens), net.processor.to_v_ip[i](tokens)
             total = total + scale * mask * attend(query, key, value, net.heads)
         return net.to_out[0](total)
@@ -173,22 +183,26 @@ def _predict(
     """v ``(frames, channels, h, w)`` of one window, float64, seeing the portrait or speech and emotion or not."""
     image = clip.image_latents if portrait else torch.zeros_like(clip.image_latents)
     sample = torch.stack([torch.cat([frame, image]) for frame in scaled])
+    emotion = clip.emotion if expression else clip.no_emotion
     given = Conditions(
         clip.clip_token if portrait else torch.zeros_like(clip.clip_token),
         (clip.audio if expression else clip.no_audio)[frames],
-        (clip.emotion if expression else clip.no_emotion)[frames],
+        None if emotion is None else emotion[frames],
         clip.mask,
         settings.audio_scale,
         settings.emotion_scale,
     )
-    ids = torch.tensor([[12.5, settings.motion_bucket, settings.expression_bucket]])
+    buckets = [settings.motion_bucket, settings.expression_bucket]
+    if clip.buckets is not None:
+        buckets = [sum(float(clip.buckets[frame, kind]) for frame in frames) / len(frames) for kind in (0, 1)]
+    ids = torch.tensor([[12.5, *buckets]])
     timestep = torch.tensor(0.25 * math.log(sigma))
-    v, _ = network(sample[None], timestep, ids, given, clip.pose[frames])
+    v, _ = network(sample[None], timestep, ids, given, None if clip.pose is None else clip.pose[frames])
     return v[0].double()
 
 
 def ring(total: int, window: int, overlap: int, shift: int) -> Windows:
-    """The released windows: they tile a ring of `total` frames that turns by `shift` frames a step.
+    """DICE-Talk's windows: they tile a ring of `total` frames that turns by `shift` frames a step.
 
     Every start is `window - overlap` frames after the one before, so long as it lies on the clip.
     """

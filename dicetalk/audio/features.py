@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from dicetalk.errors import SpeechError
+from dicetalk.settings import FPS
+
 STEPS_PER_FRAME = 4
 """Whisper's states come at 50 Hz, the model's frames at 12.5 Hz."""
 
@@ -36,18 +39,58 @@ class SpeechFeatures:
         """
         return frame_windows(self.states)[: self.frames][index]
 
+    def last_windows(self, window: int) -> torch.Tensor:
+        """States of Whisper's last layer around every frame, for the network of the motion buckets.
+
+        Frame i has `window` steps from ``4 i - (window // 2 - 1)``. As released, there are zeros before and after the
+        speech, but no more of them than the speech has steps, which moves the windows of very short speech.
+
+        Returns:
+            A view, ``(frames, window, channels)``.
+
+        Raises:
+            SpeechError: the speech is too short for such windows.
+        """
+        windows = last_windows(self.states[STEPS_BEFORE:-STEPS_AFTER, -1], window)
+        if len(windows) < self.frames:
+            raise SpeechError(
+                f"The speech is {self.seconds:.2f} s long; this motion is predicted from {_shortest(window):.2f} s or "
+                "more. Let silence follow it (pad_end)."
+            )
+        return windows[: self.frames]
+
     def unconditional_window(self) -> torch.Tensor:
         """The window that stands for no speech: zeros, ``(10, layers, channels)``."""
         return self.states.new_zeros(WINDOW, *self.states.shape[1:])
 
 
-def frame_windows(states: torch.Tensor, stride: int = STEPS_PER_FRAME) -> torch.Tensor:
-    """All windows of 10 steps that fit into `states` ``(steps, layers, channels)``, one every `stride` steps.
+def frame_windows(states: torch.Tensor, stride: int = STEPS_PER_FRAME, window: int = WINDOW) -> torch.Tensor:
+    """All windows of `window` steps that fit into `states` ``(steps, ...)``, one every `stride` steps.
 
     Returns:
-        A view, ``(windows, 10, layers, channels)``.
+        A view, ``(windows, window, ...)``.
     """
-    return states.unfold(0, WINDOW, stride).movedim(-1, 1)
+    if len(states) < window:
+        return states.new_zeros(0, window, *states.shape[1:])
+    return states.unfold(0, window, stride).movedim(-1, 1)
+
+
+def last_windows(states: torch.Tensor, window: int, stride: int = STEPS_PER_FRAME) -> torch.Tensor:
+    """Windows of `window` steps around every `stride`-th of the states ``(steps, channels)`` of one layer.
+
+    See :meth:`SpeechFeatures.last_windows`, which knows how many of them are frames.
+    """
+    before, after = states[: window // 2 - 1], states[: window // 2 + 1]
+    padded = torch.cat([torch.zeros_like(before), states, torch.zeros_like(after)])
+    return frame_windows(padded, stride, window)
+
+
+def _shortest(window: int) -> float:
+    """Seconds of the shortest speech with a window of `window` steps for every frame."""
+    pairs = 1
+    while len(last_windows(torch.zeros(2 * pairs, 0), window)) < pairs // 2 or pairs < 2:
+        pairs += 1
+    return pairs / (STEPS_PER_FRAME * FPS / 2)
 
 
 def join_states(chunks: Iterable[torch.Tensor], steps: int) -> torch.Tensor:

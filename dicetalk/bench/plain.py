@@ -72,14 +72,16 @@ def plain_unet(unet: UNet) -> PlainUNet:
 class PlainGuidedUNet(GuidedUNet):
     """:class:`GuidedUNet` that saves nothing; takes the pose guider beside its arguments."""
 
-    def __init__(self, unet: UNet, conditioning: Conditioning, *args, pose_guider: nn.Module, **kwargs):
+    def __init__(self, unet: UNet, conditioning: Conditioning, *args, pose_guider: nn.Module | None, **kwargs):
         super().__init__(plain_unet(unet), conditioning, *args, **kwargs)
-        self.pose_guider = pose_guider.to(self.device)
+        self.pose_guider = None if pose_guider is None else pose_guider.to(self.device)
         self.picture_mask = conditioning.mask.to(self.device, self.dtype).expand(-1, 3, -1, -1)
 
     def _branches(self, step: int) -> list[Branch]:
         p, e = self.portrait_guidance[step], self.expression_guidance[step]
         return [Branch(False, False, 1 - p), Branch(True, False, p - e), Branch(True, True, e)]
 
-    def _pose(self, frames: list[int]) -> torch.Tensor:
+    def _pose(self, frames: list[int]) -> torch.Tensor | None:
+        if self.pose_guider is None:
+            return None
         return self.pose_guider(self.picture_mask.repeat(len(frames), 1, 1, 1))

@@ -1,6 +1,6 @@
 """Loads a complete model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -63,8 +63,6 @@ class DiceModel:
         config: sizes of the networks.
         dtype: of all weights but Whisper's and RIFE's, which are small and lose by half precision.
         adapters: adapters of the UNet, in the order of its projections.
-        added_ids: frames per second, motion bucket and expression bucket of each frame, ``(frames, 3)``, of an encoded
-            portrait, :class:`dicetalk.adapters.Conditions` and a residency; `None`: those of the sampler settings.
         audio_to_bucket: predicts the buckets from the speech, always float32; `None` for a variant without.
     """
 
@@ -83,7 +81,6 @@ class DiceModel:
     config: ModelConfig
     dtype: torch.dtype
     adapters: tuple[Adapter, ...] = DICE_ADAPTERS
-    added_ids: Callable[..., torch.Tensor] | None = None
     audio_to_bucket: AudioToBucket | None = None
 
     @property
@@ -153,7 +150,6 @@ def load_model(
         config=config,
         dtype=dtype,
         adapters=variant.adapters,
-        added_ids=variant.added_ids,
     )
 
 

@@ -1,15 +1,13 @@
 """Registry of model variants: sizes, networks, files and licences, adapters and recommended settings of each.
 
 A variant is one entry here. One without emotion or pose leaves out these networks and has fewer adapters; one that
-predicts motion for each frame brings `added_ids`.
+predicts motion from the speech has a network more.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-
-import torch
 
 from dicetalk import config as sizes
 from dicetalk.adapters import AUDIO, DICE_ADAPTERS, EMOTION, Adapter
@@ -42,7 +40,6 @@ class Variant:
         packed: file that ``dicetalk convert`` packs its own networks into.
         trained: files that no release has and that a training of one's own may add.
         adapters: adapters of the UNet, in the order of its projections.
-        added_ids: see :class:`dicetalk.checkpoints.load.DiceModel`.
 
     Raises:
         ValueError: the UNet has another number of adapters, or an adapter's network is not one of `networks`.
@@ -56,7 +53,6 @@ class Variant:
     packed: ModelFile = PACKED
     trained: tuple[ModelFile, ...] = OWN_FILES
     adapters: tuple[Adapter, ...] = DICE_ADAPTERS
-    added_ids: Callable[..., torch.Tensor] | None = None
 
     def __post_init__(self) -> None:
         if len(self.adapters) != self.config.unet.num_adapters:

@@ -40,8 +40,10 @@ class GuidedUNet:
         self.portrait_guidance = ramp_values(settings.portrait_guidance, settings.steps_run)
         self.expression_guidance = ramp_values(settings.expression_guidance, settings.steps_run)
         self.scales = [getattr(settings, f"{name}_scale") for name in conditioning.adapters]
-        self.added_ids = torch.tensor([FPS, settings.motion_bucket, settings.expression_bucket], device=device)
-        self.frame_ids = None if conditioning.added_ids is None else conditioning.added_ids.to(device)
+        ids = conditioning.added_ids
+        self.added_ids = (
+            torch.tensor([[FPS, settings.motion_bucket, settings.expression_bucket]]) if ids is None else ids.cpu()
+        )
 
         height, width = conditioning.image_latents.shape[-2:]
         levels = len(unet.config.block_out_channels)
@@ -99,7 +101,12 @@ class GuidedUNet:
         return self.pose if self.pose is None or len(self.pose) == 1 else self.pose[frames]
 
     def _added_ids(self, frames: list[int]) -> torch.Tensor:
-        return self.added_ids if self.frame_ids is None else self.frame_ids[frames].mean(dim=0)
+        """Mean of the ids of `frames`, in which a frame may stand several times, ``(3,)``."""
+        if len(self.added_ids) == 1:
+            return self.added_ids[0].to(self.device)
+        mean = self.added_ids[frames].double().mean(dim=0).float()
+        # The released programs hold the ids in the networks' float16; in bfloat16 they would be far coarser.
+        return (mean.half().float() if self.dtype == torch.float16 else mean).to(self.device)
 
     def _predict(self, x: torch.Tensor, sigma: torch.Tensor, frames: list[int], branches: list[Branch]) -> torch.Tensor:
         x = x.to(self.device, self.dtype)

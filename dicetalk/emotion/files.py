@@ -12,9 +12,9 @@ seconds, `intensity` (1) and `easing` ("linear") may be left out; `weights` is a
 ("happy:0.5+sad:0.3") or as a table of weights.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,11 @@ from dicetalk.emotion.track import MAX_KEYFRAMES, MODEL_FPS, EmotionTrack, Keyfr
 from dicetalk.errors import EmotionError, naming
 from dicetalk.files import explained, replacing
 from dicetalk.paths import check_header, checked_path, is_device, read_limited, shown_path
+from dicetalk.strict_json import check_names, excerpt, number, parse_json
+
+_json = partial(parse_json, error=EmotionError)
+_number = partial(number, error=EmotionError)
+_check_names = partial(check_names, error=EmotionError)
 
 FORMAT = "dicetalk.emotion"
 FORMAT_VERSION = "1"
@@ -268,7 +273,7 @@ def mix_from_json(content: str | bytes) -> Mix:
     value = _json(content)
     if not isinstance(value, dict) or "weights" not in value:
         raise EmotionError(
-            f'A mix of emotions is a table as {{"weights": {{"happy": 0.8}}, "intensity": 1.0}}, not {_excerpt(value)}.'
+            f'A mix of emotions is a table as {{"weights": {{"happy": 0.8}}, "intensity": 1.0}}, not {excerpt(value)}.'
         )
     _check_names(value, {"weights", "intensity"}, "The mix of emotions")
     return Mix(_weights(value["weights"]), _number(value.get("intensity", 1.0), "'intensity'"))
@@ -281,12 +286,12 @@ def parse_track(value: Any, priors: Mapping[str, EmotionPrior]) -> EmotionTrack:
         EmotionError: `value` is not such a track; the message names the entry and its value.
     """
     if not isinstance(value, dict) or ("keyframes" in value) == ("values" in value):
-        raise EmotionError(f"An emotion track is a table with 'keyframes' or 'values', not {_excerpt(value)}.")
+        raise EmotionError(f"An emotion track is a table with 'keyframes' or 'values', not {excerpt(value)}.")
     kind = "keyframes" if "keyframes" in value else "values"
     _check_names(value, {"keyframes"} if kind == "keyframes" else {"values", "fps"}, "The emotion track")
     entries = value[kind]
     if not isinstance(entries, list) or not 0 < len(entries) <= MAX_KEYFRAMES:
-        raise EmotionError(f"{kind!r}: expected a list of 1 to {MAX_KEYFRAMES} entries, got {_excerpt(entries)}.")
+        raise EmotionError(f"{kind!r}: expected a list of 1 to {MAX_KEYFRAMES} entries, got {excerpt(entries)}.")
     read = _keyframe if kind == "keyframes" else _value
     found: list[_Entry] = []
     known: dict[str, _Entry] = {}  # an emotion in words is read once, however often it stands there
@@ -320,7 +325,7 @@ class _Entry:
 
 def _keyframe(entry: Any, priors: Mapping[str, EmotionPrior]) -> _Entry:
     if not isinstance(entry, dict):
-        raise EmotionError(f"expected a table with 'time' and 'emotion', got {_excerpt(entry)}.")
+        raise EmotionError(f"expected a table with 'time' and 'emotion', got {excerpt(entry)}.")
     _check_names(entry, {"time", "emotion", "weights", "intensity", "easing"}, "A keyframe")
     if "time" not in entry:
         raise EmotionError("'time' is missing.")
@@ -330,7 +335,7 @@ def _keyframe(entry: Any, priors: Mapping[str, EmotionPrior]) -> _Entry:
         raise EmotionError("'emotion' is missing.")
     easing = entry.get("easing", "linear")
     if not isinstance(easing, str):
-        raise EmotionError(f"'easing': expected a name, got {_excerpt(easing)}.")
+        raise EmotionError(f"'easing': expected a name, got {excerpt(easing)}.")
     weights = _weights(entry["emotion"] if "emotion" in entry else entry["weights"])
     intensity = _number(entry.get("intensity", 1.0), "'intensity'")
     check_mixture(weights, priors, intensity)
@@ -348,44 +353,4 @@ def _weights(emotion: Any) -> dict[str, float]:
         return parse_weights(emotion)
     if isinstance(emotion, dict):
         return {name: _number(weight, f"the weight of {name!r}") for name, weight in emotion.items()}
-    raise EmotionError(f"expected an emotion as text or as a table of weights, got {_excerpt(emotion)}.")
-
-
-def _json(content: str | bytes) -> Any:
-    try:
-        return json.loads(content, object_pairs_hook=_table, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise EmotionError(f"this is not JSON: {error}.") from error
-
-
-def _number(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise EmotionError(f"{what}: expected a number, got {_excerpt(value)}.")
-    try:
-        return float(value)
-    except OverflowError:
-        raise EmotionError(f"{what}: the number is too large.") from None
-
-
-def _check_names(table: dict[str, Any], names: set[str], what: str) -> None:
-    unknown = sorted(set(table) - names)
-    if unknown:
-        raise EmotionError(f"{what} has the unknown entry {_excerpt(unknown[0])}. Known: {', '.join(sorted(names))}.")
-
-
-def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in table:
-            raise EmotionError(f"The entry {_excerpt(name)} occurs twice in one table.")
-        table[name] = value
-    return table
-
-
-def _no_constant(name: str) -> float:
-    raise EmotionError(f"The value {name} is not a number.")
-
-
-def _excerpt(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    raise EmotionError(f"expected an emotion as text or as a table of weights, got {excerpt(emotion)}.")

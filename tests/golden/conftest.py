@@ -1,37 +1,37 @@
-"""Makes one test for each case of the set that ``--golden-dir`` names."""
+"""Makes one test for each case of the sets that are compared: of ``--golden-dir``, or the own ones."""
 
 from pathlib import Path
 
 import pytest
-from golden_fixtures import Golden, GoldenFile, golden_set
+from golden_fixtures import Golden, GoldenFile, golden_sets
 
 HERE = Path(__file__).parent
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for marker in metafunc.definition.iter_markers():
-        if "file_name" not in metafunc.fixturenames:
+        if marker.name not in ("files_of_set", "cases_of_set") or "file_name" not in metafunc.fixturenames:
             continue
+        sets = golden_sets(metafunc.config)
+        files = [golden.file(name) for golden in sets if not golden.foreign for name in golden.names(*marker.args)]
         if marker.name == "files_of_set":
-            golden = golden_set(metafunc.config)
-            found = [] if golden.foreign else golden.names(*marker.args)
-            metafunc.parametrize("file_name", found or [missing(golden, *marker.args)], scope="module")
-        elif marker.name == "cases_of_set":
-            golden = golden_set(metafunc.config)
-            files = [] if golden.foreign else golden.names(*marker.args)
+            found = [file.name for file in files]
+            metafunc.parametrize("file_name", found or [missing(sets, *marker.args)], scope="module")
+        else:
             found = [
-                pytest.param(name, case, id=case if len(files) == 1 else f"{name.partition('.')[0]}-{case}")
-                for name in files
-                for case in golden.file(name).cases
+                pytest.param(file.name, case, id=case if len(files) == 1 else f"{file.name.partition('.')[0]}-{case}")
+                for file in files
+                for case in file.cases
             ]
             metafunc.parametrize(
-                ("file_name", "case"), found or [missing(golden, *marker.args, values=2)], scope="module"
+                ("file_name", "case"), found or [missing(sets, *marker.args, values=2)], scope="module"
             )
 
 
-def missing(golden: Golden, pattern: str, values: int = 1) -> object:
-    """A parameter that is skipped, because the set lacks what would stand there."""
-    reason = golden.foreign or f"no file {pattern} with what this test compares is in {golden.folder}"
+def missing(sets: list[Golden], pattern: str, values: int = 1) -> object:
+    """A parameter that is skipped, because no set has what would stand there."""
+    folders = ", ".join(str(golden.folder) for golden in sets)
+    reason = sets[0].foreign or f"no file {pattern} with what this test compares is in {folders}"
     return pytest.param(*[None] * values, marks=pytest.mark.skip(reason=reason), id="not recorded")
 
 
@@ -40,16 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.parent == HERE and item.path.name == "test_coverage.py")
 
 
-@pytest.fixture(autouse=True)
-def _of_this_program(request: pytest.FixtureRequest) -> None:
-    """Skip the tests that read the chosen set if it was recorded from another program."""
-    if "golden" in request.fixturenames:
-        foreign = golden_set(request.config).foreign
-        if foreign:
-            pytest.skip(foreign)
-
-
 @pytest.fixture(scope="module")
-def file(golden: Golden, file_name: str) -> GoldenFile:
-    """The file of the set that the test runs on."""
-    return golden.file(file_name)
+def file(request: pytest.FixtureRequest, file_name: str) -> GoldenFile:
+    """The file that the test runs on; the sets have no names in common."""
+    return next(golden.file(file_name) for golden in golden_sets(request.config) if golden.names(file_name))

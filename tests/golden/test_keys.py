@@ -5,25 +5,34 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_fixtures import Golden
+from golden_fixtures import Golden, golden_set
 from torch import nn
 
 from dicetalk.attention import sdpa_attention
 from dicetalk.checkpoints import networks
-from dicetalk.checkpoints.networks import DICE_NETWORKS
 from dicetalk.checkpoints.read import DamagedFileError
 from dicetalk.checkpoints.strict import check_names_and_shapes
-from dicetalk.config import FULL
+from dicetalk.checkpoints.variants import FULL, SONIC, Variant
 
-BUILDERS: dict[str, Callable[[], nn.Module]] = {
-    "flownet.pkl": networks.flownet,
-    "vae": lambda: networks.vae(FULL.vae),
-    **{
-        network.file.name: lambda network=network: networks.dice_network(network, FULL, nn, sdpa_attention)
-        for network in DICE_NETWORKS
-    },
+Builders = dict[str, Callable[[], nn.Module]]
+
+
+def own_networks(variant: Variant) -> Builders:
+    """What the authors of a variant trained, by the released file."""
+    return {
+        network.file.base: lambda network=network: networks.dice_network(network, variant.config, nn, sdpa_attention)
+        for network in variant.networks
+    }
+
+
+BUILDERS: dict[str, Builders] = {
+    "DICE-Talk": {"flownet.pkl": networks.flownet, "vae": lambda: networks.vae(FULL.config.vae), **own_networks(FULL)},
+    "Sonic": own_networks(SONIC),
 }
 END = ".keys.json"
+each_file = pytest.mark.parametrize(
+    ("program", "file"), [(program, file) for program, builders in BUILDERS.items() for file in builders]
+)
 
 
 def released(golden: Golden, file: str) -> dict[str, torch.Tensor]:
@@ -34,14 +43,17 @@ def released(golden: Golden, file: str) -> dict[str, torch.Tensor]:
     }
 
 
-def test_every_listed_file_has_a_network(golden: Golden) -> None:
-    assert {name.removesuffix(END) for name in golden.json("keys/index.json")} <= set(BUILDERS)
+@pytest.mark.parametrize("program", BUILDERS)
+def test_every_listed_file_has_a_network(request: pytest.FixtureRequest, program: str) -> None:
+    listed = golden_set(request.config, program).json("keys/index.json")
+    assert {name.removesuffix(END) for name in listed} <= set(BUILDERS[program])
 
 
-@pytest.mark.parametrize("file", BUILDERS)
-def test_names_and_shapes_are_the_released_ones(golden: Golden, file: str) -> None:
+@each_file
+def test_names_and_shapes_are_the_released_ones(request: pytest.FixtureRequest, program: str, file: str) -> None:
+    golden = golden_set(request.config, program)
     tensors = released(golden, file)
-    network = BUILDERS[file]()
+    network = BUILDERS[program][file]()
     check_names_and_shapes(Path(file), network, tensors)
     assert set(network.state_dict()) == set(tensors)
     counted = golden.json("keys/index.json")[f"{file}{END}"]
@@ -49,10 +61,13 @@ def test_names_and_shapes_are_the_released_ones(golden: Golden, file: str) -> No
     assert sum(tensor.numel() for tensor in tensors.values()) == counted["numel"]
 
 
-@pytest.mark.parametrize("file", BUILDERS)
-def test_one_name_more_or_less_or_another_shape_is_refused(golden: Golden, file: str) -> None:
+@each_file
+def test_one_name_more_or_less_or_another_shape_is_refused(
+    request: pytest.FixtureRequest, program: str, file: str
+) -> None:
+    golden = golden_set(request.config, program)
     tensors = released(golden, file)
-    network = BUILDERS[file]()
+    network = BUILDERS[program][file]()
     for name in (next(iter(tensors)), next(reversed(tensors))):
         less = {other: tensor for other, tensor in tensors.items() if other != name}
         with pytest.raises(DamagedFileError, match=f"1 of {len(tensors)} tensors missing \\({name}\\)"):

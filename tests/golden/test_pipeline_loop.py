@@ -1,7 +1,7 @@
-"""The whole denoising loop on tiny networks against the released program.
+"""The whole denoising loop on tiny networks against the released programs.
 
-Everything runs through :func:`dicetalk.pipeline.denoise`. The fixtures record tokens, not sound and priors, so the two
-networks that make tokens are stand-ins that look them up; what is looked up still has to be asked for by the right
+Everything runs through :func:`dicetalk.pipeline.denoise`. The fixtures record tokens and buckets, not sound and priors,
+so the networks that make them are stand-ins that look them up; what is looked up still has to be asked for by the right
 moment of the speech and by the right frame's prior.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
-from golden_fixtures import Golden, GoldenFile
+from golden_fixtures import GoldenFile
 from plain_sampling import PlainClip, PlainSettings, plain_latents
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -20,8 +20,10 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.bench.plain import PlainGuidedUNet
 from dicetalk.checkpoints.load import DiceModel
-from dicetalk.config import FULL, PoseGuiderConfig, UNetConfig
+from dicetalk.checkpoints.variants import FULL, SONIC, Variant
+from dicetalk.config import BucketConfig, PoseGuiderConfig, UNetConfig
 from dicetalk.denoise.conditioning import Conditioning, EncodedPortrait, embed_portrait, encode_picture, pose_features
+from dicetalk.denoise.guidance import guidance_branches
 from dicetalk.denoise.guided import GuidedUNet
 from dicetalk.denoise.latents import Latents, draw_noise
 from dicetalk.denoise.pose_guider import PoseGuider
@@ -36,7 +38,7 @@ from dicetalk.errors import NotEnoughMemoryError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.pipeline import denoise
 from dicetalk.residency import CPU
-from dicetalk.settings import SamplerSettings
+from dicetalk.settings import SamplerSettings, ramp_ends
 from dicetalk.video.decode import decode_frames
 
 
@@ -45,21 +47,23 @@ class Networks:
     unet: UNet
     vae: AutoencoderKLTemporalDecoder
     image_encoder: CLIPVisionModelWithProjection
-    pose_guider: PoseGuider
+    pose_guider: PoseGuider | None
 
 
-FILE = "pipeline_loop.safetensors"
-each_case = pytest.mark.cases_of_set(FILE)
-
-
-@pytest.fixture(scope="module")
-def loop(golden: Golden) -> GoldenFile:
-    return golden.file(FILE)
+FILES = r"(sonic_)?pipeline_loop\.safetensors"
+each_case = pytest.mark.cases_of_set(FILES)
+each_file = pytest.mark.files_of_set(FILES)
+VARIANTS = {"DICE-Talk": FULL, "Sonic": SONIC}
 
 
 @pytest.fixture(scope="module")
-def networks(golden: Golden, loop: GoldenFile) -> Networks:
-    config = loop.entry["config"]
+def loop(file: GoldenFile) -> GoldenFile:
+    return file
+
+
+@pytest.fixture(scope="module")
+def networks(loop: GoldenFile) -> Networks:
+    golden, config = loop.golden, loop.entry["config"]
     named = re.search(r"[\w.]+\.safetensors", str(config["unet"]))
     unet_file = golden.file(named[0] if named else "unet_tiny.safetensors")
     unet = UNet(UNetConfig.from_released(unet_file.entry["config"]))
@@ -71,10 +75,17 @@ def networks(golden: Golden, loop: GoldenFile) -> Networks:
     image_encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**config["image_encoder"]))
     image_encoder.load_state_dict(loop.weights(prefix="image_encoder/"))
 
-    sizes = golden.file("pose_guider.safetensors").entry["config"]
-    pose_guider = PoseGuider(PoseGuiderConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()}))
-    pose_guider.load_state_dict(loop.weights(prefix="pose_guider/"))
-    return Networks(*(m.eval() for m in (unet, vae, image_encoder, pose_guider)))
+    pose_guider = None
+    if pose_weights := loop.weights(prefix="pose_guider/"):
+        sizes = golden.file("pose_guider.safetensors").entry["config"]
+        sizes = {key: tuple(value) if isinstance(value, list) else value for key, value in sizes.items()}
+        pose_guider = PoseGuider(PoseGuiderConfig(**sizes)).eval()
+        pose_guider.load_state_dict(pose_weights)
+    return Networks(*(m.eval() for m in (unet, vae, image_encoder)), pose_guider)
+
+
+def variant_of(loop: GoldenFile) -> Variant:
+    return VARIANTS[loop.golden.program]
 
 
 def settings_of(loop: GoldenFile, name: str, **changes) -> SamplerSettings:
@@ -91,6 +102,8 @@ def settings_of(loop: GoldenFile, name: str, **changes) -> SamplerSettings:
         "noise_strength": case.get("strength", 1.0),
         "portrait_noise": case.get("aug", 0.0),
         "seed": case.get("gen", 0),
+        "schedule": variant_of(loop).settings.schedule,
+        "motion_amount": case.get("scale", 1.0),
     }
     return SamplerSettings(**(values | changes))
 
@@ -105,6 +118,21 @@ class RecordedAudio(nn.Module):
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
         steps = windows[:, 4, 0, 0]  # the first one of the frame itself, see `numbered_speech`
         frames = torch.where(steps > 0, (steps - 1) / 4 + 1, 0.0)
+        assert torch.equal(frames, frames.round()), "not the start of a frame"
+        return self.rows[frames.long()]
+
+
+class RecordedBuckets(nn.Module):
+    """Looks up the recorded buckets of the frame whose states it is given."""
+
+    config = BucketConfig(window=4)  # clips of one frame are recorded, too short for the released window
+
+    def __init__(self, buckets: torch.Tensor):
+        super().__init__()
+        self.rows = nn.Parameter(buckets)
+
+    def buckets(self, windows: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        frames = (windows[:, 1, 0] - 1) / 4  # the first step of the frame itself, see `numbered_speech`
         assert torch.equal(frames, frames.round()), "not the start of a frame"
         return self.rows[frames.long()]
 
@@ -182,28 +210,31 @@ def run(
         embed_portrait(networks.image_encoder, shared["clip_image"][0], CPU),
         *encode_picture(networks.vae, image, noise, settings.portrait_noise, CPU),
         mask[:1],
-        pose_features(networks.pose_guider, mask, CPU),
+        None if networks.pose_guider is None else pose_features(networks.pose_guider, mask, CPU),
     )
+    variant, emotional = variant_of(loop), "emotion" in inputs
     model = DiceModel(
         unet=networks.unet,
         audio_projection=RecordedAudio(inputs["audio"], inputs["uncond_audio"]),
-        emotion_model=RecordedEmotions(inputs["emotion"], inputs["uncond_emotion"]),
+        emotion_model=RecordedEmotions(inputs["emotion"], inputs["uncond_emotion"]) if emotional else None,
         **dict.fromkeys(("pose_guider", "vae", "image_encoder", "whisper", "flownet", "embedder", "expression_reader")),
         priors={},
         detector_path=None,
-        config=replace(FULL, unet=networks.unet.config),
+        config=replace(variant.config, unet=networks.unet.config),
         dtype=torch.float32,
+        adapters=variant.adapters,
+        audio_to_bucket=RecordedBuckets(inputs["motion_buckets"]) if "motion_buckets" in inputs else None,
     )
 
     def with_recorded(unet: UNet, made: Conditioning, *arguments: object) -> PredictV:
-        for kind in ("audio", "emotion"):
+        for kind in made.adapters:
             recorded = inputs[f"uncond_{kind}"]
             if len(recorded) > 1:
                 made = replace(made, adapters=made.adapters | {kind: own_unconditional(made.adapters[kind], recorded)})
         return guided(unet, made, *arguments)
 
-    track = numbered_emotions(len(inputs["emotion"]))
-    assert track.is_constant or len(inputs["emotion"]) == frames
+    track = numbered_emotions(len(inputs["emotion"])) if emotional else None
+    assert track is None or track.is_constant or len(inputs["emotion"]) == frames
     start = inputs["latents"][0] if "gen" not in case else None  # else drawn by the pipeline
     return denoise(
         model, portrait, numbered_speech(frames), track, settings, guided=with_recorded, noise=start, hooks=hooks
@@ -229,7 +260,8 @@ def noise_of(loop: GoldenFile, networks: Networks, name: str) -> torch.Tensor:
         return inputs["latents"][0]
     size = loop.inputs("shared/")["ref_image"].shape[-2:]
     channels = networks.vae.config.latent_channels
-    return draw_noise(case["gen"], case["N"] + case["fpb"], tuple(size), channels).latents
+    total = case["N"] + padding(variant_of(loop).settings.schedule, case["fpb"])
+    return draw_noise(case["gen"], total, tuple(size), channels).latents
 
 
 @each_case
@@ -244,12 +276,15 @@ def test_loop(loop: GoldenFile, networks: Networks, file_name: str, case: str) -
         if f"{name}/{what}" in outputs:
             loop.check(f"{name}/{what}", actual)
 
-    calls, first, levels = [], {}, {}
+    calls, first, levels, ids = [], {}, {}, []
     before = torch.full((settings.steps_run, *noise_of(loop, networks, name).shape), torch.nan)
 
     def recorded(unet: UNet, conditioning: Conditioning, *arguments: object) -> PredictV:
         network = GuidedUNet(unet, conditioning, *arguments)
-        check("pose_features_frame0", conditioning.pose[0])
+        if conditioning.pose is not None:
+            check("pose_features_frame0", conditioning.pose[0])
+        check("guidance_scale1", torch.tensor(network.portrait_guidance))
+        check("guidance_scale2", torch.tensor(network.expression_guidance))
 
         def predict(x: torch.Tensor, sigma: torch.Tensor, frames: list[int], step: int) -> torch.Tensor:
             v = network(x, sigma, frames, step)
@@ -264,7 +299,8 @@ def test_loop(loop: GoldenFile, networks: Networks, file_name: str, case: str) -
 
     def spy(module: torch.nn.Module, args: tuple) -> None:
         first.setdefault("sample", args[0])
-        first.setdefault("ids", args[2])
+        assert (args[2] == args[2][:1]).all(), "the same in every branch"
+        ids.append(args[2][0])
 
     hook = networks.unet.register_forward_pre_hook(spy)
     made = run(loop, networks, name, settings, recorded)
@@ -275,10 +311,16 @@ def test_loop(loop: GoldenFile, networks: Networks, file_name: str, case: str) -
     for step in range(settings.steps_run - 1):
         check(f"latents_after_step{step}", before[step + 1][None])
     assert calls == case.get("windows", calls)
-    if len(first["sample"]) > 1:  # a branch of weight zero is not computed; the fixture stores the first two rows
-        check("unet_call0/sample", first["sample"][:2])
+    if f"{name}/unet_call0/sample" in outputs:
+        # The fixture has the first two branches, of which one of weight zero is not computed.
+        ramps = settings.portrait_guidance, settings.expression_guidance
+        branches = guidance_branches(*(ramp_ends(ramp)[0] for ramp in ramps))
+        computed = [row for row, branch in enumerate(branches) if not branch.expression]
+        stored = loop.tensors[f"out/{name}/unet_call0/sample"][[int(branches[row].portrait) for row in computed]]
+        loop.check(f"{name}/unet_call0/sample", first["sample"][computed], stored)
     if "added_time_ids" in case:
-        assert first["ids"].tolist() == case["added_time_ids"][: len(first["ids"])]
+        assert ids[0].tolist() == case["added_time_ids"][0]
+    check("added_time_ids", torch.stack(ids).unflatten(0, (settings.steps_run, -1)))
 
     # The whole schedule is recorded; of it the last steps are run.
     given = torch.stack([levels[step] for step in range(settings.steps_run)])
@@ -314,9 +356,10 @@ def changing(loop: GoldenFile) -> str:
     return max(found, key=changes)
 
 
+@each_file
 @pytest.mark.parametrize("scales", [(1.0, 1.0), (0.35, 0.8)], ids=str)
 @torch.inference_mode()
-def test_adapter_scales(loop: GoldenFile, networks: Networks, scales: tuple[float, float]) -> None:
+def test_adapter_scales(loop: GoldenFile, networks: Networks, file_name: str, scales: tuple[float, float]) -> None:
     """No recorded case has other scales than 1, so the method written out stands for the released program.
 
     With scales of 1 it is compared with the recorded latents itself.
@@ -324,8 +367,9 @@ def test_adapter_scales(loop: GoldenFile, networks: Networks, scales: tuple[floa
     name = changing(loop)
     case, inputs = loop.cases[name], loop.inputs_of(name)
     settings = settings_of(loop, name, audio_scale=scales[0], emotion_scale=scales[1])
-    given, total = condition(loop, networks, name, settings), case["N"] + case["fpb"]
+    given = condition(loop, networks, name, settings)
     noise = noise_of(loop, networks, name)
+    total = len(noise)
 
     def for_all(recorded: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
         """One row a frame, the first unconditional one in the padding."""
@@ -338,9 +382,13 @@ def test_adapter_scales(loop: GoldenFile, networks: Networks, scales: tuple[floa
         given.image_latents,
         given.start_latents,
         given.mask,
-        given.pose.expand(total, -1, -1, -1),
-        *(for_all(inputs[key], inputs["uncond_audio"]) for key in ("audio", "uncond_audio")),
-        *(for_all(inputs[key], inputs["uncond_emotion"]) for key in ("emotion", "uncond_emotion")),
+        None if given.pose is None else given.pose.expand(total, -1, -1, -1),
+        *(
+            for_all(inputs[key], inputs[f"uncond_{kind}"])
+            for kind in given.adapters
+            for key in (kind, f"uncond_{kind}")
+        ),
+        buckets=inputs["motion_buckets"] * case["scale"] if "motion_buckets" in inputs else None,
     )
     plain = PlainSettings(
         case["steps"],
@@ -362,7 +410,8 @@ def test_adapter_scales(loop: GoldenFile, networks: Networks, scales: tuple[floa
         assert (made.values - loop.tensors[f"out/{name}/latents"][0]).abs().max() > 100 * atol
 
 
-def test_shared_encodings(loop: GoldenFile, networks: Networks) -> None:
+@each_file
+def test_shared_encodings(loop: GoldenFile, networks: Networks, file_name: str) -> None:
     shared = loop.inputs("shared/")
     image = shared["ref_image"][0]
     latents, start = encode_picture(networks.vae, image, torch.zeros(1, *image.shape), 0.0, CPU)
@@ -401,7 +450,7 @@ def test_savings_are_exact(loop: GoldenFile, networks: Networks, file_name: str,
         conditioning = condition(loop, networks, case, settings)
         network = GuidedUNet(networks.unet, conditioning, settings, torch.device("cpu"), torch.float32)
         results.append(network(x, torch.tensor(3.0), frames, 0))
-    mask_is_constant = len(conditioning.pose) == 1
+    mask_is_constant = conditioning.pose is None or len(conditioning.pose) == 1
     if mask_is_constant:
         plain = PlainGuidedUNet(
             networks.unet,

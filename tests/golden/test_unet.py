@@ -1,4 +1,4 @@
-"""The UNet with both adapters against the released program."""
+"""The UNet with its adapters against the released programs."""
 
 import re
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from dicetalk.denoise.context import AdapterContext, AttentionContext, mask_pyra
 from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.unet import UNet
 
-FILES = r"unet_.*\.safetensors"
-ADAPTERS = ("audio", "emotion")
+FILES = r"(sonic_)?unet.*\.safetensors"
+ADAPTERS = ("audio", "emotion")  # Sonic has the first alone
 
 
 @pytest.fixture(scope="module")
-def unet(golden: Golden, file: GoldenFile) -> UNet:
+def unet(file: GoldenFile) -> UNet:
     """The network of `file`; a file without sizes continues another one's cases and uses its network."""
     owner = (
         file
         if "config" in file.entry
-        else next((other for other in map(golden.file, golden.names(FILES)) if "config" in other.entry), file)
+        else next((other for other in map(file.golden.file, file.golden.names(FILES)) if "config" in other.entry), file)
     )
     unet = UNet(UNetConfig.from_released(owner.entry["config"]))
     unet.load_state_dict(owner.weights(like=unet.state_dict()))
@@ -81,13 +81,14 @@ def pyramid(unet: UNet, inputs: dict[str, torch.Tensor], mask: torch.Tensor) -> 
 
 @torch.inference_mode()
 def run(unet: UNet, inputs: dict[str, torch.Tensor], settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
+    names = ADAPTERS[: unet.config.num_adapters]
     sample = inputs["sample"]
     batch, frames = sample.shape[:2]
     index = torch.arange(batch * frames).reshape(batch, frames)
     mask = None if settings.mask is None else pyramid(unet, inputs, settings.mask)
     adapters = tuple(
         AdapterContext(unet.project_adapter(i, inputs[name]), index, scale, mask)
-        for i, (name, scale) in enumerate(zip(ADAPTERS, settings.scales, strict=True))
+        for i, (name, scale) in enumerate(zip(names, settings.scales[: len(names)], strict=True))
     )
     context = AttentionContext(unet.project_clip(inputs["clip"]), index, adapters)
     pose = inputs["spatial_condition"][0] if "spatial_condition" in inputs else None

@@ -65,7 +65,7 @@ def test_a_set_of_another_program_is_skipped_with_the_reason(tmp_path: Path) -> 
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     done = run_on(tmp_path)
     assert done.returncode == 0, done.stdout[-4000:]
-    assert "holds fixtures of https://example.org/Another; these tests compare DICE-Talk" in done.stdout
+    assert "holds fixtures of https://example.org/Another; these tests compare DICE-Talk and Sonic" in done.stdout
     assert "failed" not in done.stdout and "error" not in done.stdout.lower().replace("errors.py", "")
 
 

@@ -34,19 +34,12 @@ SIZES = replace(
 EMOTIONS = EmotionTrack.constant(EmotionPrior(torch.ones(PRIOR_DIM)))
 
 
-def rising_ids(portrait: EncodedPortrait, given: Conditions, _residency: object) -> torch.Tensor:
-    """Added ids whose motion bucket rises by one each frame."""
-    frames = torch.arange(float(given.features.frames))
-    return torch.stack([torch.full_like(frames, 12.5), 16 + frames, torch.full_like(frames, 16)], dim=1)
-
-
 SPEECH_ONLY = Variant(
     "speech-only",
-    "audio adapter alone; motion by frame",
+    "audio adapter alone",
     SIZES,
     networks=tuple(network for network in DICE_NETWORKS if network.field in ("unet", "audio_projection")),
     adapters=(AUDIO,),
-    added_ids=rising_ids,
 )
 
 
@@ -71,7 +64,6 @@ def model() -> DiceModel:
         config=SPEECH_ONLY.config,
         dtype=torch.float32,
         adapters=SPEECH_ONLY.adapters,
-        added_ids=SPEECH_ONLY.added_ids,
     )
 
 
@@ -92,6 +84,7 @@ def test_a_variant_without_emotion_and_pose_goes_through_the_pipeline(
     model: DiceModel, portrait: EncodedPortrait
 ) -> None:
     settings = replace(SPEECH_ONLY.settings, steps=2, window=4, overlap=1, shift=1, schedule="tight")
+    settings = replace(settings, motion_bucket=tuple(16.0 + frame for frame in range(FRAMES)))
     assert (settings.portrait_guidance, settings.expression_guidance) == (2.0, 7.5)
     calls = []
 

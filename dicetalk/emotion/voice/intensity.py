@@ -18,6 +18,7 @@ from dicetalk.errors import EmotionError, SpeechError
 
 MEASURES = ("loudness", "pitch", "pitch range", "tilt", "pace")
 _WEIGHTS = np.array([0.35, 0.30, 0.10, 0.15, 0.10])
+_LIVELINESS = np.array([0.6, 0.0, 0.0, 0.0, 0.4])
 _LEAST_SCALE = np.array([3.0, 2.0, 1.0, 2.0, 0.25])
 """In dB, semitones, semitones, dB, dB: an even voice is not taken to be lively because it varies a little."""
 
@@ -106,12 +107,30 @@ def voice_intensity(
     """
     if direction not in DIRECTIONS:
         raise EmotionError(f"The direction {direction!r} is unknown. Known: {', '.join(DIRECTIONS)}.")
-    scale = scale or IntensityScale()
+    return _intensity(features, speaker, scale or IntensityScale(), DIRECTIONS[direction])
+
+
+def voice_liveliness(features: VoiceFeatures, scale: IntensityScale) -> Curve:
+    """Loudness and pace of a voice alone, compared with the same speech, at the model's frames.
+
+    Args:
+        features: of the speech.
+        scale: numbers of silence, of ordinary and of the loudest and fastest voice.
+    """
+    return _intensity(features, None, scale, lambda deviations: deviations @ _LIVELINESS)
+
+
+def _intensity(
+    features: VoiceFeatures,
+    speaker: Speaker | None,
+    scale: IntensityScale,
+    score_of: Callable[[np.ndarray], np.ndarray],
+) -> Curve:
     measures, speaking = _local_measures(features)
     if not speaking.any():
         return Curve.uniform(np.full(len(measures), scale.silence))
     speaker = speaker or describe_speaker([features])
-    score = np.tanh(DIRECTIONS[direction]((measures - speaker.mean) / speaker.deviation))
+    score = np.tanh(score_of((measures - speaker.mean) / speaker.deviation))
     span = np.where(score > 0, scale.highest - scale.ordinary, scale.ordinary - scale.silence)
     intensity = scale.ordinary + score * span
     presence = _presence(features)
