@@ -19,6 +19,7 @@ from dicetalk.audio.silence import pad_speech, shut_in_silence
 from dicetalk.audio.speech import Speech, load_speech
 from dicetalk.audio.whisper import speech_features
 from dicetalk.checkpoints.load import DiceModel, load_model
+from dicetalk.checkpoints.motion import find_motion_network, with_predicted_motion
 from dicetalk.checkpoints.tiny import TINY
 from dicetalk.checkpoints.variants import recommended_settings
 from dicetalk.device import choose_device, choose_dtype
@@ -33,8 +34,10 @@ from dicetalk.emotion.reference.extract import Embedding, ExtractedEmotion, Reco
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.emotion.voice.features import VoiceFeatures, measure_voice
 from dicetalk.emotion.voice.intensity import voice_intensity
-from dicetalk.errors import EmotionError, SettingError
+from dicetalk.errors import EmotionError, SettingError, naming
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.motion.parse import parse_motion
+from dicetalk.parameters import Timed, parameters
 from dicetalk.pipeline import NO_EMOTION, NO_EMOTIONS, NO_INTERPOLATION, check_fps, generate_latents
 from dicetalk.portrait.detector import choose_detector
 from dicetalk.portrait.faces import FaceDetector
@@ -73,6 +76,7 @@ class DiceTalk:
         svd: str | PathLike[str] | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        predict_motion: bool | str | PathLike[str] = False,
         hooks: Hooks = SILENT,
     ) -> "DiceTalk":
         """Load a model.
@@ -83,6 +87,8 @@ class DiceTalk:
             svd: Stable Video Diffusion XT, where it lies elsewhere: a diffusers folder or ``svd_xt*.safetensors``.
             device: ``auto`` (the first accelerator found), ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ...
             dtype: ``fp16``, ``bf16`` or ``fp32``; ``auto`` is fp16 on an accelerator and fp32 on the CPU.
+            predict_motion: let Sonic's motion network predict `motion_bucket` and `expression_bucket` from the speech:
+                the path of ``audio2bucket.pth`` or of a model folder with it; true looks in the folder of `model`.
             hooks: progress, cancelling and notices, also of later calls.
 
         Raises:
@@ -91,7 +97,11 @@ class DiceTalk:
             Cancelled: the caller asked to stop.
         """
         place = choose_device(device)
+        where = model if predict_motion is True else predict_motion
+        network = None if where is False else find_motion_network(where)
         loaded = load_model(model, svd=svd, dtype=choose_dtype(dtype, place), hooks=hooks)
+        if network is not None:
+            loaded = with_predicted_motion(loaded, network)
         return cls(loaded, DeviceResidency(place), hooks)
 
     @property
@@ -152,7 +162,8 @@ class DiceTalk:
             pad_end: seconds of silence after it.
             silence_below: level in dB of full scale under which the network hears digital silence, for example -45.
             **settings: fields of :class:`dicetalk.settings.SamplerSettings`, for example ``steps=12, seed=1``; what
-                is left out is what the model was made for.
+                is left out is what the model was made for. `motion_bucket` and `expression_bucket` may be anything that
+                :func:`dicetalk.motion.parse.parse_motion` reads, such as ``[8, 12, 30]`` or ``"voice"``.
 
         Raises:
             PortraitError: the portrait cannot be read, or has no face.
@@ -359,4 +370,8 @@ class DiceTalk:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
                 raise SettingError(f"There is no setting {name!r}. {hint}")
+        for each in parameters(SamplerSettings):
+            if each.kind == Timed and each.name in given:
+                with naming(each.name, SettingError):
+                    given[each.name] = parse_motion(given[each.name])
         return replace(self.settings, **given)

@@ -47,6 +47,9 @@ FIRST = frozenset(
 )
 """Settings of the first version; newer ones are optional and come last."""
 
+LAST = frozenset({"motion_amount"})
+"""Settings that came after `frame_rate`: workflows hold values by their place."""
+
 UNWIRED, UNUSED = "not connected", "not used"
 """What the input `emotion` has before a model without emotions: nothing was connected, or what was is left out."""
 
@@ -90,8 +93,9 @@ class DiceSampler(SettledNode):
                 ),
                 *_inputs(lambda each: _always(each) and each.name in FIRST),
                 *_video_input("decode_chunk"),
-                *_inputs(lambda each: _always(each) and each.name not in FIRST),
+                *_inputs(lambda each: _always(each) and each.name not in FIRST | LAST),
                 *_video_input("fps"),
+                *_inputs(lambda each: each.name in LAST),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="The frames."),

@@ -37,7 +37,14 @@ def generate(options: argparse.Namespace) -> int:
         choose_device(options.device)
         speech = None if jobs else _speech(options, bars.hooks)
         folder = found_folder(options.models, bars.hooks)
-        talk = DiceTalk.load(folder, svd=options.svd, device=options.device, dtype=options.dtype, hooks=bars.hooks)
+        talk = DiceTalk.load(
+            folder,
+            svd=options.svd,
+            device=options.device,
+            dtype=options.dtype,
+            predict_motion=options.predict_motion,
+            hooks=bars.hooks,
+        )
         failed = run_jobs(jobs, partial(_make, talk), bars.hooks) if jobs else 0
         if not jobs:
             _make(talk, options, speech)

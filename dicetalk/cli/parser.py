@@ -117,6 +117,16 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
 
     add_speech_options(parser)
     add_sampler_options(parser)
+    parser.add_argument_group("motion").add_argument(
+        "--predict-motion",
+        nargs="?",
+        type=Path,
+        const=True,
+        default=False,
+        metavar="FILE",
+        help="let Sonic's network predict motion-bucket and expression-bucket from the speech, for a model that does "
+        "not do so anyway: audio2bucket.pth or a folder with it (default: looked for in the models folder)",
+    )
 
     video = parser.add_argument_group("video")
     video.add_argument("--no-interpolation", action="store_true", help="12.5 frames per second instead of 25")

@@ -4,11 +4,14 @@ import argparse
 from typing import Any
 
 from dicetalk.config import FULL, ModelConfig
-from dicetalk.errors import SettingError
-from dicetalk.parameters import Parameter, Ramp, parameters
+from dicetalk.errors import SettingError, naming
+from dicetalk.parameters import Parameter, Ramp, Timed, parameters
 from dicetalk.settings import SamplerSettings
 
 _KINDS = {bool: "on or off", int: "a whole number", float: "a number", Ramp: "a number or FIRST:LAST", str: "a name"}
+_MOTION = (
+    "a number; numbers or keyframes over time as JSON or a .json file; or voice or voice:N, which follow the voice"
+)
 
 
 def add_sampler_options(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +35,7 @@ def add_options(group: argparse._ActionsContainer, settings: type, *names: str) 
             default=None if each.of_model else each.default,
             type=lambda text, each=each: _checked(each, text),
             choices=list(each.choices) or None,
-            metavar=None if each.choices else each.unit.upper() or "N",
+            metavar=None if each.choices else each.unit.upper() or ("MOTION" if each.kind == Timed else "N"),
             help=_help(each),
         )
 
@@ -53,7 +56,7 @@ def check_options(options: argparse.Namespace, settings: type) -> None:
 
 
 def _help(each: Parameter) -> str:
-    ends = "; one number, or FIRST:LAST step" if each.kind == Ramp else ""
+    ends = {Ramp: "; one number, or FIRST:LAST step", Timed: f": {_MOTION}"}.get(each.kind, "")
     text = f"{each.unit} {each.help}" if each.unit else each.help
     default = each.nothing if each.default is None else each.default
     return f"{text}{ends} (default: {default}{', or what the model was made for' if each.of_model else ''})"
@@ -93,9 +96,21 @@ def _parsed(each: Parameter, text: str) -> Any:
         if each.kind == Ramp:
             ends = tuple(float(part) for part in text.split(":"))
             return ends[0] if len(ends) == 1 else _pair(ends)
+        if each.kind == Timed:
+            return _motion(each, text)
         return each.kind(text)
     except (ValueError, KeyError):
         raise SettingError(f"{each.name}: {text!r} is not {_KINDS[each.kind]}.") from None
+
+
+def _motion(each: Parameter, text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        from dicetalk.motion.parse import parse_motion  # takes a second
+
+    with naming(each.name, SettingError):
+        return parse_motion(text)
 
 
 def _pair(ends: tuple[float, ...]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from import_graph import Import, imports, modules, reached
 
 LAYERS = (
     ("errors",),
-    ("hooks", "parameters", "paths", "unfinished"),
+    ("hooks", "parameters", "paths", "strict_json", "unfinished"),
     ("files", "memory", "media", "residency", "device", "progress"),
     ("settings", "norms", "attention"),
     ("config",),
@@ -17,7 +17,7 @@ LAYERS = (
     ("audio", "denoise", "portrait", "video"),
     ("film",),
     ("emotion",),
-    ("adapters",),
+    ("adapters", "motion"),
     ("checkpoints",),
     ("pipeline",),
     ("talking_clip",),
