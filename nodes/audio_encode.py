@@ -10,7 +10,7 @@ from dicetalk.settings import SpeechSettings
 
 from .checks import verdict
 from .convert import check_duration, to_audio, to_speech
-from .hooks import comfy_hooks
+from .hooks import SHOWN_AGAIN, comfy_hooks, keeps_notices
 from .parameters import setting_inputs
 from .wires import CATEGORY, AudioWire, EncodedSpeech, HostedModel, ModelWire, SpeechWire
 
@@ -22,6 +22,7 @@ class AudioEncode(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="DICETalk_AudioEncode",
+            **SHOWN_AGAIN,
             display_name="Audio Encode (Whisper)",
             category=CATEGORY,
             description="Cuts out a part of a recording and lets Whisper hear it. The clip gets its length.",
@@ -44,6 +45,7 @@ class AudioEncode(io.ComfyNode):
         return verdict(lambda: duration is None or check_duration(duration))
 
     @classmethod
+    @keeps_notices
     def execute(
         cls,
         model: HostedModel,

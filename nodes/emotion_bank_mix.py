@@ -16,7 +16,7 @@ from dicetalk.emotion.track import EmotionTrack
 
 from .checks import NAMES_ALONE, verdict
 from .convert import to_image
-from .hooks import comfy_hooks
+from .hooks import SHOWN_AGAIN, comfy_hooks, keeps_notices
 from .prompts import SettledNode, numbers
 from .wires import CATEGORY, Emotion, EmotionWire, HostedModel, ModelWire, check_emotion
 
@@ -34,6 +34,7 @@ class EmotionBankMix(SettledNode):
         weight = {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01}
         return io.Schema(
             node_id="DICETalk_EmotionBankMix",
+            **SHOWN_AGAIN,
             display_name="Emotion Bank Mix",
             category=CATEGORY,
             description="Mixes the eight presets and emotions from other nodes. Weights and intensity act on the "
@@ -112,6 +113,7 @@ class EmotionBankMix(SettledNode):
         return [*dead, "seed"] if numbers(inputs, "temperature") == [0] else dead
 
     @classmethod
+    @keeps_notices
     def execute(
         cls,
         model: HostedModel,

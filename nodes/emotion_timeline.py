@@ -10,7 +10,7 @@ from dicetalk.emotion.show import plot_track
 
 from .checks import NAMES_ALONE, verdict
 from .convert import to_image
-from .hooks import comfy_hooks
+from .hooks import SHOWN_AGAIN, comfy_hooks, keeps_notices
 from .wires import CATEGORY, EmotionWire, EncodedSpeech, HostedModel, ModelWire, SpeechWire
 
 PEAKS = 800
@@ -25,6 +25,7 @@ class EmotionTimeline(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="DICETalk_EmotionTimeline",
+            **SHOWN_AGAIN,
             display_name="Emotion Timeline",
             category=CATEGORY,
             description="An emotion that changes while the portrait speaks. Run it once to see the speech's waveform.",
@@ -53,6 +54,7 @@ class EmotionTimeline(io.ComfyNode):
         return verdict(lambda: keyframes is None or track_from_json(keyframes, NAMES_ALONE))
 
     @classmethod
+    @keeps_notices
     def execute(cls, model: HostedModel, speech: EncodedSpeech, keyframes: str) -> io.NodeOutput:
         hooks, sound = comfy_hooks({}), speech.speech
         track = note_unused_end(track_from_json(keyframes, model.presets), sound.seconds, hooks)

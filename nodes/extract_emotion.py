@@ -22,7 +22,7 @@ from dicetalk.settings import EMBEDDED_SECONDS
 
 from .checks import choice_verdict
 from .convert import decoded, to_frames, to_image, to_speech, whole_file
-from .hooks import comfy_hooks
+from .hooks import SHOWN_AGAIN, comfy_hooks, keeps_notices
 from .prompts import SettledNode
 from .wires import CATEGORY, AudioWire, Emotion, EmotionWire, HostedModel, ImageWire, ModelWire, VideoWire
 
@@ -40,6 +40,7 @@ class ExtractEmotionPrior(SettledNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="DICETalk_ExtractEmotionPrior",
+            **SHOWN_AGAIN,
             display_name="Extract Emotion Prior",
             category=CATEGORY,
             description="Reads an emotion from a reference clip: from the face in images or a video, and, with a model "
@@ -109,6 +110,7 @@ class ExtractEmotionPrior(SettledNode):
         return {"result": why} if why else {}
 
     @classmethod
+    @keeps_notices
     def execute(
         cls,
         model: HostedModel,

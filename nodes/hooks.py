@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields, replace
+from functools import wraps
+from typing import Any, TypeVar
 
 import comfy.model_management
 import comfy.utils
 import torch
 from comfy.cli_args import LatentPreviewMethod, args
+from comfy_api.latest import io
 from PIL import Image
 
 from dicetalk.hooks import Hooks
@@ -20,6 +23,10 @@ _log = logging.getLogger("dicetalk")
 
 NOTICES = "dicetalk_notices"
 """Name of the notices among what a node shows; the pack's script writes them into the node."""
+
+_AGAIN = "has_intermediate_output"
+SHOWN_AGAIN = {_AGAIN: True} if _AGAIN in {each.name for each in fields(io.Schema)} else {}
+"""For a node's schema: ComfyUI sends what a node shows also when it comes from the cache. Older ones do not know it."""
 
 BAR_LENGTH = 1000
 PREVIEW_FRAMES = 4
@@ -46,13 +53,41 @@ class NodeHooks(Hooks):
         return report | {NOTICES: list(self.notices)}
 
 
+_heard: ContextVar[list[str] | None] = ContextVar("_heard", default=None)
+"""Notices of the node that runs now."""
+
+_Execute = TypeVar("_Execute", bound=Callable[..., Any])
+
+
+def keeps_notices(execute: _Execute) -> _Execute:
+    """Let a node that fails name in its error what was noticed before: nothing else of it reaches the page."""
+
+    @wraps(execute)
+    def run(*inputs: Any, **named: Any) -> Any:
+        heard: list[str] = []
+        token = _heard.set(heard)
+        try:
+            return execute(*inputs, **named)
+        except comfy.model_management.InterruptProcessingException:
+            raise
+        except Exception as error:
+            if heard and len(error.args) == 1:
+                error.args = ("\n- ".join([f"{error}\n\nBefore that:", *heard]),)
+            raise
+        finally:
+            _heard.reset(token)
+
+    return run  # type: ignore[return-value]
+
+
 def comfy_hooks(shares: Mapping[str, float]) -> NodeHooks:
     """Hooks for one node's work.
 
     Args:
         shares: how much of the node's bar each stage that reports gets; others are not shown.
     """
-    notices: list[str] = []
+    heard = _heard.get()
+    notices: list[str] = [] if heard is None else heard
     bar = comfy.utils.ProgressBar(BAR_LENGTH)
     whole = sum(shares.values())
     done = dict.fromkeys(shares, 0.0)

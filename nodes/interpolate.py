@@ -8,7 +8,7 @@ from dicetalk.hooks import Hooks
 from dicetalk.video.interpolate import interpolate_frames, interpolated_length
 
 from .convert import check_room, to_frames, to_images
-from .hooks import cancelled, comfy_hooks
+from .hooks import SHOWN_AGAIN, cancelled, comfy_hooks, keeps_notices
 from .wires import CATEGORY, HostedModel, ImageWire, ModelWire
 
 DOUBLINGS = {"2": 1, "4": 2, "8": 3}
@@ -22,6 +22,7 @@ class FrameInterpolate(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="DICETalk_FrameInterpolate",
+            **SHOWN_AGAIN,
             display_name="Frame Interpolate (RIFE)",
             category=CATEGORY,
             description="Puts new frames between each pair: n frames become (n - 1) * multiplier + 1.",
@@ -39,6 +40,7 @@ class FrameInterpolate(io.ComfyNode):
         )
 
     @classmethod
+    @keeps_notices
     def execute(cls, model: HostedModel, images: torch.Tensor, fps: float, multiplier: str) -> io.NodeOutput:
         if model.dice.flownet is None:
             raise CheckpointError("The model has no frame interpolation: RIFE/flownet.pkl is not in its folder.")

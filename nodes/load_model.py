@@ -27,7 +27,7 @@ from .folders import (
     svd_names,
     svd_path,
 )
-from .hooks import comfy_hooks
+from .hooks import SHOWN_AGAIN, comfy_hooks, keeps_notices
 from .prompts import SettledNode, Upstream
 from .residency import Operations
 from .wires import CATEGORY, HostedModel, ModelWire
@@ -43,6 +43,7 @@ class LoadModel(SettledNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="DICETalk_LoadModel",
+            **SHOWN_AGAIN,
             display_name="Load DICE Model",
             category=CATEGORY,
             description="Loads DICE-Talk, Sonic or the small bundled model. Its networks reach the graphics card only "
@@ -106,6 +107,7 @@ class LoadModel(SettledNode):
         return [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
 
     @classmethod
+    @keeps_notices
     def execute(cls, model: str, svd: str, dtype: str) -> io.NodeOutput:
         chosen, elsewhere, shared = _places(model, svd)
         hooks = comfy_hooks({"load": 1})

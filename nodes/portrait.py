@@ -20,7 +20,7 @@ from dicetalk.settings import PortraitSettings
 
 from .checks import choice_verdict
 from .convert import boxes_of, check_room, mask_boxes, to_frames, to_image, to_images
-from .hooks import cancelled, comfy_hooks
+from .hooks import SHOWN_AGAIN, cancelled, comfy_hooks, keeps_notices
 from .parameters import setting_inputs
 from .prompts import SettledNode, numbers
 from .wires import CATEGORY, BoxWire, HostedModel, ImageWire, MaskWire, ModelWire, PortraitWire
@@ -37,6 +37,7 @@ class PortraitCrop(SettledNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="DICETalk_PortraitCrop",
+            **SHOWN_AGAIN,
             display_name="Portrait Crop",
             category=CATEGORY,
             description="Finds the face and prepares the picture for DICE Sampler.",
@@ -107,6 +108,7 @@ class PortraitCrop(SettledNode):
         return refused
 
     @classmethod
+    @keeps_notices
     def execute(
         cls,
         model: HostedModel,
@@ -197,6 +199,7 @@ class PasteBack(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="DICETalk_PasteBack",
+            **SHOWN_AGAIN,
             display_name="Paste Back",
             category=CATEGORY,
             description="Puts the frames into the picture that the portrait was cut from.",
@@ -228,6 +231,7 @@ class PasteBack(io.ComfyNode):
         )
 
     @classmethod
+    @keeps_notices
     def execute(cls, images: torch.Tensor, portrait: Portrait, feather: float, colour_match: bool) -> io.NodeOutput:
         hooks = comfy_hooks({"paste": 1})
         frames = to_frames(images, hooks)

@@ -19,7 +19,7 @@ from dicetalk.video.preview import LatentPreview
 
 from .checks import choice_verdict
 from .convert import check_room, to_audio, to_images, to_video
-from .hooks import clip_preview, comfy_hooks, with_preview
+from .hooks import SHOWN_AGAIN, clip_preview, comfy_hooks, keeps_notices, with_preview
 from .load_model import loaded_variants
 from .parameters import setting_inputs, setting_value
 from .presets import CUSTOM, FAST, PRESETS, REFERENCE, sampler_settings, setting_refusals
@@ -63,6 +63,7 @@ class DiceSampler(SettledNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="DICETalk_Sampler",
+            **SHOWN_AGAIN,
             display_name="DICE Sampler",
             category=CATEGORY,
             description="Lets the portrait speak with the emotion. The clip is as long as the speech.",
@@ -136,6 +137,7 @@ class DiceSampler(SettledNode):
         return setting_refusals(inputs)
 
     @classmethod
+    @keeps_notices
     def execute(
         cls,
         model: HostedModel,

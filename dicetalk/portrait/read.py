@@ -101,7 +101,10 @@ def _scaled(picture: np.ndarray, hooks: Hooks) -> np.ndarray:
         return picture
     scale = MAX_SIDE / max(width, height)
     size = max(round(width * scale), 1), max(round(height * scale), 1)
-    hooks.notice(f"The picture has {width} x {height} pixels; it is scaled down to {size[0]} x {size[1]}.")
+    hooks.notice(
+        f"The picture has {width} x {height} pixels; it is scaled down to {size[0]} x {size[1]}, in whose pixels a "
+        "face's box counts."
+    )
     return np.array(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 

@@ -286,6 +286,26 @@ def test_what_is_not_used_is_reported_with_the_run(server: Server, first_run: Ru
     assert re.search("emotion_a is connected, but has no part", server.log_text())
 
 
+def test_notices_of_a_node_come_from_the_cache_and_with_its_error(server: Server, first_run: Run) -> None:
+    prompt = talking("happy")
+    prompt["6"]["inputs"] |= {"emotion_a": ["23", 0], "weight_a": 0.0}
+    prompt["23"] = dict(talking("sad")["6"])
+    first = server.run(prompt)
+    prompt["8"]["inputs"]["filename_prefix"] = "again"
+    again = server.run(prompt)  # from a page that was opened anew
+    assert again.error is None and again.executed == ["SaveVideo"]
+    assert again.outputs["6"]["dicetalk_notices"] == first.outputs["6"]["dicetalk_notices"] != []
+    history = server.get(f"/history/{again.prompt_id}")[again.prompt_id]["outputs"]
+    assert history["6"]["dicetalk_notices"] == first.outputs["6"]["dicetalk_notices"]
+
+    prompt["5"]["inputs"]["box"] = ["22", 0]
+    prompt["22"] = node("PrimitiveBoundingBox", x=8500, y=90, width=230, height=290)
+    prompt["2"] = node("EmptyImage", width=9000, height=1200, batch_size=1, color=0)
+    failed = server.run(prompt)
+    assert "PortraitError: Face box" in failed.error and "outside the picture" in failed.error
+    assert "Before that:\n- The picture has 9000 x 1200 pixels; it is scaled down to 8192 x 1092, in" in failed.error
+
+
 def test_the_latents_are_saved_as_the_cores_nodes_take_them(server: Server, first_run: Run) -> None:
     prompt = talking("happy")
     prompt["9"] = node("SaveLatent", samples=["7", 4], filename_prefix="clip")

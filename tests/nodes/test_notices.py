@@ -96,6 +96,42 @@ def test_portrait_crop(nodes: dict[str, Any], model: Any, image: Any, box: Any) 
     assert text.startswith("Picture 2 of 2: The face has 5 x 7")
 
 
+def test_a_node_that_fails_names_what_it_noticed_before(
+    nodes: dict[str, Any], model: Any, image: Any, box: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crop = nodes["DICETalk_PortraitCrop"].execute
+    outside = {"x": 5000, "y": 4, "width": 8, "height": 9}
+    with pytest.raises(Exception, match="outside the picture") as caught:
+        crop(model, image, FACE, 64, 1.1, box=[[outside, box]])
+    error, _, before = str(caught.value).partition("\n\nBefore that:\n")
+    assert "outside the picture" in error and type(caught.value).__name__ == "PortraitError"
+    assert before == "- box holds 2 boxes: the first is used, and 1 not."
+    with pytest.raises(Exception, match="outside the picture") as caught:  # nothing of the run before
+        crop(model, image, FACE, 64, 1.1, box=outside)
+    assert "Before that" not in str(caught.value)
+
+    import comfy.model_management
+
+    def cancel() -> None:
+        raise comfy.model_management.InterruptProcessingException
+
+    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", cancel)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        crop(model, image, FACE, 64, 1.1, box=[[box, box]])
+
+
+def test_what_a_node_shows_is_sent_from_the_cache_as_well(nodes: dict[str, Any]) -> None:
+    """Where ComfyUI knows that; tests on a real one look at what it sends."""
+    from dataclasses import fields
+
+    schema = next(iter(nodes.values())).define_schema()
+    if "has_intermediate_output" not in {each.name for each in fields(schema)}:
+        pytest.skip("this ComfyUI does not send it")
+    for node_id, node in nodes.items():
+        shows = node_id not in ("DICETalk_SaveEmotion", "DICETalk_LoadEmotion")
+        assert bool(node.define_schema().has_intermediate_output) == shows, node_id
+
+
 def test_a_refused_detector_is_named_in_every_node_that_looks_for_faces(
     nodes: dict[str, Any], model: Any, tmp_path: Path
 ) -> None:
@@ -156,3 +192,4 @@ def test_every_node_that_works_reports_its_notices(nodes: dict[str, Any]) -> Non
     for node_id, node in nodes.items():
         if node_id not in ("DICETalk_SaveEmotion", "DICETalk_LoadEmotion"):
             assert ".shown(" in inspect.getsource(node.execute), node_id
+            assert "@keeps_notices" in inspect.getsource(node.execute), node_id

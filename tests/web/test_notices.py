@@ -58,7 +58,7 @@ def test_notices_come_and_go_with_runs(editor: Any, node: Any) -> None:
 def test_a_run_of_the_server_shows_its_notice_and_no_picture_in_the_pad(editor: Any, node: Any) -> None:
     """The intensity 0 is noted; the picture of the bank is shown by the node that is there for it alone."""
     editor.load(node(PAD, HAPPY))  # the page has opened its own workflow by then
-    # A weight that no run before had, or the node would come out of the cache and report nothing.
+    # A weight that no run before had: the first time nothing comes from the cache.
     weight = random.randrange(1, 2000) / 1000
     pad = editor.page.evaluate(GRAPH, NEUTRAL.replace("1.0", str(weight)))
     editor.view(0.7)
@@ -71,6 +71,12 @@ def test_a_run_of_the_server_shows_its_notice_and_no_picture_in_the_pad(editor: 
     editor.page.wait_for_timeout(500)
     assert height(editor, pad) < before + 120  # the picture would take twice that
     assert editor.page.evaluate("id => app.graph.getNodeById(id).imgs?.length ?? 0", pad) == 0
+
+    editor.page.evaluate(GRAPH, NEUTRAL.replace("1.0", str(weight)))  # as on a page that was opened anew
+    editor.page.locator(".dicetalk-notices").wait_for(state="detached")
+    editor.page.evaluate(RUN)
+    editor.page.locator(".dicetalk-notices").wait_for()  # nothing was run: it comes from the cache
+    assert shown(editor) == [text]
 
 
 def test_the_wheel_zooms_over_the_pad(editor: Any, node: Any) -> None:
