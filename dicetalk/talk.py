@@ -22,7 +22,6 @@ from dicetalk.checkpoints.load import DiceModel, load_model
 from dicetalk.checkpoints.motion import find_motion_network, with_predicted_motion
 from dicetalk.checkpoints.tiny import TINY
 from dicetalk.checkpoints.variants import recommended_settings
-from dicetalk.device import choose_device, choose_dtype
 from dicetalk.emotion.algebra import scale
 from dicetalk.emotion.mix import NEUTRAL
 from dicetalk.emotion.parse import parse_emotion, read_emotion
@@ -45,7 +44,7 @@ from dicetalk.portrait.notices import face_notices
 from dicetalk.portrait.paste import FEATHER, check_feather
 from dicetalk.portrait.prepare import CROP_EXPAND, Box, Portrait, prepare_portrait
 from dicetalk.portrait.read import Picture, read_picture
-from dicetalk.residency import DeviceResidency
+from dicetalk.residency import DeviceResidency, choose_device, choose_dtype
 from dicetalk.settings import SamplerSettings
 from dicetalk.talking_clip import TalkingClip
 

@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from dicetalk.checkpoints.strict import finite
 from dicetalk.files import explained, replacing
-from dicetalk.hooks import Hooks
+from dicetalk.hooks import SILENT, Hooks
 
 _NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
 _ALIGNMENT = 8
@@ -51,3 +53,22 @@ def write_safetensors(
             values = tensor(name).contiguous().flatten().view(torch.uint8)
             file.write(values.numpy().data)
             hooks.report("convert", done, len(shapes))
+
+
+def save_half(network: nn.Module, path: Path, prefix: str = "") -> Path:
+    """Write a network's weights in float16 to `path`, whose folders are made; names begin with `prefix`.
+
+    Raises:
+        CheckpointError: a weight is not finite in float16.
+        OutputError: the file cannot be written.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {prefix + name: tensor for name, tensor in network.state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+
+    def half(name: str) -> torch.Tensor:
+        return finite(path, name, weights[name].cpu(), torch.float16)
+
+    write_safetensors(path, shapes, half, torch.float16, {}, SILENT)
+    return path

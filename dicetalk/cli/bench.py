@@ -15,9 +15,9 @@ from dicetalk.checkpoints.load import DiceModel, load_model
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.sampler_options import parse_setting
 from dicetalk.cli.tiny import recommended
-from dicetalk.device import choose_device, choose_dtype
 from dicetalk.errors import SettingError
 from dicetalk.files import check_file_target, explained, replacing
+from dicetalk.residency import choose_device, choose_dtype
 
 MODEL_SECONDS = 2.0
 """Of speech, where a model is measured and no length is asked for."""

@@ -11,7 +11,6 @@ from dicetalk.audio.speech import SAMPLE_RATE, Speech, load_speech
 from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.tiny import TINY
 from dicetalk.cli.tiny import recommended
-from dicetalk.device import choose_device, choose_dtype
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.evaluate.mouth import mouth_curve, speaking_moment
@@ -22,7 +21,7 @@ from dicetalk.pipeline import generate_latents, render
 from dicetalk.portrait.prepare import prepare_portrait
 from dicetalk.portrait.read import read_picture
 from dicetalk.progress import Bars
-from dicetalk.residency import DeviceResidency
+from dicetalk.residency import DeviceResidency, choose_device, choose_dtype
 from dicetalk.video import collect, frames_to_cover, hold_last_frame, write_mp4
 from dicetalk.video.colour import rgb_to_bytes
 

@@ -9,12 +9,11 @@ from dicetalk.audio.speech import load_speech
 from dicetalk.cli.emotion_inputs import check_no_preset, check_out, hearing, read_presets, save_track
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.tiny import found_folder
-from dicetalk.device import choose_device
 from dicetalk.emotion.algebra import interpolate, limit, preset_radius, resample, sample, scale, smooth, weighted_mix
 from dicetalk.emotion.mix import NEUTRAL
 from dicetalk.emotion.parse import TEXT_SUFFIXES, Hear, names_file, parse_emotion, read_emotion
 from dicetalk.emotion.prior import EmotionPrior
-from dicetalk.emotion.recognise.blend import blend, blended_track
+from dicetalk.emotion.recognise.recogniser import blend, blended_track
 from dicetalk.emotion.text.track import tagged_track
 from dicetalk.emotion.track import Curve, EmotionTrack
 from dicetalk.emotion.voice.classes import load_voice_classifier, voice_scores
@@ -23,7 +22,7 @@ from dicetalk.emotion.voice.intensity import IntensityScale, describe_speaker, v
 from dicetalk.errors import SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.progress import Bars
-from dicetalk.residency import DeviceResidency
+from dicetalk.residency import DeviceResidency, choose_device
 
 Length = Callable[[], float | None]
 """How long the clip is, in seconds: as asked for, or that of the speech; or none, if nothing says so."""

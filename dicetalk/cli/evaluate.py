@@ -9,25 +9,21 @@ from pathlib import Path
 from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.tiny import TINY
 from dicetalk.cli.tiny import recommended
-from dicetalk.device import choose_device, choose_dtype
 from dicetalk.drawn.evaluate.ablations import AblationRow, ablation_row, format_ablations, load_ablation
 from dicetalk.drawn.evaluate.embedding import clustering, clustering_rows, embed_people, person_rows, person_told
 from dicetalk.drawn.evaluate.generate import Maker
-from dicetalk.drawn.evaluate.judge_file import judges_of
-from dicetalk.drawn.evaluate.judge_training import JudgeTraining
-from dicetalk.drawn.evaluate.measures import rows_of
+from dicetalk.drawn.evaluate.judge_training import JudgeTraining, judges_of
+from dicetalk.drawn.evaluate.measures import judge_rows, rows_of
 from dicetalk.drawn.evaluate.pictures import write_pictures
 from dicetalk.drawn.evaluate.plan import ablation_plan, full_plan, quick_plan, unseen_people
-from dicetalk.drawn.evaluate.quality import judge_rows
-from dicetalk.drawn.evaluate.report import as_json
-from dicetalk.drawn.evaluate.run import Evaluation, evaluate, people_gallery
+from dicetalk.drawn.evaluate.run import Evaluation, as_json, evaluate, people_gallery
 from dicetalk.drawn.evaluate.transfer import transfer_rows
 from dicetalk.drawn.voices import espeak
 from dicetalk.errors import SettingError
 from dicetalk.evaluate.table import Row, format_rows
 from dicetalk.files import check_file_target, check_no_input, explained, make_folder, only_writer, replacing
 from dicetalk.progress import Bars
-from dicetalk.residency import DeviceResidency
+from dicetalk.residency import DeviceResidency, choose_device, choose_dtype
 
 JUDGES_FILE, TABLE_FILE, JSON_FILE = "judges.safetensors", "table.txt", "evaluation.json"
 CLIPS, QUICK_CLIPS = 3, 1

@@ -13,7 +13,6 @@ from dicetalk.cli.emotion_inputs import check_no_preset, check_out, printable, r
 from dicetalk.cli.hearing import open_ears
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.tiny import found_folder
-from dicetalk.device import choose_device
 from dicetalk.emotion.embedder import EmotionEmbedder
 from dicetalk.emotion.files import SavedEmotion, save_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior, space_of
@@ -26,7 +25,7 @@ from dicetalk.emotion.reference.face_track import FaceReader
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.portrait.detector import choose_detector
 from dicetalk.progress import Bars
-from dicetalk.residency import DeviceResidency
+from dicetalk.residency import DeviceResidency, choose_device
 
 
 def extract(options: argparse.Namespace) -> int:

@@ -10,12 +10,12 @@ from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.jobs import read_jobs, run_jobs
 from dicetalk.cli.sampler_options import check_options, sampler_settings
 from dicetalk.cli.tiny import DRAWN_FACES_ONLY, found_folder
-from dicetalk.device import choose_device
 from dicetalk.files import check_file_target, check_folder_target, explained
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.paste import FEATHER, check_feather
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.progress import Bars
+from dicetalk.residency import choose_device
 from dicetalk.settings import PortraitSettings, SpeechSettings, VideoSettings
 from dicetalk.talk import DiceTalk
 from dicetalk.talking_clip import check_form

@@ -6,8 +6,8 @@ from dicetalk.checkpoints.convert import convert_model
 from dicetalk.checkpoints.doctor import format_report, inspect_model
 from dicetalk.checkpoints.download import download_model
 from dicetalk.checkpoints.variants import VARIANTS, Variant
-from dicetalk.device import DTYPES
 from dicetalk.progress import Bars
+from dicetalk.residency import DTYPES
 
 
 def doctor(options: argparse.Namespace) -> int:

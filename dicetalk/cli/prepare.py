@@ -5,13 +5,13 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from dicetalk.cli.hearing import open_ears
-from dicetalk.device import choose_device
 from dicetalk.emotion.reference.blendshapes import BLENDSHAPES, MediaPipeBlendshapes
 from dicetalk.errors import SettingError
 from dicetalk.files import check_no_input
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.centerface import CenterFace
 from dicetalk.progress import Bars
+from dicetalk.residency import choose_device
 from dicetalk.train.prepare.datasets import find_videos
 from dicetalk.train.prepare.run import SKIPPED_FILE, Prepared, check_alike, prepare_shards, without_namesakes
 from dicetalk.train.prepare.video import VideoMaker

@@ -1,4 +1,4 @@
-"""Looks after the emotion bank in training: how many entries are in use, and a second chance for those that are not."""
+"""The emotion bank in training: how many of its entries are in use, and the revival of those that are not."""
 
 from typing import Any
 
@@ -6,11 +6,42 @@ import torch
 
 from dicetalk.emotion.bank import EmotionBank
 from dicetalk.train.loop import Run
-from dicetalk.train.losses import bank_usage, perplexity, revive
 from dicetalk.train.seeds import seed_for
 
 _REVIVE = 16
 """Stream of random numbers; the loop's own are small."""
+
+
+def bank_usage(indices: torch.Tensor, bank_size: int) -> torch.Tensor:
+    """How often each entry was the nearest (eq. 9), float32 ``(bank_size,)``."""
+    return torch.bincount(indices.flatten(), minlength=bank_size).float()
+
+
+def perplexity(usage: torch.Tensor) -> torch.Tensor:
+    """How many entries are in use, as the exponential of the entropy of `usage`: 1 for one, ``bank_size`` for all."""
+    return torch.special.entr(usage / usage.sum()).sum().exp()
+
+
+def revive(
+    entries: torch.Tensor, usage: torch.Tensor, projected: torch.Tensor, generator: torch.Generator, least: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put entries that hardly any prior is nearest to where there are priors.
+
+    Args:
+        entries: the codebook's weight, ``(bank_size, bank_dim)``.
+        usage: how often each was used of late, ``(bank_size,)``.
+        projected: recent priors in the bank's space, ``(R, bank_dim)``.
+        generator: chooses among `projected`; each at most once while there are enough.
+        least: an entry with less `usage` is dead.
+
+    Returns:
+        New entries, and booleans ``(bank_size,)``, true for the revived: their optimizer state is void.
+    """
+    dead = usage < least
+    order = torch.randperm(len(projected), generator=generator, device=generator.device).to(projected.device)
+    rank = dead.cumsum(0) - 1
+    chosen = projected[order[rank % len(projected)]].detach().to(entries)
+    return torch.where(dead[:, None], chosen, entries.detach()), dead
 
 
 class BankCare:

@@ -15,7 +15,7 @@ from dicetalk.checkpoints.read import check_zip
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.paths import checked_path
-from dicetalk.train.meter import Meter
+from dicetalk.train.curves import Meter
 
 TECHNICAL = frozenset(
     {

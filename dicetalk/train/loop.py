@@ -24,9 +24,8 @@ from dicetalk.hooks import SILENT, Hooks
 from dicetalk.train.checkpoint import defaults, entries, resume, save_checkpoint, state_of, sweep_checkpoints
 from dicetalk.train.clip_record import DatasetError
 from dicetalk.train.config import LoopConfig
-from dicetalk.train.curves import Curves
+from dicetalk.train.curves import Curves, Meter, finite_means, means
 from dicetalk.train.data import Batch, DrawBatch, Failed, NumberedBatches, ToldBatches
-from dicetalk.train.meter import Meter, finite_means, means
 from dicetalk.train.seeds import seed_for
 
 if TYPE_CHECKING:

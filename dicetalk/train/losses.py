@@ -24,7 +24,7 @@ UNLABELLED = -1
 def group_ids(keys: Sequence[Hashable]) -> torch.Tensor:
     """Number clips by `keys`, equal keys alike, int64 ``(B,)``.
 
-    :func:`dicetalk.train.embedder_data.group_key` gives a clip's key: who is seen and with which emotion, or the
+    :func:`dicetalk.train.embedder.group_key` gives a clip's key: who is seen and with which emotion, or the
     video's name.
     """
     numbers: dict[Hashable, int] = {}
@@ -206,38 +206,6 @@ def drop_modalities(count: int, generator: torch.Generator, rate: float = 0.5) -
     """
     draw = torch.rand(count, 1, generator=generator, device=generator.device)
     return torch.cat([draw < rate / 2, (draw >= rate / 2) & (draw < rate)], dim=1)
-
-
-def bank_usage(indices: torch.Tensor, bank_size: int) -> torch.Tensor:
-    """How often each entry was the nearest (eq. 9), float32 ``(bank_size,)``."""
-    return torch.bincount(indices.flatten(), minlength=bank_size).float()
-
-
-def perplexity(usage: torch.Tensor) -> torch.Tensor:
-    """How many entries are in use, as the exponential of the entropy of `usage`: 1 for one, ``bank_size`` for all."""
-    return torch.special.entr(usage / usage.sum()).sum().exp()
-
-
-def revive(
-    entries: torch.Tensor, usage: torch.Tensor, projected: torch.Tensor, generator: torch.Generator, least: float = 1.0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put entries that hardly any prior is nearest to where there are priors.
-
-    Args:
-        entries: the codebook's weight, ``(bank_size, bank_dim)``.
-        usage: how often each was used of late, ``(bank_size,)``.
-        projected: recent priors in the bank's space, ``(R, bank_dim)``.
-        generator: chooses among `projected`; each at most once while there are enough.
-        least: an entry with less `usage` is dead.
-
-    Returns:
-        New entries, and booleans ``(bank_size,)``, true for the revived: their optimizer state is void.
-    """
-    dead = usage < least
-    order = torch.randperm(len(projected), generator=generator, device=generator.device).to(projected.device)
-    rank = dead.cumsum(0) - 1
-    chosen = projected[order[rank % len(projected)]].detach().to(entries)
-    return torch.where(dead[:, None], chosen, entries.detach()), dead
 
 
 def _like(sigma: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.packed import read_packed
 from dicetalk.checkpoints.read import read_tensors
 from dicetalk.config import AudioConfig
-from dicetalk.drawn.evaluate.judge_file import load_judges
+from dicetalk.drawn.evaluate.judge_training import load_judges
 from dicetalk.drawn.train.config import TinyTraining
 from dicetalk.emotion.files import SavedEmotion, import_npy, load_emotion, mix_from_json, read_track, save_emotion
 from dicetalk.emotion.parse import parse_emotion, read_emotion

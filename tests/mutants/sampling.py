@@ -83,7 +83,7 @@ FAULTS = [
     *faults_in(
         "dicetalk/pipeline.py",
         RENDER,
-        ("the decoder's chunk is always 10", "chunk=decode_chunk,", "chunk=10,"),
+        ("the decoder's chunk is always 10", "chunk=chunk,", "chunk=10,"),
         (
             "the padding is shown",
             "model.vae, latents.values, latents.frames, chunk",

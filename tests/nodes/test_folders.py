@@ -124,7 +124,7 @@ def test_what_the_templates_name_is_offered(extension: Any, room: Any) -> None:
     named = {name for template in templates for name in re.findall(r'"(dicetalk_\w+\.\w+)"', template.read_text())}
     assert len(named) == 5 and named <= {path.name for path in folder.iterdir()}
     (folder / "dicetalk_portrait.png").write_bytes(b"mine")
-    room("examples").offer_examples()
+    room("extension").offer_examples()
     assert (folder / "dicetalk_portrait.png").read_bytes() == b"mine"
 
 
@@ -136,7 +136,7 @@ def test_an_input_folder_that_cannot_be_written_costs_the_examples_alone(
     (tmp_path / "file").touch()
     monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path / "file" / "input"))
     with caplog.at_level(logging.WARNING, "dicetalk"):
-        room("examples").offer_examples()
+        room("extension").offer_examples()
     (told,) = caplog.messages
     assert "templates" in told and str(tmp_path) in told
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dicetalk.drawn.clips import CHANGE_SECONDS, SAMPLE_RATE
-from dicetalk.drawn.evaluate.judge_file import load_judges
+from dicetalk.drawn.evaluate.judge_training import load_judges
 from dicetalk.drawn.evaluate.judges import Judges
 from dicetalk.drawn.evaluate.measures import (
     change_correlation,
@@ -33,8 +33,7 @@ from dicetalk.drawn.evaluate.measures import (
 )
 from dicetalk.drawn.evaluate.pictures import write_pictures
 from dicetalk.drawn.evaluate.plan import CHANGES, Plan, ablation_plan, full_plan, quick_plan, unseen_people
-from dicetalk.drawn.evaluate.report import as_json
-from dicetalk.drawn.evaluate.run import Evaluation, evaluate, people_gallery
+from dicetalk.drawn.evaluate.run import Evaluation, as_json, evaluate, people_gallery
 from dicetalk.drawn.evaluate.scores import Gallery, Scores
 from dicetalk.drawn.evaluate.takes import Shot, Sound, Take, asked_weights, change_moments, drawn_shot
 from dicetalk.drawn.faces.identity import identity_seeds, sample_identity

@@ -8,9 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from dicetalk.drawn.faces.expression import ACTION_UNITS, EMOTION_UNITS, UNIT, blinks, emotion_weights, express
 from dicetalk.drawn.faces.geometry import mirrored, ribbon, spline
 from dicetalk.drawn.faces.identity import identity_seeds, sample_identity
-from dicetalk.drawn.faces.measure import measure_mouth
-from dicetalk.drawn.faces.motion import POSE, Pose, head_motion
-from dicetalk.drawn.faces.noise import smooth_noise
+from dicetalk.drawn.faces.motion import POSE, Pose, head_motion, smooth_noise
+from dicetalk.drawn.faces.mouth import measure_mouth
 from dicetalk.drawn.faces.render import FaceRenderer, Frame
 from dicetalk.drawn.faces.scene import sample_scene
 from dicetalk.emotion.prior import PRESET_NAMES

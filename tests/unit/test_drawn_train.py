@@ -20,7 +20,6 @@ from dicetalk.audio.speech import Speech
 from dicetalk.checkpoints import networks
 from dicetalk.checkpoints.load import load_model
 from dicetalk.config import TINY
-from dicetalk.drawn.train.colours import COARSE, OPPONENT, QUARTERS, coarse_code
 from dicetalk.drawn.train.config import TinyTraining
 from dicetalk.drawn.train.hearing import HearingObjective, HearingTask, VoiceBatches
 from dicetalk.drawn.train.pictures import FaceBatches, draw_pool, draw_strip
@@ -28,11 +27,15 @@ from dicetalk.drawn.train.run import stages, train_tiny, whisper_sizes
 from dicetalk.drawn.train.seeing import PEOPLE, PeopleBatches, SeeingObjective, SeeingTask
 from dicetalk.drawn.train.vae import (
     AXIS_WEIGHTS,
+    COARSE,
     GAINS,
+    OPPONENT,
+    QUARTERS,
     QUIET_LOGVAR,
     VAEObjective,
     VAETask,
     begin_evenly,
+    coarse_code,
     decode_pictures,
     detail_weights,
     normalise,

@@ -27,7 +27,7 @@ from dicetalk.drawn.clips import (
     plan_takes,
 )
 from dicetalk.drawn.faces.identity import identity_seeds
-from dicetalk.drawn.faces.measure import measure_mouth
+from dicetalk.drawn.faces.mouth import measure_mouth
 from dicetalk.drawn.voices import HIGH_VOICES, LOW_VOICES, PROSODY, Voice, sample_voice, sentences, speak
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import EmotionError, SettingError, SpeechError

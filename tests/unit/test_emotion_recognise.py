@@ -23,7 +23,6 @@ from dicetalk.drawn.faces.render import FaceRenderer
 from dicetalk.drawn.faces.scene import sample_scene
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior
 from dicetalk.emotion.recognise import network
-from dicetalk.emotion.recognise.blend import blend, blended_prior, blended_track
 from dicetalk.emotion.recognise.description import (
     KNOWN,
     RecogniserDescription,
@@ -32,7 +31,14 @@ from dicetalk.emotion.recognise.description import (
     read_description,
 )
 from dicetalk.emotion.recognise.network import check_onnx, opencv_network
-from dicetalk.emotion.recognise.recogniser import Recogniser, classifier_input, load_recogniser
+from dicetalk.emotion.recognise.recogniser import (
+    Recogniser,
+    blend,
+    blended_prior,
+    blended_track,
+    classifier_input,
+    load_recogniser,
+)
 from dicetalk.emotion.reference.clip import reference_of
 from dicetalk.emotion.reference.extract import Recognition, extract_emotion
 from dicetalk.errors import CheckpointError, EmotionError

@@ -19,7 +19,7 @@ from dicetalk.emotion.algebra import scale
 from dicetalk.emotion.compare import FEELINGS, preset_weights
 from dicetalk.emotion.files import load_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, save_prior, space_of
-from dicetalk.emotion.recognise.blend import blend
+from dicetalk.emotion.recognise.recogniser import blend
 from dicetalk.emotion.voice.classes import VoiceClassifier, load_voice_classifier, voice_scores
 from dicetalk.emotion.voice.features import BLOCK_STEPS, HOP, VoiceFeatures, measure_voice
 from dicetalk.emotion.voice.intensity import IntensityScale, describe_speaker, voice_intensity

@@ -27,7 +27,7 @@ from dicetalk.checkpoints.read import read_tensors
 from dicetalk.checkpoints.whisper import read_whisper_sizes
 from dicetalk.cli import main
 from dicetalk.config import AudioConfig
-from dicetalk.drawn.evaluate.judge_file import load_judges
+from dicetalk.drawn.evaluate.judge_training import load_judges
 from dicetalk.emotion.files import (
     SavedEmotion,
     import_npy,

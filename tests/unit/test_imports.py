@@ -10,7 +10,7 @@ from import_graph import Import, imports, modules, reached
 LAYERS = (
     ("errors",),
     ("hooks", "parameters", "paths", "strict_json", "unfinished"),
-    ("files", "memory", "media", "residency", "device", "progress"),
+    ("files", "memory", "media", "residency", "progress"),
     ("settings", "norms", "attention"),
     ("config",),
     ("token_mlp",),

@@ -14,7 +14,7 @@ from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.packed import read_packed
 from dicetalk.checkpoints.read import read_tensors
 from dicetalk.cli import main
-from dicetalk.drawn.evaluate.judge_file import load_judges
+from dicetalk.drawn.evaluate.judge_training import load_judges
 from dicetalk.emotion.files import SavedEmotion, import_npy, load_emotion, read_track, save_emotion
 from dicetalk.emotion.parse import read_emotion
 from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior, load_prior, read_prior_npy, save_prior

@@ -12,7 +12,7 @@ from dicetalk.checkpoints.tiny import tiny_folder
 from dicetalk.cli.demo import bundled
 from dicetalk.cli.tiny import recommended
 from dicetalk.drawn.evaluate.generate import Maker
-from dicetalk.drawn.evaluate.judge_file import load_judges
+from dicetalk.drawn.evaluate.judge_training import load_judges
 from dicetalk.drawn.evaluate.measures import (
     emotion_accuracy,
     mouth_correlation,

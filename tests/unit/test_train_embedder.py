@@ -13,8 +13,15 @@ from dicetalk.emotion.prior import PRESET_NAMES, read_prior_npy
 from dicetalk.errors import CheckpointError, DiceTalkError, EmotionError, SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.train.data import NumberedBatches, read_part, with_expressions
-from dicetalk.train.embedder import EmbedderTask, build_embedder, read_anchors, train_embedder
-from dicetalk.train.embedder_data import EmbedderBatches, group_key, preset_label
+from dicetalk.train.embedder import (
+    EmbedderBatches,
+    EmbedderTask,
+    build_embedder,
+    group_key,
+    preset_label,
+    read_anchors,
+    train_embedder,
+)
 from dicetalk.train.losses import UNLABELLED
 from dicetalk.train.shards import ClipLabels, ClipRecord, list_clips, read_clip, splits
 

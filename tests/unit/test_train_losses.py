@@ -13,8 +13,9 @@ from dicetalk.config import EmotionConfig, TokenMLPConfig
 from dicetalk.denoise.sampler import sample_euler
 from dicetalk.denoise.schedule import karras_sigmas, v_to_denoised
 from dicetalk.denoise.windows import window_schedule
-from dicetalk.drawn.train.colours import opponent
+from dicetalk.drawn.train.vae import opponent
 from dicetalk.emotion.bank import COMMITMENT_WEIGHT, EmotionModel
+from dicetalk.train import bank as bank_care
 from dicetalk.train import losses
 from dicetalk.train.objective import Objective
 
@@ -305,7 +306,7 @@ def test_randomness_comes_from_the_generator_alone() -> None:
         lambda g: losses.sample_sigmas(50, g),
         lambda g: losses.drop_conditions(200, g),
         lambda g: losses.drop_modalities(50, g),
-        lambda g: losses.revive(torch.zeros(9, 2), torch.zeros(9), torch.arange(40.0).reshape(20, 2), g)[0],
+        lambda g: bank_care.revive(torch.zeros(9, 2), torch.zeros(9), torch.arange(40.0).reshape(20, 2), g)[0],
     ]
     for draw in draws:
         assert torch.equal(draw(seeded(3)), draw(seeded(3)))
@@ -362,28 +363,28 @@ def test_retrieved_tokens_train_the_prior_straight_through_but_not_the_bank(mode
 
 
 def test_usage_and_perplexity() -> None:
-    usage = losses.bank_usage(torch.tensor([[0, 3], [3, 3]]), 5)
+    usage = bank_care.bank_usage(torch.tensor([[0, 3], [3, 3]]), 5)
     assert usage.tolist() == [1, 0, 0, 3, 0]
-    assert losses.perplexity(usage).item() == pytest.approx(math.exp(-0.25 * math.log(0.25) - 0.75 * math.log(0.75)))
-    assert losses.perplexity(torch.ones(64)).item() == pytest.approx(64, rel=1e-4)
-    assert losses.perplexity(torch.tensor([0.0, 7.0])).item() == pytest.approx(1)
+    assert bank_care.perplexity(usage).item() == pytest.approx(math.exp(-0.25 * math.log(0.25) - 0.75 * math.log(0.75)))
+    assert bank_care.perplexity(torch.ones(64)).item() == pytest.approx(64, rel=1e-4)
+    assert bank_care.perplexity(torch.tensor([0.0, 7.0])).item() == pytest.approx(1)
 
 
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=40))
 def test_perplexity_lies_between_one_and_the_entries_in_use(indices: list[int]) -> None:
-    value = losses.perplexity(losses.bank_usage(torch.tensor(indices), 8)).item()
+    value = bank_care.perplexity(bank_care.bank_usage(torch.tensor(indices), 8)).item()
     assert 1 - 1e-5 <= value <= len(set(indices)) + 1e-4
 
 
 def test_dead_entries_move_to_priors_and_live_ones_stay() -> None:
     entries, projected = normal(5, 3), normal(10, 3, seed=1).requires_grad_()
-    revived, dead = losses.revive(entries, torch.tensor([0.0, 4, 0.5, 1, 0]), projected, seeded())
+    revived, dead = bank_care.revive(entries, torch.tensor([0.0, 4, 0.5, 1, 0]), projected, seeded())
     assert dead.tolist() == [True, False, True, False, True]
     assert torch.equal(revived[~dead], entries[~dead])
     sources = [(projected == row).all(dim=1).nonzero().flatten().tolist() for row in revived[dead]]
     assert all(len(s) == 1 for s in sources) and len({s[0] for s in sources}) == 3  # three different priors
     assert not revived.requires_grad
-    more, dead = losses.revive(entries, torch.zeros(5), projected[:2], seeded())
+    more, dead = bank_care.revive(entries, torch.zeros(5), projected[:2], seeded())
     assert dead.all() and len(more.unique(dim=0)) == 2
 
 
@@ -392,9 +393,9 @@ def test_reviving_brings_a_collapsed_bank_back_into_use(model: EmotionModel) -> 
     priors = normal(200, 6, seed=5)
     with torch.no_grad():
         bank.codebook.weight += 50 * torch.arange(12)[:, None]  # all but the first are out of reach
-    usage = losses.bank_usage(bank.nearest(priors).indices, 12)
-    assert losses.perplexity(usage) < 1.5
+    usage = bank_care.bank_usage(bank.nearest(priors).indices, 12)
+    assert bank_care.perplexity(usage) < 1.5
     with torch.no_grad():
-        weight, _ = losses.revive(bank.codebook.weight, usage, bank.fc(priors), seeded())
+        weight, _ = bank_care.revive(bank.codebook.weight, usage, bank.fc(priors), seeded())
         bank.codebook.weight.copy_(weight)
-    assert losses.perplexity(losses.bank_usage(bank.nearest(priors).indices, 12)) > 6
+    assert bank_care.perplexity(bank_care.bank_usage(bank.nearest(priors).indices, 12)) > 6

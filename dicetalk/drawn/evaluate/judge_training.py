@@ -1,13 +1,17 @@
-"""Trains the judges on drawn faces, and says how good they are on people that they never saw."""
+"""Training of the judges on drawn faces, and their file, so that a second evaluation need not train them again."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dicetalk.checkpoints.single import SingleFile
 from dicetalk.drawn.evaluate.judges import JudgeConfig, Judges, judge_input
-from dicetalk.drawn.evaluate.snapshots import Snapshots
+from dicetalk.drawn.evaluate.snapshots import Snapshots, draw_snapshots
+from dicetalk.drawn.faces.identity import identity_seeds
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.train.seeds import seeded
@@ -24,6 +28,8 @@ MAX_BLUR = 1.2
 MAX_NOISE, MAX_TINT, MAX_SHIFT, MAX_ZOOM = 0.06, 0.08, 0.06, 0.05
 
 SMALL_JUDGES = JudgeConfig()
+
+_FILE = SingleFile("dicetalk.judges", "`evaluate`", JudgeConfig, Judges, {})
 
 
 @dataclass(frozen=True)
@@ -116,3 +122,41 @@ def blurred(crops: torch.Tensor, deviation: float) -> torch.Tensor:
     kernel = (weights / weights.sum()).expand(3, 1, 1, 7)
     crops = F.conv2d(F.pad(crops, (3, 3, 0, 0), mode="replicate"), kernel, groups=3)
     return F.conv2d(F.pad(crops, (0, 0, 3, 3), mode="replicate"), kernel.transpose(2, 3), groups=3)
+
+
+def save_judges(judges: Judges, path: Path) -> None:
+    """Write the judges in half precision.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    _FILE.save(judges, path, torch.float16)
+
+
+def load_judges(path: Path | str) -> Judges:
+    """Read what :func:`save_judges` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or holds something else.
+    """
+    return _FILE.load(path)
+
+
+def judges_of(path: Path, training: JudgeTraining, size: int, hooks: Hooks = SILENT) -> Judges:
+    """The judges in the file `path`, which are trained and written first if there is no such file.
+
+    Args:
+        path: of the file.
+        training: how they are trained.
+        size: of the pictures that they learn from, in pixels.
+        hooks: progress of `draw` and `judges`.
+
+    Raises:
+        CheckpointError: what is there is damaged.
+        OutputError: the file cannot be written.
+    """
+    if not path.exists():
+        people = np.random.default_rng(training.seed).choice(identity_seeds("train"), training.people, replace=False)
+        faces = draw_snapshots(people.tolist(), training.scenes, training.per_scene, size, training.seed, hooks=hooks)
+        save_judges(train_judges(faces, training, hooks=hooks), path)
+    return load_judges(path)

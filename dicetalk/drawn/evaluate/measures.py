@@ -1,14 +1,25 @@
-"""From clips to the rows of the table."""
+"""From clips to the rows of the table, and how good the judges are: their accuracy on drawn people they never saw."""
 
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
+from dicetalk.drawn.clips import INTENSITIES
+from dicetalk.drawn.evaluate.judge_training import blurred
+from dicetalk.drawn.evaluate.judges import Judges, judge_input
+from dicetalk.drawn.evaluate.plan import unseen_people
 from dicetalk.drawn.evaluate.scores import Gallery, Scores, ShotScores
+from dicetalk.drawn.evaluate.snapshots import draw_snapshots
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.evaluate.mouth import MAX_LAG, best_lag, correlation
 from dicetalk.evaluate.table import Better, Row
+
+SEED = 2
+SCENES, FACES = 2, 8
+SOFT = 0.8
+"""Blur in pixels of a judge's picture, about as soft as what a small VAE decodes."""
 
 
 def emotion_accuracy(shots: Sequence[ShotScores]) -> float:
@@ -134,3 +145,26 @@ def rows_of(generated: Scores, drawn: Scores, gallery: Gallery) -> list[Row]:
         row("seams: difference at borders, of that elsewhere", lambda s: seams(s.shots)[0], 1.25, "lower")
         row("seams: borders outside the clip's spread", lambda s: seams(s.shots)[1], 0.25, "lower")
     return rows
+
+
+@torch.no_grad()
+def judge_rows(judges: Judges, gallery: Gallery, size: int) -> list[Row]:
+    """Accuracy on single drawn faces, as drawn, and the people again as soft as generated ones."""
+    rows = []
+    people = unseen_people()
+    for level in reversed(INTENSITIES):
+        drawn = draw_snapshots(people, SCENES, FACES, size, SEED, level)
+        crops = judge_input(drawn.crops)
+        for soft in (0.0, SOFT):
+            judged, _ = judges.emotions(blurred(crops, soft))
+            right = (judged.argmax(dim=1).numpy() == drawn.emotions).mean()
+            rows.append(Row(f"judge: emotion of single faces, intensity {level:g}{_softly(soft)}", drawn=float(right)))
+            if level == 1:
+                who = gallery.nearest(judges.who(blurred(crops, soft)).numpy())
+                right = (who == [people[i] for i in drawn.people]).mean()
+                rows.append(Row(f"judge: identity of single faces{_softly(soft)}", drawn=float(right)))
+    return rows
+
+
+def _softly(soft: float) -> str:
+    return ", blurred" if soft else ""

@@ -9,7 +9,7 @@ import torch
 from dicetalk.drawn.evaluate.judges import Judges, head_crops, judge_input
 from dicetalk.drawn.evaluate.snapshots import Snapshots
 from dicetalk.drawn.evaluate.takes import Shot, Take
-from dicetalk.drawn.faces.measure import measure_mouth
+from dicetalk.drawn.faces.mouth import measure_mouth
 from dicetalk.evaluate.mouth import lag_correlations, silent_frames
 from dicetalk.evaluate.seams import seam_scores
 

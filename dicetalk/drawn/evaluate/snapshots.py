@@ -8,8 +8,7 @@ import numpy as np
 from dicetalk.drawn.evaluate.judges import head_crops
 from dicetalk.drawn.faces.expression import Manner, emotion_weights, express
 from dicetalk.drawn.faces.identity import sample_identity
-from dicetalk.drawn.faces.motion import head_motion
-from dicetalk.drawn.faces.noise import smooth_noise
+from dicetalk.drawn.faces.motion import head_motion, smooth_noise
 from dicetalk.drawn.faces.render import FaceRenderer
 from dicetalk.drawn.faces.scene import sample_scene
 from dicetalk.emotion.prior import PRESET_NAMES

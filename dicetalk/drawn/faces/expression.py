@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dicetalk.drawn.faces.noise import smooth_noise
+from dicetalk.drawn.faces.motion import smooth_noise
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import EmotionError
 

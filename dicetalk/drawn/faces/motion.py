@@ -1,11 +1,10 @@
-"""How the head moves."""
+"""How the head moves, by slow random motion."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from dicetalk.drawn.faces.geometry import Placement
-from dicetalk.drawn.faces.noise import smooth_noise
 from dicetalk.emotion.prior import PRESET_NAMES
 
 POSE = ("x", "y", "scale", "roll", "yaw", "pitch")
@@ -73,3 +72,17 @@ class Pose:
         shift = np.array((self.x, self.y)) + NECK - turn @ NECK
         parallax = turn @ (np.sin(self.yaw), np.sin(self.pitch))
         return Placement(unit * turn, unit * shift + size * np.array(MIDDLE), unit * parallax)
+
+
+def smooth_noise(rng: np.random.Generator, frames: int, fps: float, seconds: float, channels: int) -> np.ndarray:
+    """Band-limited noise of mean 0 and deviation about 1: random values every `seconds`, joined by a smooth curve.
+
+    Returns:
+        ``(frames, channels)``.
+    """
+    at = np.arange(frames) / (fps * seconds)
+    knots = rng.normal(0, 1, (int(at[-1]) + 2, channels))
+    left = at.astype(int)
+    done = (0.5 - 0.5 * np.cos(np.pi * (at - left)))[:, None]
+    # The curve lies nearer to 0 between knots than at them; the divisor makes up for that on average.
+    return (knots[left] * (1 - done) + knots[left + 1] * done) / np.sqrt((1 - done) ** 2 + done**2)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from dicetalk.drawn.faces.beard import paint_beard
 from dicetalk.drawn.faces.expression import ACTION_UNITS
 from dicetalk.drawn.faces.eyes import eye_centre, paint_brow, paint_eye, paint_glasses
 from dicetalk.drawn.faces.geometry import ellipse, shifted
-from dicetalk.drawn.faces.hair import cut_hair, paint_back, paint_front, shadow
+from dicetalk.drawn.faces.hair import cut_hair, paint_back, paint_beard, paint_front, shadow
 from dicetalk.drawn.faces.head import model_skin, nose_tip, outline, paint_nostrils, paint_skin
 from dicetalk.drawn.faces.identity import Identity
 from dicetalk.drawn.faces.motion import Pose

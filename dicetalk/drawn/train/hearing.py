@@ -14,9 +14,9 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from dicetalk.audio.speech import SAMPLE_RATE, load_speech
 from dicetalk.audio.whisper import CHUNK_SAMPLES, SAMPLES_PER_STEP, log_mel_chunks
 from dicetalk.checkpoints.files import WHISPER, WHISPER_CONFIG
+from dicetalk.checkpoints.write import save_half
 from dicetalk.drawn.clips import INTENSITIES
 from dicetalk.drawn.faces.identity import Split, identity_seeds, sample_identity
-from dicetalk.drawn.train.weights import save_half
 from dicetalk.drawn.voices import sample_voice, sentences, speak
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.evaluate.mouth import mouth_curve

@@ -11,13 +11,13 @@ from torch import nn
 from transformers import CLIPVisionModelWithProjection
 
 from dicetalk.checkpoints.files import IMAGE_ENCODER
+from dicetalk.checkpoints.write import save_half
 from dicetalk.drawn.clips import FPS, INTENSITIES
 from dicetalk.drawn.faces.expression import emotion_weights, express
 from dicetalk.drawn.faces.identity import Split, identity_seeds, sample_identity
 from dicetalk.drawn.faces.motion import head_motion
 from dicetalk.drawn.faces.render import FaceRenderer
 from dicetalk.drawn.faces.scene import sample_scene
-from dicetalk.drawn.train.weights import save_half
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.prepare import to_clip_pixels

@@ -1,5 +1,11 @@
 """Trains a small VAE of Stable Video Diffusion's kind: pictures for the encoder and the spatial layers of the decoder,
-short strips for its temporal layers."""
+short strips for its temporal layers.
+
+It is told more than pixels, or it would learn brightness alone, by which nine tenths of their differences go. A deep
+network learns one direction of its data after another, the largest first (Saxe et al., "Exact solutions to the
+nonlinear dynamics of learning in deep linear neural networks", ICLR 2014), and in the time there is it never came to
+the difference of green and magenta.
+"""
 
 import math
 from collections.abc import Callable
@@ -8,18 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKLTemporalDecoder
 from torch import nn
 
 from dicetalk.checkpoints.files import VAE
-from dicetalk.drawn.train.colours import COARSE, OPPONENT, coarse_code, opponent
+from dicetalk.checkpoints.write import save_half
 from dicetalk.drawn.train.pictures import FaceBatches, draw_strip
-from dicetalk.drawn.train.weights import save_half
 from dicetalk.hooks import Hooks
 from dicetalk.norms import quieten_residuals
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.data import Batch
 from dicetalk.train.loop import PlainTask, make_accelerator, run_training
+from dicetalk.train.losses import exactly
 from dicetalk.train.seeds import seeded
 
 PARTS, PART_SIZE = 16, 48
@@ -33,7 +40,7 @@ AXIS_WEIGHTS = (1.0, 1.5, 3.0)
 """Of errors along the opponent colours."""
 
 COARSE_WEIGHT = 0.3
-"""Of what the first channels of the latents differ by from :func:`dicetalk.drawn.train.colours.coarse_code`."""
+"""Of what the first channels of the latents differ by from :func:`dicetalk.drawn.train.vae.coarse_code`."""
 
 GAINS = (1.0, 3.0, 4.0)
 """Of the opponent colours where pictures enter the encoder."""
@@ -48,6 +55,46 @@ DETAIL_RADIUS = 0.16
 """Of the spots that count more, in widths of the face."""
 
 MEASURED_PICTURES = 64
+
+OPPONENT = torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]]) / torch.tensor([[3.0], [2], [6]]).sqrt()
+"""Brightness, orange less blue, and magenta less green of RGB: rows of a rotation."""
+
+MIDDLE = (0.07, 0.14, 0.02)
+SPREAD = (0.67, 0.23, 0.075)
+"""Means and standard deviations along :data:`OPPONENT` of drawn pictures in -1..1."""
+
+CELL = 8
+"""Pixels across a place of the latents."""
+
+COARSE = 6
+"""Channels of :func:`coarse_code`."""
+
+QUARTERS = 6.0
+"""Evens out the last three of them with the rest: within eight pixels brightness changes less than between them."""
+
+
+@exactly
+def opponent(pictures: torch.Tensor) -> torch.Tensor:
+    """RGB pictures ``(B, 3, H, W)`` along the axes of :data:`OPPONENT`."""
+    return torch.einsum("bchw,oc->bohw", pictures, OPPONENT.to(pictures))
+
+
+def coarse_code(pictures: torch.Tensor) -> torch.Tensor:
+    """What any code of pictures should hold: the colour of each place and how brightness changes across it.
+
+    Args:
+        pictures: RGB in -1..1, ``(B, 3, H, W)``.
+
+    Returns:
+        Mean opponent colours, and the brightness to the right less that to the left, below less above, and along one
+        diagonal less along the other, all of about unit deviation, ``(B, 6, H / 8, W / 8)``.
+    """
+    middle, spread = (torch.tensor(x).to(pictures)[:, None, None] for x in (MIDDLE, SPREAD))
+    quarters = F.avg_pool2d((opponent(pictures) - middle) / spread, CELL // 2)
+    colours = F.avg_pool2d(quarters, 2)
+    a, b, c, d = (quarters[:, :1, y::2, x::2] for y in (0, 1) for x in (0, 1))
+    changes = torch.cat([b + d - a - c, c + d - a - b, a + d - b - c], dim=1) / 4  # of the Haar transform
+    return torch.cat([colours, QUARTERS * changes], dim=1)
 
 
 def decode_pictures(decoder: nn.Module, latents: torch.Tensor) -> torch.Tensor:

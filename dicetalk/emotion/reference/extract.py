@@ -15,8 +15,7 @@ from dicetalk.audio.features import STEPS_PER_FRAME, SpeechFeatures
 from dicetalk.audio.speech import SAMPLES_PER_FRAME
 from dicetalk.emotion.embedder import EmotionEmbedder
 from dicetalk.emotion.prior import EmotionPrior
-from dicetalk.emotion.recognise.blend import blend, blended_prior, blended_track
-from dicetalk.emotion.recognise.recogniser import Recogniser
+from dicetalk.emotion.recognise.recogniser import Recogniser, blend, blended_prior, blended_track
 from dicetalk.emotion.reference.clip import Reference, open_reference
 from dicetalk.emotion.reference.embed import audio_states, check_window, embed_prior, embed_track
 from dicetalk.emotion.reference.face_track import FaceReader, LostSpan, watch

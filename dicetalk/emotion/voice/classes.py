@@ -227,7 +227,7 @@ def voice_scores(
 ) -> np.ndarray:
     """Probabilities of the eight presets over time, from windows of 3 s, every half second.
 
-    :func:`dicetalk.emotion.recognise.blend.blend` makes priors of them.
+    :func:`dicetalk.emotion.recognise.recogniser.blend` makes priors of them.
 
     Args:
         samples: mono at 16 kHz, float32 ``(n,)``.
