@@ -41,7 +41,7 @@ class OutputError(DiceTalkError):
 
 
 class NotEnoughMemoryError(DiceTalkError):
-    """The host or the device has no room left, and there is nothing smaller to go on with."""
+    """The memory of the host or the device does not suffice, and there is nothing smaller to go on with."""
 
 
 class Cancelled(Exception):

@@ -154,7 +154,7 @@ def _locked(file: BinaryIO) -> bool | None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # file systems without locks: nothing can be told to be left over there
+    except OSError:  # file systems without locks: nothing can be recognised as left over there
         return None
     return True
 

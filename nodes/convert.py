@@ -96,7 +96,7 @@ RENDER_LESS = "Render in parts with start and duration of Audio Encode, or turn 
 SHOW_LESS = "Connect a shorter or smaller video, or Load Video's own, untrimmed, which is read bit by bit."
 
 
-def check_room(frames: int, height: int, width: int, *, copies: int = 1, way_on: str = RENDER_LESS) -> None:
+def check_memory(frames: int, height: int, width: int, *, copies: int = 1, way_on: str = RENDER_LESS) -> None:
     """Refuse a clip that main memory cannot hold, before hours are spent on it.
 
     Args:
@@ -105,7 +105,7 @@ def check_room(frames: int, height: int, width: int, *, copies: int = 1, way_on:
         way_on: what the user can do.
 
     Raises:
-        NotEnoughMemoryError: it has no room.
+        NotEnoughMemoryError: memory does not suffice for it.
     """
     needed = copies * frames * height * width * BYTES_PER_PIXEL
     free = comfy.model_management.get_free_memory(torch.device("cpu"))
@@ -145,13 +145,13 @@ def decoded(video: Any) -> Any:
     """Frames, sound and frame rate of a VIDEO, all in memory.
 
     Raises:
-        NotEnoughMemoryError: it is still to be decoded, and its frames have no room.
+        NotEnoughMemoryError: it is still to be decoded, and memory does not suffice for its frames.
     """
     if isinstance(video, InputImpl.VideoFromFile):
         width, height = video.get_dimensions()
         frames = ceil(video.get_duration() * float(video.get_frame_rate()))
         # ComfyUI decodes frame by frame and then joins them.
-        check_room(frames, height, width, copies=2, way_on=SHOW_LESS)
+        check_memory(frames, height, width, copies=2, way_on=SHOW_LESS)
     return video.get_components()
 
 

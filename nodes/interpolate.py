@@ -7,7 +7,7 @@ from dicetalk.errors import CheckpointError
 from dicetalk.hooks import Hooks
 from dicetalk.video.interpolate import interpolate_frames, interpolated_length
 
-from .convert import check_room, to_frames, to_images
+from .convert import check_memory, to_frames, to_images
 from .hooks import SHOWN_AGAIN, cancelled, comfy_hooks, keeps_notices
 from .wires import CATEGORY, HostedModel, ImageWire, ModelWire
 
@@ -47,7 +47,7 @@ class FrameInterpolate(io.ComfyNode):
         shown, quiet = comfy_hooks({"interpolate": 1}), Hooks(cancelled=cancelled)
         frames = to_frames(images, shown)
         total, doublings = len(frames), DOUBLINGS[multiplier]
-        check_room((total - 1) * 2**doublings + 1, *frames.shape[-2:])
+        check_memory((total - 1) * 2**doublings + 1, *frames.shape[-2:])
         chunks = iter(frames.split(CHUNK))
         for doubling in range(1, doublings + 1):
             hooks = shown if doubling == doublings else quiet  # the passes run interleaved; one bar shows the last

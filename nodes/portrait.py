@@ -19,7 +19,7 @@ from dicetalk.portrait.read import read_picture
 from dicetalk.settings import PortraitSettings
 
 from .checks import choice_verdict
-from .convert import boxes_of, check_room, mask_boxes, to_frames, to_image, to_images
+from .convert import boxes_of, check_memory, mask_boxes, to_frames, to_image, to_images
 from .hooks import SHOWN_AGAIN, cancelled, comfy_hooks, keeps_notices
 from .parameters import setting_inputs
 from .prompts import SettledNode, numbers
@@ -235,7 +235,7 @@ class PasteBack(io.ComfyNode):
     def execute(cls, images: torch.Tensor, portrait: Portrait, feather: float, colour_match: bool) -> io.NodeOutput:
         hooks = comfy_hooks({"paste": 1})
         frames = to_frames(images, hooks)
-        check_room(len(frames), *portrait.source.shape[:2])
+        check_memory(len(frames), *portrait.source.shape[:2])
         chunks = _checked(frames, hooks)
         if colour_match:
             chunks = map(ColourMatch(portrait), chunks)

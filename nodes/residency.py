@@ -53,7 +53,7 @@ def hosted(network: nn.Module) -> Hosted:
 class ComfyResidency:
     """:class:`dicetalk.residency.Residency` by ComfyUI's model manager.
 
-    Networks stay where they are when a block ends: the manager moves them away when something else needs the room.
+    Networks stay where they are when a block ends: the manager moves them away when something else needs the memory.
 
     Args:
         patchers: what the manager knows each network by.

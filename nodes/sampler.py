@@ -18,7 +18,7 @@ from dicetalk.video import frames_to_cover, hold_last_frame
 from dicetalk.video.preview import LatentPreview
 
 from .checks import choice_verdict
-from .convert import check_room, to_audio, to_images, to_video
+from .convert import check_memory, to_audio, to_images, to_video
 from .hooks import SHOWN_AGAIN, clip_preview, comfy_hooks, keeps_notices, with_preview
 from .load_model import loaded_variants
 from .parameters import setting_inputs, setting_value
@@ -164,7 +164,7 @@ class DiceSampler(SettledNode):
         track = _track(model, emotion, sound, hooks)
         fps = asked or (2 * FPS if interpolate else FPS)
         frames = frames_to_cover(sound.sound.shape[1], sound.sound_sample_rate, fps)
-        check_room(frames, *portrait.image.shape[-2:])
+        check_memory(frames, *portrait.image.shape[-2:])
 
         encoded = model.encode(portrait, settings, hooks)
         colours = LatentPreview.fit(portrait.image, encoded.start_latents)

@@ -52,5 +52,5 @@ def embedder(seed: int = 0) -> EmotionEmbedder:
         return EmotionEmbedder(SIZES).requires_grad_(False).eval()
 
 
-def quiet(told: list[str] | None = None) -> Hooks:
-    return Hooks(notice=(told if told is not None else []).append)
+def quiet(notices: list[str] | None = None) -> Hooks:
+    return Hooks(notice=(notices if notices is not None else []).append)

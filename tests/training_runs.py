@@ -119,21 +119,21 @@ def reset_accelerate() -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def embedder_training(room: Path, out: Path, **changes: object) -> EmbedderTraining:
+def embedder_training(corpus: Path, out: Path, **changes: object) -> EmbedderTraining:
     """A training of a tiny embedder; `changes` of the loop's entries go to the loop."""
     base = EmbedderTraining(
-        room / "shards", out, EMBEDDER, LOOP, identities=2, emotions=2, clips=2, shortest=4, longest=9
+        corpus / "shards", out, EMBEDDER, LOOP, identities=2, emotions=2, clips=2, shortest=4, longest=9
     )
     return _changed(base, changes)
 
 
-def diffusion_training(room: Path, out: Path, **changes: object) -> DiffusionTraining:
+def diffusion_training(corpus: Path, out: Path, **changes: object) -> DiffusionTraining:
     """A training of a tiny diffusion model; `changes` as for :func:`embedder_training`."""
     base = DiffusionTraining(
-        room / "shards",
+        corpus / "shards",
         out,
-        room / "models",
-        room / "embedder.safetensors",
+        corpus / "models",
+        corpus / "embedder.safetensors",
         TINY,
         LOOP,
         start="random",
@@ -141,7 +141,7 @@ def diffusion_training(room: Path, out: Path, **changes: object) -> DiffusionTra
         window=3,
         prior_frames=6,
         revive_every=6,
-        latents=room / "latents",
+        latents=corpus / "latents",
     )
     return _changed(base, changes)
 

@@ -109,13 +109,13 @@ class StreamReader:
 
     def notes(self) -> list[str]:
         """What to tell the user about what has been read by now."""
-        told = self.timeline.notes()
+        notes = self.timeline.notes()
         if self.bad:
             moments = listed([f"{moment:.2f} s" for moment in self.bad])
-            told.append(f"{self.path} is damaged at {moments}: what cannot be decoded is left out.")
+            notes.append(f"{self.path} is damaged at {moments}: what cannot be decoded is left out.")
         if self.ended:
-            told += self._missing()
-        return told
+            notes += self._missing()
+        return notes
 
     def _placed(self, frames: list[av.AudioFrame]) -> Iterator[np.ndarray]:
         for frame in frames:

@@ -67,19 +67,19 @@ class Timeline:
 
     def notes(self) -> list[str]:
         """What to tell the user."""
-        told = []
+        notes = []
         gaps, overlaps = (
             [f"{at:.2f} to {at + length:.2f} s" for at, length in spans if length > NOTED_SECONDS]
             for spans in (self.gaps, self.overlaps)
         )
         if gaps:
-            told.append(f"{self.name} has no sound at {listed(gaps)}: there is silence instead.")
+            notes.append(f"{self.name} has no sound at {listed(gaps)}: there is silence instead.")
         if overlaps:
-            told.append(f"{self.name}: sound that comes twice, at {listed(overlaps)}, is used once.")
+            notes.append(f"{self.name}: sound that comes twice, at {listed(overlaps)}, is used once.")
         if self.times.restarts:
             moments = listed([f"{moment:.2f} s" for moment in self.times.restarts])
-            told.append(f"{self.name}: its time stamps jump at {moments}; the sound goes on there without a gap.")
-        return told
+            notes.append(f"{self.name}: its time stamps jump at {moments}; the sound goes on there without a gap.")
+        return notes
 
     def _silence(self, samples: int) -> Iterator[np.ndarray]:
         for start in range(0, samples, SILENCE_BLOCK):

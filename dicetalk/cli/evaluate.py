@@ -10,7 +10,7 @@ from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.tiny import TINY
 from dicetalk.cli.tiny import recommended
 from dicetalk.drawn.evaluate.ablations import AblationRow, ablation_row, format_ablations, load_ablation
-from dicetalk.drawn.evaluate.embedding import clustering, clustering_rows, embed_people, person_rows, person_told
+from dicetalk.drawn.evaluate.embedding import clustering, clustering_rows, embed_people, person_identified, person_rows
 from dicetalk.drawn.evaluate.generate import Maker
 from dicetalk.drawn.evaluate.judge_training import JudgeTraining, judges_of
 from dicetalk.drawn.evaluate.measures import judge_rows, rows_of
@@ -76,7 +76,7 @@ def evaluate_model(options: argparse.Namespace) -> int:
             embedded = embed_people(
                 model, people[:CLUSTERED_PEOPLE], CLUSTERED_TAKES, residency=residency, hooks=bars.hooks
             )
-            rows += clustering_rows(clustering(embedded)) + person_rows(person_told(embedded))
+            rows += clustering_rows(clustering(embedded)) + person_rows(person_identified(embedded))
             if model.expression_reader is not None:
                 rows += transfer_rows(model, judges, settings, size, residency, bars.hooks)
         compared: list[AblationRow] = []

@@ -55,7 +55,7 @@ def extract(options: argparse.Namespace) -> int:
         )
     source = options.source or options.clip.name
     save_emotion(SavedEmotion(found.emotion, space_of(priors), source, options.licence), options.out)
-    print(f"{printable(options.out)}: {_told(found)}")
+    print(f"{printable(options.out)}: {_summary(found)}")
     return 0
 
 
@@ -107,7 +107,7 @@ def _check_options(options: argparse.Namespace, by_embedder: bool) -> None:
         refuse_idle(options, ["window", "smoothing"], "on one emotion", "add --track")
 
 
-def _told(found: ExtractedEmotion) -> str:
+def _summary(found: ExtractedEmotion) -> str:
     lost = sum(span.end - span.start for span in found.lost)
     parts = [f"{lost:.1f} s without a face"] if found.lost else []
     if found.scores is not None:

@@ -1,4 +1,4 @@
-"""The folder of the weights, as commands are told it."""
+"""The option `--models` of commands: the folder of the weights."""
 
 import argparse
 from pathlib import Path

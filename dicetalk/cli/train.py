@@ -46,7 +46,7 @@ def _kind(what: str) -> type:
 
 
 def _trainer(what: str) -> Callable[[Any, Hooks], list[Path]]:
-    """Imported only now: a wrong config should be told at once."""
+    """Imported only now: a wrong config is reported at once."""
     if what == "embedder":
         from dicetalk.train.embedder import train_embedder
 

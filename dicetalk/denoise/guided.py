@@ -23,7 +23,7 @@ class GuidedUNet:
         settings: guidance, adapter scales, buckets.
         device: where the UNet runs.
         dtype: in which it computes.
-        hooks: told when memory did not suffice for the branches together.
+        hooks: notice when memory did not suffice for the branches together.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class GuidedUNet:
         return total
 
     def _alone(self, x: torch.Tensor, sigma: torch.Tensor, frames: list[int], branch: Branch) -> torch.Tensor:
-        """One branch, with the keys and values of the whole clip given up for it if there is no other room."""
+        """One branch, with the keys and values of the whole clip given up if memory does not suffice."""
         while True:
             try:
                 return combine(self._predict(x, sigma, frames, [branch]), [branch])

@@ -16,7 +16,7 @@ def karras_sigmas(
 
 
 def sigma_to_timestep(sigma: torch.Tensor) -> torch.Tensor:
-    """What the UNet is told about the noise level: ``0.25 * log(sigma)``."""
+    """Timestep that the UNet is given for a noise level: ``0.25 * log(sigma)``."""
     return 0.25 * sigma.log()
 
 

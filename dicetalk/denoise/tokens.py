@@ -70,7 +70,7 @@ class ProjectedRows:
     """Keys and values of token rows for one adapter of a UNet.
 
     Keys and values do not change over the steps, so all rows are projected once if they fit `budget` bytes and the
-    device has room. Otherwise the rows of a window are projected when it is denoised: little work beside the window
+    device's memory. Otherwise the rows of a window are projected when it is denoised: little work beside the window
     itself, and bounded memory. Both give the same.
     """
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 PAPER, INK, SOFT, RULE = (250, 250, 248), (34, 36, 40), (150, 154, 160), (222, 222, 220)
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0))
-"""Told apart by people who do not tell red from green (Okabe and Ito)."""
+"""Distinguishable without telling red from green (Okabe and Ito)."""
 
 FONT_SIZE = 15
 GAP = 8

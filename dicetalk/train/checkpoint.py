@@ -37,7 +37,7 @@ STEERING = frozenset({"steps", "learning_rate", "warmup_steps", "decay", "clip_n
 """Entries of a loop that whoever watches a run may have to change on its way: they act from the next step on."""
 
 Entries = dict[str, Any]
-"""Plain values by their dotted names, as ``loop.seed``; paths are told from the run's `out`, so that both may move."""
+"""Plain values by their dotted names, as ``loop.seed``; paths are relative to the run's `out`: both may move."""
 
 
 class Change(NamedTuple):
@@ -67,7 +67,7 @@ def entries(config: Any, out: Path, prefix: str = "") -> Entries:
         if is_dataclass(value):
             found |= entries(value, out, f"{prefix}{name}.")
         else:
-            found[prefix + name] = _told_from(value, out) if isinstance(value, Path) else value
+            found[prefix + name] = _relative(value, out) if isinstance(value, Path) else value
     return found
 
 
@@ -102,7 +102,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], usual: Mapping[st
     ]
 
 
-def _told_from(path: Path, out: Path) -> str:
+def _relative(path: Path, out: Path) -> str:
     try:
         return Path(os.path.relpath(path, out)).as_posix()
     except ValueError:  # on another drive
@@ -158,7 +158,7 @@ def load_newest(folder: Path, hooks: Hooks = SILENT) -> dict[str, Any] | None:
 
     Args:
         folder: of the run's checkpoints.
-        hooks: told of checkpoints that are damaged.
+        hooks: notices of damaged checkpoints.
 
     Raises:
         CheckpointError: there are checkpoints, and none can be read.
@@ -228,7 +228,7 @@ def resume(
         usual: what entries count as that the checkpoint does not have.
         folder: of the checkpoints.
         accelerator: of all processes.
-        hooks: told of damaged checkpoints, and of what is steered differently from here on.
+        hooks: notices of damaged checkpoints, and of what is steered differently from here on.
 
     Returns:
         The steps done.

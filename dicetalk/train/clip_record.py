@@ -54,7 +54,7 @@ class ClipLabels:
 
     Args:
         identity: who is seen.
-        emotion: one of the eight presets; none for an ordinary video, whose emotion nobody has told.
+        emotion: one of the eight presets; none for an ordinary video, whose emotion is unknown.
         intensity: of the emotion, 0 to 1; none if unknown.
         video: the video that the clip is from; several clips may be.
         split: ``train``, ``val`` or ``test``.

@@ -185,8 +185,8 @@ class DiffusionTraining:
         ordinary_share: part of the clips that are neutral or of unknown emotion; half of them in the paper.
             A training that sees mostly emotions learns sooner what each looks like.
         revive_every: steps after which bank entries that no prior was nearest to move to where priors are; 0 never.
-        motion_bucket: head motion that the network is told of.
-        expression_bucket: facial motion that the network is told of.
+        motion_bucket: head motion bucket that the network is conditioned on.
+        expression_bucket: facial motion bucket that the network is conditioned on.
         gradient_checkpointing: compute the UNet's blocks twice instead of keeping what they computed.
         latents: folder for the clips' latents, made once and used again; none is ``latents`` in `out`.
     """

@@ -61,7 +61,7 @@ class Failed:
 
 
 @dataclass(frozen=True, eq=False)
-class ToldBatches(Dataset):
+class CheckedBatches(Dataset):
     """`batches` for a reading process, out of which torch lets no error come without a trace around it."""
 
     batches: NumberedBatches
@@ -148,7 +148,7 @@ def with_expressions(records: list[ClipRecord], audio_only: bool, hooks: Hooks =
     Args:
         records: of all splits.
         audio_only: see :class:`dicetalk.train.config.EmbedderTraining`.
-        hooks: told how many clips have none.
+        hooks: notice of how many clips have none.
 
     Raises:
         SettingError: no clip for training has any.

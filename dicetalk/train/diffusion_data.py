@@ -67,7 +67,7 @@ def emotion_mix(emotion: str | None, intensity: float | None) -> torch.Tensor:
 
 
 def strong_enough(record: ClipRecord, weakest: float) -> bool:
-    """Whether a clip shows an emotion of at least that intensity; one that nobody has told counts as full."""
+    """Whether a clip shows an emotion of at least that intensity; an unknown one counts as full."""
     labels = record.labels
     return not is_ordinary(record) and weakest <= (1.0 if labels.intensity is None else labels.intensity)
 

@@ -25,7 +25,7 @@ from dicetalk.train.checkpoint import defaults, entries, resume, save_checkpoint
 from dicetalk.train.clip_record import DatasetError
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.curves import Curves, Meter, finite_means, means
-from dicetalk.train.data import Batch, DrawBatch, Failed, NumberedBatches, ToldBatches
+from dicetalk.train.data import Batch, CheckedBatches, DrawBatch, Failed, NumberedBatches
 from dicetalk.train.seeds import seed_for
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def _train(task: Task, config: LoopConfig, out: Path, accelerator: "Accelerator"
     usual = ({} if task.config is None else defaults(task.config)) | defaults(config, "loop.") | contents
     start = resume(task, optimizer, ema, meter, begun, usual, out / CHECKPOINTS, accelerator, hooks)
 
-    batches = _told(_loader(task, config, start, accelerator))
+    batches = _checked(_loader(task, config, start, accelerator))
     curves = Curves(out / CURVES, start, hooks) if accelerator.is_main_process else None
     try:
         for step in range(start + 1, config.steps + 1):
@@ -306,7 +306,7 @@ def _groups(module: nn.Module, rates: Mapping[str, float]) -> dict[float, list[n
 def _loader(task: Task, config: LoopConfig, start: int, accelerator: "Accelerator") -> DataLoader:
     numbered = _numbered(task.batches["train"], config, _BATCHES, accelerator)
     numbers = range(start * config.accumulation, config.steps * config.accumulation)
-    return DataLoader(ToldBatches(numbered), batch_size=None, sampler=numbers, num_workers=config.workers)
+    return DataLoader(CheckedBatches(numbered), batch_size=None, sampler=numbers, num_workers=config.workers)
 
 
 def _numbered(draw: DrawBatch, config: LoopConfig, stream: int, accelerator: "Accelerator") -> NumberedBatches:
@@ -314,7 +314,7 @@ def _numbered(draw: DrawBatch, config: LoopConfig, stream: int, accelerator: "Ac
     return NumberedBatches(draw, (config.seed, stream, process), process, accelerator.num_processes)
 
 
-def _told(batches: Iterable[Batch | Failed]) -> Iterator[Batch]:
+def _checked(batches: Iterable[Batch | Failed]) -> Iterator[Batch]:
     """`batches`; what stopped a reading process is raised here, where it is a message and no trace of that process."""
     for batch in batches:
         if isinstance(batch, Failed):

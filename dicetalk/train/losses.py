@@ -209,5 +209,5 @@ def drop_modalities(count: int, generator: torch.Generator, rate: float = 0.5) -
 
 
 def _like(sigma: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-    """`sigma` ``(B,)`` shaped to multiply `latents` ``(B, ...)``; its square has no room in half precision."""
+    """`sigma` ``(B,)`` shaped to multiply `latents` ``(B, ...)``; its square overflows in half precision."""
     return sigma.to(latents.device).reshape(-1, *[1] * (latents.ndim - 1))

@@ -1,8 +1,8 @@
-"""Makes a clip under ComfyUI's own model manager with no room on the device; run by ComfyUI's interpreter.
+"""Makes a clip under ComfyUI's own model manager with no free memory on the device; run by ComfyUI's interpreter.
 
     python little_memory.py COMFYUI PACK MODELS STATE
 
-The only device here is the CPU, which the manager would fill without counting: it is told that this is another device.
+The only device here is the CPU, which the manager would fill without counting: it is given another device's name.
 STATE is one of the manager's ways to run with little memory, NO_VRAM or LOW_VRAM. Prints as JSON how far the clip is
 from the one that the library makes by itself, how many layers were left behind, and how many there are.
 """
@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 FREE_BYTES = 200_000
-"""Room for a few layers."""
+"""Memory for a few layers."""
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def interpreter(comfyui: Path) -> Path:
 
 @dataclass
 class Run:
-    """What the server told about one prompt.
+    """The server's report on one prompt.
 
     Args:
         prompt_id: of the prompt.

@@ -73,21 +73,21 @@ def test_only_the_emotion_changed_leaves_speech_portrait_and_model_alone(server:
 
 
 def test_cancel_stops_within_one_call_and_the_server_goes_on(server: Server, first_run: Run) -> None:
-    told_before: list[int] = []
+    seen_before: list[int] = []
 
     def press(server: Server, run: Run, message: dict[str, Any]) -> None:
         data = message["data"]
         sampling = message["type"] == "progress" and data["node"] == "7" and data["value"] > 50
-        if sampling and not told_before:
-            told_before.append(len(run.progress))
+        if sampling and not seen_before:
+            seen_before.append(len(run.progress))
             server.post("/interrupt", {})
 
     prompt = talking("happy", steps=1000)
     # A picture so large that a call takes longer than a message to the server and back; 50 is the portrait's share.
     prompt["5"] = portrait(["1", 0], ["2", 0], short_side=256)
     run = server.run(prompt, watch=press)
-    assert run.interrupted and told_before
-    assert len(run.progress) - told_before[0] <= MESSAGES_AFTER_CANCEL
+    assert run.interrupted and seen_before
+    assert len(run.progress) - seen_before[0] <= MESSAGES_AFTER_CANCEL
     assert server.run(talking("happy")).error is None
 
 

@@ -37,7 +37,7 @@ def test_links_and_models_of_workflows_are_whole() -> None:
             assert {"unet.pth", "svd_xt.safetensors"} <= {m["name"] for m in loader["properties"]["models"]}
 
 
-def test_the_quickstart_is_not_told_what_its_model_lacks(server: Server, object_info: dict[str, Any]) -> None:
+def test_the_quickstart_has_no_notice_of_what_its_model_lacks(server: Server, object_info: dict[str, Any]) -> None:
     quickstart = next(template for template in TEMPLATES if template.stem == "quickstart")
     prompt = reduced(to_prompt(quickstart, object_info))
     notice = "no frame interpolation"

@@ -476,7 +476,7 @@ def test_out_of_memory_runs_branches_one_at_a_time(
     x = noise_of(loop, networks, case)[frames]
     notices, sizes = [], []
 
-    def no_room(module: torch.nn.Module, args: tuple) -> None:
+    def no_memory(module: torch.nn.Module, args: tuple) -> None:
         sizes.append(len(args[0]))
         if len(args[0]) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -485,7 +485,7 @@ def test_out_of_memory_runs_branches_one_at_a_time(
     expected = plain(x, torch.tensor(3.0), frames, 0)
     hooks = Hooks(notice=notices.append)
     poor = GuidedUNet(networks.unet, conditioning, settings, torch.device("cpu"), torch.float32, hooks)
-    hook = networks.unet.register_forward_pre_hook(no_room)
+    hook = networks.unet.register_forward_pre_hook(no_memory)
     try:
         results = [poor(x, torch.tensor(3.0), frames, 0) for _ in range(2)]
     finally:
@@ -495,24 +495,24 @@ def test_out_of_memory_runs_branches_one_at_a_time(
     assert len(notices) == 1 and "one at a time" in notices[0]
     assert sizes == [sizes[0]] + [1] * (2 * sizes[0])
 
-    # With the clip's keys and values kept even one branch finds no room: they are given up, and the result is the same.
-    def no_room_beside_them(module: torch.nn.Module, args: tuple) -> None:
+    # Memory does not suffice for one branch beside the clip's keys and values: they are given up; the result stays.
+    def no_memory_beside_them(module: torch.nn.Module, args: tuple) -> None:
         if len(args[0]) > 1 or any(projected.kept is not None for _, projected in poor.adapters):
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
     notices.clear()
     poor = GuidedUNet(networks.unet, conditioning, settings, torch.device("cpu"), torch.float32, hooks)
-    hook = networks.unet.register_forward_pre_hook(no_room_beside_them)
+    hook = networks.unet.register_forward_pre_hook(no_memory_beside_them)
     try:
         assert (poor(x, torch.tensor(3.0), frames, 0) - expected).abs().max() < rounding(loop, case, expected)
     finally:
         hook.remove()
     assert len(notices) == 2 and "projected again for each window" in notices[1]
 
-    def no_room_at_all(module: torch.nn.Module, args: tuple) -> None:
+    def no_memory_at_all(module: torch.nn.Module, args: tuple) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    hook = networks.unet.register_forward_pre_hook(no_room_at_all)
+    hook = networks.unet.register_forward_pre_hook(no_memory_at_all)
     try:
         with pytest.raises(NotEnoughMemoryError, match=f"window of {len(frames)} frames.*smaller picture size"):
             poor(x, torch.tensor(3.0), frames, 0)

@@ -141,7 +141,7 @@ FAULTS = [
             "[FPS, settings.motion_bucket, settings.expression_bucket]",
             "[FPS, settings.expression_bucket, settings.motion_bucket]",
         ),
-        ("the network is told 25 fps", "torch.tensor([FPS, settings", "torch.tensor([2 * FPS, settings"),
+        ("the network is given 25 fps", "torch.tensor([FPS, settings", "torch.tensor([2 * FPS, settings"),
         (
             "every branch sees the portrait",
             "image = self.image_latents * portrait.to(x).reshape(-1, 1, 1, 1)",

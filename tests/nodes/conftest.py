@@ -157,7 +157,7 @@ def nodes(extension: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def room(nodes: dict[str, Any]) -> Any:
+def node_module(nodes: dict[str, Any]) -> Any:
     """Gives the pack's modules by name."""
     package = nodes["DICETalk_Sampler"].__module__.rpartition(".")[0]
     return lambda name: sys.modules[f"{package}.{name}"]

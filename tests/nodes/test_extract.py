@@ -76,7 +76,7 @@ def test_what_cannot_be_read(nodes: dict[str, Any], model: Any, smile: torch.Ten
         extracted(nodes, model, images=torch.rand(4, 128, 128, 3, generator=torch.Generator().manual_seed(0)))
 
 
-def test_sound_that_the_model_does_not_hear_is_not_converted_and_told(
+def test_sound_that_the_model_does_not_hear_is_not_converted_but_reported(
     nodes: dict[str, Any], model: Any, smile: torch.Tensor, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = {"waveform": torch.zeros(7), "sample_rate": -1}
@@ -118,15 +118,15 @@ def test_a_video_files_own_sound_and_another_in_its_place(
 ) -> None:
     from comfy_api.latest import InputImpl
 
-    room = sys.modules[nodes["DICETalk_ExtractEmotionPrior"].__module__]
+    module = sys.modules[nodes["DICETalk_ExtractEmotionPrior"].__module__]
     heard = []
 
     def listen(samples: np.ndarray, *rest: Any, **how: Any) -> Any:
         heard.append(samples)
         return listen_really(samples, *rest, **how)
 
-    listen_really = room.speech_features
-    monkeypatch.setattr(room, "speech_features", listen)
+    listen_really = module.speech_features
+    monkeypatch.setattr(module, "speech_features", listen)
     file = InputImpl.VideoFromFile(str(smiling_file))
     extracted(nodes, other_model, video=file)
     extracted(nodes, other_model, video=file, audio=audio)
@@ -136,7 +136,7 @@ def test_a_video_files_own_sound_and_another_in_its_place(
     assert [int(np.abs(np.fft.rfft(sound)).argmax() * 16_000 / len(sound) / 10) for sound in (own, given)] == [12, 18]
 
 
-def test_a_part_of_a_video_is_decoded_only_where_it_has_room(
+def test_a_part_of_a_video_is_decoded_only_where_memory_suffices(
     nodes: dict[str, Any], model: Any, smiling_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import comfy.model_management

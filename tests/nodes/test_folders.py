@@ -59,10 +59,10 @@ def test_a_checkpoint_that_only_the_workflows_maker_has_is_replaced_by_what_is_t
     before = list(folders)
     folders[:] = [str(tmp_path)]
     try:
-        told = load.validate_inputs("svd_xt.safetensors")
+        refusal = load.validate_inputs("svd_xt.safetensors")
     finally:
         folders[:] = before
-    assert "svd_xt.safetensors is not in models/checkpoints" in told and "dicetalk download" in told
+    assert "svd_xt.safetensors is not in models/checkpoints" in refusal and "dicetalk download" in refusal
 
 
 def test_a_file_that_is_added_to_the_model_is_read_too(
@@ -90,7 +90,7 @@ def test_a_file_that_is_added_to_the_model_is_read_too(
 
 
 def test_stable_video_diffusion_is_found_with_the_model_or_among_the_checkpoints(
-    room: Any, models_folder: Path, tmp_path: Path
+    node_module: Any, models_folder: Path, tmp_path: Path
 ) -> None:
     import folder_paths
 
@@ -98,7 +98,7 @@ def test_stable_video_diffusion_is_found_with_the_model_or_among_the_checkpoints
     checkpoints.mkdir(parents=True, exist_ok=True)
     for name in ("svd_xt_1_1.safetensors", "another.safetensors", "svd_xt-image_decoder.safetensors"):
         (checkpoints / name).touch()
-    find = room("folders").svd_path
+    find = node_module("folders").svd_path
     assert find("auto", models_folder / "dicetalk.safetensors") is None
     assert find("another.safetensors", models_folder / "dicetalk.safetensors") == checkpoints / "another.safetensors"
     key = folder_paths.folder_names_and_paths
@@ -116,7 +116,7 @@ def test_missing_files_are_named(nodes: dict[str, Any], models_folder: Path) -> 
         nodes["DICETalk_LoadModel"].execute("alone/unet.pth", "auto", "fp32")
 
 
-def test_what_the_templates_name_is_offered(extension: Any, room: Any) -> None:
+def test_what_the_templates_name_is_offered(extension: Any, node_module: Any) -> None:
     import folder_paths
 
     folder = Path(folder_paths.get_input_directory())
@@ -124,21 +124,21 @@ def test_what_the_templates_name_is_offered(extension: Any, room: Any) -> None:
     named = {name for template in templates for name in re.findall(r'"(dicetalk_\w+\.\w+)"', template.read_text())}
     assert len(named) == 5 and named <= {path.name for path in folder.iterdir()}
     (folder / "dicetalk_portrait.png").write_bytes(b"mine")
-    room("extension").offer_examples()
+    node_module("extension").offer_examples()
     assert (folder / "dicetalk_portrait.png").read_bytes() == b"mine"
 
 
 def test_an_input_folder_that_cannot_be_written_costs_the_examples_alone(
-    room: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    node_module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import folder_paths
 
     (tmp_path / "file").touch()
     monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path / "file" / "input"))
     with caplog.at_level(logging.WARNING, "dicetalk"):
-        room("extension").offer_examples()
-    (told,) = caplog.messages
-    assert "templates" in told and str(tmp_path) in told
+        node_module("extension").offer_examples()
+    (message,) = caplog.messages
+    assert "templates" in message and str(tmp_path) in message
 
 
 def test_an_unknown_emotion_file(nodes: dict[str, Any], model: Any) -> None:
@@ -169,8 +169,8 @@ def test_an_unknown_emotion_file(nodes: dict[str, Any], model: Any) -> None:
         "\ud800",
     ],
 )
-def test_names_that_no_emotion_may_have(room: Any, name: str) -> None:
-    folders = room("folders")
+def test_names_that_no_emotion_may_have(node_module: Any, name: str) -> None:
+    folders = node_module("folders")
     for use in (folders.check_emotion_name, folders.new_emotion_path, folders.emotion_path):
         with pytest.raises(EmotionError):
             use(name)

@@ -62,7 +62,7 @@ def test_networks_of_other_libraries_are_loaded_as_a_whole(model: Any, loads: An
 
 
 def test_what_the_manager_left_behind_is_brought_over_and_taken_back(
-    room: Any, loads: Any, monkeypatch: pytest.MonkeyPatch
+    node_module: Any, loads: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import comfy.model_management
 
@@ -73,15 +73,18 @@ def test_what_the_manager_left_behind_is_brought_over_and_taken_back(
         network = nn.Linear(2, 2)
         move = network.to
         monkeypatch.setattr(network, "to", lambda device, moves=moves, move=move: moves.append(device) or move("meta"))
-        with pytest.raises(type(end)) if end else nullcontext(), room("residency").ComfyResidency()(network) as device:
+        with (
+            pytest.raises(type(end)) if end else nullcontext(),
+            node_module("residency").ComfyResidency()(network) as device,
+        ):
             assert device.type == "meta" and network.weight.device.type == "meta"
             if end:
                 raise end
         assert [torch.device(place).type for place in moves] == ["meta", "cpu"]
 
 
-def test_layers_may_be_anywhere_when_they_are_used(model: Any, room: Any) -> None:
-    hosting = room("residency")
+def test_layers_may_be_anywhere_when_they_are_used(model: Any, node_module: Any) -> None:
+    hosting = node_module("residency")
     for network in (model.dice.unet, model.dice.audio_projection, model.dice.emotion_model, model.dice.pose_guider):
         assert hosting.can_be_split(network)
         plain = {type(m) for m in network.modules() if list(m.parameters(recurse=False))} - set(hosting.LAYERS)
@@ -94,12 +97,12 @@ def test_nothing_of_others_is_unloaded() -> None:
         assert call not in source
 
 
-def test_progress_fills_one_bar(room: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_fills_one_bar(node_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import comfy.utils
 
     shown = []
     monkeypatch.setattr(comfy.utils.ProgressBar, "update_absolute", lambda self, *values: shown.append(values))
-    hooks = room("hooks").comfy_hooks({"sample": 80, "decode": 20})
+    hooks = node_module("hooks").comfy_hooks({"sample": 80, "decode": 20})
     hooks.report("sample", 1, 2)
     hooks.report("speech", 1, 1)
     hooks.report("sample", 2, 2)
@@ -107,16 +110,16 @@ def test_progress_fills_one_bar(room: Any, monkeypatch: pytest.MonkeyPatch) -> N
     assert [value for value, _, _ in shown] == [400, 800, 900]
 
 
-def test_previews_are_drawn_if_the_user_wants_them(room: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_previews_are_drawn_if_the_user_wants_them(node_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import comfy.utils
     from comfy.cli_args import LatentPreviewMethod, args
 
     shown = []
     monkeypatch.setattr(comfy.utils.ProgressBar, "update_absolute", lambda self, *values: shown.append(values[2]))
     monkeypatch.setattr(args, "preview_size", 512, raising=False)
-    hooks_room = room("hooks")
-    draw = hooks_room.clip_preview(LatentPreview(torch.zeros(5, 3)), frames=9)
-    hooks = hooks_room.with_preview(hooks_room.comfy_hooks({"sample": 1}), draw)
+    hooks_module = node_module("hooks")
+    draw = hooks_module.clip_preview(LatentPreview(torch.zeros(5, 3)), frames=9)
+    hooks = hooks_module.with_preview(hooks_module.comfy_hooks({"sample": 1}), draw)
     for method in (LatentPreviewMethod.NoPreviews, LatentPreviewMethod.Auto):
         monkeypatch.setattr(args, "preview_method", method)
         hooks.report("sample", 1, 2, torch.zeros(12, 4, 6, 5))
@@ -126,19 +129,19 @@ def test_previews_are_drawn_if_the_user_wants_them(room: Any, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("frames", [1, 2, 100])
-def test_a_preview_shows_the_clip_and_not_its_padding(room: Any, frames: int) -> None:
+def test_a_preview_shows_the_clip_and_not_its_padding(node_module: Any, frames: int) -> None:
     latents = torch.zeros(frames + 25, 4, 2, 2)
     latents[frames:] = 1e6
     weights = torch.zeros(5, 3)
     weights[0] = 1
-    picture = room("hooks").clip_preview(LatentPreview(weights), frames)(latents)
+    picture = node_module("hooks").clip_preview(LatentPreview(weights), frames)(latents)
     assert picture.size == (2 * min(frames, 4), 2) and picture.getextrema() == ((0, 0),) * 3
 
 
-def test_cancel_leaves_by_comfyuis_own_exception(room: Any) -> None:
+def test_cancel_leaves_by_comfyuis_own_exception(node_module: Any) -> None:
     import comfy.model_management as management
 
-    hooks = room("hooks").comfy_hooks({"sample": 1})
+    hooks = node_module("hooks").comfy_hooks({"sample": 1})
     hooks.check()
     management.interrupt_current_processing(True)
     with pytest.raises(management.InterruptProcessingException):
@@ -225,8 +228,8 @@ def living_bytes() -> int:
     )
 
 
-def test_one_device_may_have_two_names(room: Any) -> None:
-    same = room("residency")._same
+def test_one_device_may_have_two_names(node_module: Any) -> None:
+    same = node_module("residency")._same
     assert same(torch.device("mps"), torch.device("mps:0")) and same(torch.device("cpu"), torch.device("cpu"))
     assert not same(torch.device("cuda:1"), torch.device("cuda")) and not same(
         torch.device("cpu"), torch.device("meta")
@@ -242,13 +245,13 @@ def test_one_device_may_have_two_names(room: Any) -> None:
     ],
 )
 def test_a_number_format_for_all_unets_that_this_one_does_not_have(
-    room: Any, answered: torch.dtype, has_fp16: bool, taken: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    node_module: Any, answered: torch.dtype, has_fp16: bool, taken: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import comfy.model_management as management
 
     monkeypatch.setattr(management, "unet_dtype", lambda *_: answered, raising=False)
     monkeypatch.setattr(management, "should_use_fp16", lambda *_: has_fp16, raising=False)
-    assert room("load_model")._fitting_dtype() == taken
+    assert node_module("load_model")._fitting_dtype() == taken
 
 
 def test_old_nodes_are_replaced(replacements: list[Any], nodes: dict[str, Any]) -> None:

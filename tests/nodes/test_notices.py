@@ -14,7 +14,7 @@ NOTICES = "dicetalk_notices"
 FACE = {"area": "face", "face_index": 0, "margin": 0.5}
 
 
-def told(output: Any) -> list[str]:
+def notices_of(output: Any) -> list[str]:
     return output.ui[NOTICES]
 
 
@@ -36,7 +36,7 @@ def hum(seconds: float, level: float = 0.3) -> np.ndarray:
     ],
 )
 def test_audio_encode(nodes: dict[str, Any], model: Any, samples: np.ndarray, notice: str | None) -> None:
-    found = told(nodes["DICETalk_AudioEncode"].execute(model, sound(samples), 0.0, 0.0))
+    found = notices_of(nodes["DICETalk_AudioEncode"].execute(model, sound(samples), 0.0, 0.0))
     assert [notice in text for text in found] == [True] if notice else found == []
 
 
@@ -48,21 +48,21 @@ def test_timeline_and_sampler_name_keyframes_after_the_speech(
     nodes: dict[str, Any], model: Any, portrait: Any, speech: Any
 ) -> None:
     run = nodes["DICETalk_EmotionTimeline"].execute
-    assert told(run(model, speech, track(0, 0.3))) == []
+    assert notices_of(run(model, speech, track(0, 0.3))) == []
     late = run(model, speech, '{"keyframes": [{"time": 0, "emotion": "sad"}, {"time": 2, "emotion": "happy"}]}')
-    (text,) = told(late)
+    (text,) = notices_of(late)
     assert "speech to 0.40 s: 1 of its 2 keyframes are not used (at 2.00 s)" in text
     assert "dicetalk_waveform" in late.ui
     made = nodes["DICETalk_Sampler"].execute(model, portrait, speech, late.result[0], **nested(SAMPLER))
-    assert told(made) == [text]
+    assert notices_of(made) == [text]
 
 
 def test_sampler_without_interpolation(nodes: dict[str, Any], model: Any, portrait: Any, speech: Any) -> None:
     happy = nodes["DICETalk_EmotionTimeline"].execute(model, speech, track(0)).result[0]
     sample = nodes["DICETalk_Sampler"].execute
-    assert told(sample(model, portrait, speech, happy, **nested(SAMPLER))) == []
+    assert notices_of(sample(model, portrait, speech, happy, **nested(SAMPLER))) == []
     other = type(model)(replace(model.dice, flownet=None))
-    (text,) = told(sample(other, portrait, speech, happy, **nested(SAMPLER)))
+    (text,) = notices_of(sample(other, portrait, speech, happy, **nested(SAMPLER)))
     assert "RIFE" in text and "12.5" in text
 
 
@@ -74,25 +74,27 @@ def test_bank_mix(nodes: dict[str, Any], model: Any) -> None:
     alone = mixed(1.0, 1.0)
     assert alone.ui == {NOTICES: []}  # no picture: the node does not grow
     emotion = alone.result[0]
-    assert told(mixed(1.0, 1.0, emotion_a=emotion)) == []
-    assert told(mixed(0.0, 1.0, emotion_a=emotion)) == ["emotion_a is connected, but has no part: its weight is 0."]
-    (text,) = told(mixed(1.0, 0.0))
+    assert notices_of(mixed(1.0, 1.0, emotion_a=emotion)) == []
+    assert notices_of(mixed(0.0, 1.0, emotion_a=emotion)) == [
+        "emotion_a is connected, but has no part: its weight is 0."
+    ]
+    (text,) = notices_of(mixed(1.0, 0.0))
     assert "intensity is 0" in text
 
 
 def test_portrait_crop(nodes: dict[str, Any], model: Any, image: Any, box: Any) -> None:
     crop = nodes["DICETalk_PortraitCrop"].execute
-    assert told(crop(model, image, FACE, 64, 1.1, box=box)) == []
-    assert told(crop(model, image, FACE, 64, 1.1, box=[[box, box], [box]])) == [
+    assert notices_of(crop(model, image, FACE, 64, 1.1, box=box)) == []
+    assert notices_of(crop(model, image, FACE, 64, 1.1, box=[[box, box], [box]])) == [
         "box holds 3 boxes: the first is used, and 2 not."
     ]
     pair = image.expand(2, -1, -1, -1)
-    assert told(crop(model, pair, FACE, 64, 1.1, box=[[box], [box, box]])) == [
+    assert notices_of(crop(model, pair, FACE, 64, 1.1, box=[[box], [box, box]])) == [
         "box holds 2 boxes of picture 2: the first is used, and 1 not."
     ]
     tiny = {"x": 4, "y": 4, "width": 8, "height": 9}
     whole = {"area": "whole picture", "face_index": 0}
-    (text,) = told(crop(model, pair, whole, 64, 1.1, box=[box, tiny]))
+    (text,) = notices_of(crop(model, pair, whole, 64, 1.1, box=[box, tiny]))
     assert text.startswith("Picture 2 of 2: The face has 5 x 7")
 
 
@@ -144,11 +146,11 @@ def test_a_refused_detector_is_named_in_every_node_that_looks_for_faces(
     picture = torch.from_numpy(np.array(Image.open(portrait).convert("RGB")))[None].float() / 255
     crop = nodes["DICETalk_PortraitCrop"].execute
     for margin in (0.5, 0.4):  # not only at the first picture
-        (text,) = told(crop(other, picture, FACE | {"margin": margin}, 64, 1.1))
+        (text,) = notices_of(crop(other, picture, FACE | {"margin": margin}, 64, 1.1))
         assert "yoloface_v5m.pt" in text and "CenterFace" in text
     choice = {"result": "one emotion", "strength": 1.0}
     extracted = nodes["DICETalk_ExtractEmotionPrior"].execute(other, choice, 25.0, images=picture)
-    assert any("CenterFace" in text for text in told(extracted))
+    assert any("CenterFace" in text for text in notices_of(extracted))
 
 
 def test_extract_names_sound_and_channels_that_have_no_part(nodes: dict[str, Any], model: Any) -> None:
@@ -158,7 +160,7 @@ def test_extract_names_sound_and_channels_that_have_no_part(nodes: dict[str, Any
     pictures = torch.from_numpy(np.array(Image.open(portrait).convert("RGBA")))[None].float() / 255
     choice = {"result": "emotion over time", "strength": 1.0, "smoothing": 0.0, "window": 2.0}
     run = nodes["DICETalk_ExtractEmotionPrior"].execute
-    found = told(run(model, choice, 25.0, images=pictures, audio=sound(hum(0.5)), audio_stream=2))
+    found = notices_of(run(model, choice, 25.0, images=pictures, audio=sound(hum(0.5)), audio_stream=2))
     for part in ("audio has no part", "window is not used", "alpha channel", "audio_stream has no influence"):
         assert sum(part in text for text in found) == 1, (part, found)
 
@@ -181,8 +183,8 @@ def test_paste_back_and_interpolate_name_a_channel_that_has_no_part(
         nodes["DICETalk_PasteBack"].execute(clear, portrait, 0.06, False),
         nodes["DICETalk_FrameInterpolate"].execute(model, clear, 12.5, "2"),
     ):
-        assert told(output) == ["images have an alpha channel, which is not used."]
-    assert told(nodes["DICETalk_PasteBack"].execute(clear[..., :3], portrait, 0.06, False)) == []
+        assert notices_of(output) == ["images have an alpha channel, which is not used."]
+    assert notices_of(nodes["DICETalk_PasteBack"].execute(clear[..., :3], portrait, 0.06, False)) == []
 
 
 def test_every_node_that_works_reports_its_notices(nodes: dict[str, Any]) -> None:

@@ -14,19 +14,19 @@ OLD_SAMPLER = {name.removeprefix("preset."): value for name, value in SAMPLER.it
 
 
 @pytest.fixture
-def settled(nodes: dict[str, Any], room: Any) -> Any:
+def settled(nodes: dict[str, Any], node_module: Any) -> Any:
     """Settles the inputs of one node: ``settled("Sampler", preset="fast")``."""
 
     def settle(node: str, **inputs: Any) -> dict[str, Any]:
-        room("prompts").settle_prompt({"1": {"class_type": f"DICETalk_{node}", "inputs": inputs}}, nodes)
+        node_module("prompts").settle_prompt({"1": {"class_type": f"DICETalk_{node}", "inputs": inputs}}, nodes)
         return inputs
 
     return settle
 
 
-def test_what_is_settled_already_stays(nodes: dict[str, Any], room: Any) -> None:
+def test_what_is_settled_already_stays(nodes: dict[str, Any], node_module: Any) -> None:
     prompt, same = talking(), talking()
-    room("prompts").settle_prompt(prompt, nodes)
+    node_module("prompts").settle_prompt(prompt, nodes)
     for number, each in same.items():
         assert each["inputs"].items() <= prompt[number]["inputs"].items()
 
@@ -101,10 +101,10 @@ def test_a_live_input_stays(settled: Any, node: str, inputs: dict[str, Any]) -> 
     ],
 )
 def test_what_does_not_go_together_is_refused_at_one_input(
-    settled: Any, room: Any, node: str, inputs: dict[str, Any], refused: str, why: str
+    settled: Any, node_module: Any, node: str, inputs: dict[str, Any], refused: str, why: str
 ) -> None:
     found = settled(node, **inputs)
-    kind = room("prompts").Refused
+    kind = node_module("prompts").Refused
     assert [name for name, value in found.items() if isinstance(value, kind)] == [refused]
     for convert in (int, float):
         with pytest.raises(ValueError, match="refused"):
@@ -140,16 +140,16 @@ def test_what_is_no_choice_is_refused_by_name(settled: Any, nodes: dict[str, Any
 
 
 @pytest.mark.parametrize("prompt", [None, [], {"1": None}, {"1": {}}, {"1": {"class_type": [], "inputs": []}}])
-def test_what_is_no_prompt_is_left_to_comfyui(nodes: dict[str, Any], room: Any, prompt: Any) -> None:
-    room("prompts").settle_prompt(prompt, nodes)
+def test_what_is_no_prompt_is_left_to_comfyui(nodes: dict[str, Any], node_module: Any, prompt: Any) -> None:
+    node_module("prompts").settle_prompt(prompt, nodes)
 
 
-def test_a_refused_prompt_can_be_copied_for_the_history(nodes: dict[str, Any], room: Any) -> None:
+def test_a_refused_prompt_can_be_copied_for_the_history(nodes: dict[str, Any], node_module: Any) -> None:
     """ComfyUI copies what it queues, and queues a prompt of which another output can run."""
     prompt = {"1": {"class_type": "DICETalk_PortraitCrop", "inputs": {"area": "face", "short_side": 100}}}
-    room("prompts").settle_prompt(prompt, nodes)
+    node_module("prompts").settle_prompt(prompt, nodes)
     refused = prompt["1"]["inputs"]["short_side"]
-    assert isinstance(refused, room("prompts").Refused)
+    assert isinstance(refused, node_module("prompts").Refused)
     for copied in (copy.deepcopy(prompt), copy.copy(prompt), pickle.loads(pickle.dumps(prompt))):
         assert copied["1"]["inputs"]["short_side"] == refused
     assert json.loads(json.dumps(prompt)) == prompt

@@ -24,7 +24,7 @@ class ReadsFiles(torch.nn.Module):
 
 
 @pytest.fixture
-def comfyui(nodes: dict[str, Any], room: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def comfyui(nodes: dict[str, Any], node_module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A ComfyUI of its own, with the released files downloaded into its model folder."""
     import folder_paths
 
@@ -35,7 +35,7 @@ def comfyui(nodes: dict[str, Any], room: Any, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(known, "dice_talk", ([str(models / "dice_talk")], known["dice_talk"][1]))
     monkeypatch.setitem(known, "checkpoints", ([str(models / "checkpoints")], {".safetensors"}))
     monkeypatch.setitem(known, "custom_nodes", ([str(base / "custom_nodes")], set()))
-    monkeypatch.setattr(room("load_model"), "load_model", partial(load_model, config=SMALL_MODEL))
+    monkeypatch.setattr(node_module("load_model"), "load_model", partial(load_model, config=SMALL_MODEL))
     hub = published(tmp_path / "published", SMALL_MODEL)
     with serving(hub):
         point_clients_at(hub, monkeypatch)
@@ -66,8 +66,8 @@ def test_a_refused_detector_gives_way_with_one_warning(
     with caplog.at_level(logging.WARNING, "dicetalk"):
         for _ in range(2):
             assert model.detector.detect((image[0] * 255).byte().numpy()) == []
-    (told,) = caplog.messages
-    assert "CenterFace" in told and "torch.from_file" in told
+    (message,) = caplog.messages
+    assert "CenterFace" in message and "torch.from_file" in message
 
 
 def test_the_older_packs_files_serve(nodes: dict[str, Any], comfyui: Path) -> None:

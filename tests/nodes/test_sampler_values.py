@@ -86,9 +86,9 @@ def test_the_latents_are_those_of_the_method(
 
 
 def test_every_value_reaches_the_library(
-    nodes: dict[str, Any], model: Any, portrait: Any, speech: Any, room: Any, monkeypatch: pytest.MonkeyPatch
+    nodes: dict[str, Any], model: Any, portrait: Any, speech: Any, node_module: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sampler, seen = room("sampler"), []
+    sampler, seen = node_module("sampler"), []
     denoise = sampler.denoise
 
     def watched(*arguments: Any, **options: Any) -> Any:

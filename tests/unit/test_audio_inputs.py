@@ -28,8 +28,8 @@ def voice(seconds: float = 3.0, seed: int = 0) -> np.ndarray:
 
 
 def read(source: object, **options: object) -> tuple[Speech, list[str]]:
-    told: list[str] = []
-    return load_speech(source, hooks=Hooks(notice=told.append), **options), told
+    notices: list[str] = []
+    return load_speech(source, hooks=Hooks(notice=notices.append), **options), notices
 
 
 def decibels(samples: np.ndarray) -> float:
@@ -158,8 +158,8 @@ def test_the_centre_of_a_film_keeps_its_level_in_the_video(tmp_path: Path) -> No
         assert np.abs([decibels(channel) - reference for channel in speech.sound]).max() < 1, layout
         assert abs(decibels(speech.samples) - reference) < 1
     loud = np.stack([one] * 6, 1) * 2
-    speech, told = read((loud, RATE))
-    assert np.abs(speech.sound).max() == pytest.approx(1) and any("exceed full scale" in note for note in told)
+    speech, notices = read((loud, RATE))
+    assert np.abs(speech.sound).max() == pytest.approx(1) and any("exceed full scale" in note for note in notices)
 
 
 # Streams
@@ -168,11 +168,11 @@ def test_the_centre_of_a_film_keeps_its_level_in_the_video(tmp_path: Path) -> No
 def test_a_silent_first_stream_is_passed_over(tmp_path: Path) -> None:
     one = voice()
     path = encode(tmp_path / "a.mp4", [[(0.0, 0 * one)], [(0.0, one)]], picture=(0, 3))
-    speech, told = read(path)
+    speech, notices = read(path)
     assert abs(decibels(speech.samples) - decibels(one)) < 1
-    assert len(told) == 1 and "2 sound streams: 2 is used" in told[0] and "1 (silent)" in told[0]
-    chosen, told = read(path, stream=1)
-    assert decibels(chosen.samples) < -80 and "silence" in told[0]
+    assert len(notices) == 1 and "2 sound streams: 2 is used" in notices[0] and "1 (silent)" in notices[0]
+    chosen, notices = read(path, stream=1)
+    assert decibels(chosen.samples) < -80 and "silence" in notices[0]
     assert abs(decibels(read(path, stream=2)[0].samples) - decibels(one)) < 1
     with pytest.raises(SpeechError, match="no sound stream 3; it has 2"):
         load_speech(path, stream=3)
@@ -187,8 +187,8 @@ def test_a_silent_first_stream_is_passed_over(tmp_path: Path) -> None:
 def test_two_streams_that_are_heard(tmp_path: Path) -> None:
     one, other = voice(), 0.5 * voice(seed=7)
     path = encode(tmp_path / "a.mkv", [[(0.0, one)], [(0.0, other)]], "pcm_s16le")
-    speech, told = read(path)
-    assert abs(decibels(speech.samples) - decibels(one)) < 0.5 and "1 is used" in told[0]
+    speech, notices = read(path)
+    assert abs(decibels(speech.samples) - decibels(one)) < 0.5 and "1 is used" in notices[0]
 
 
 # Time
@@ -198,12 +198,12 @@ def test_two_streams_that_are_heard(tmp_path: Path) -> None:
 def test_a_gap_is_silence(name: str, codec: str, tmp_path: Path) -> None:
     one = voice(1.024)
     path = encode(tmp_path / name, [[(0.0, one), (3.0, one)]], codec, picture=(0, 5))
-    speech, told = read(path)
+    speech, notices = read(path)
     assert speech.seconds == pytest.approx(4.02, abs=0.1)
     assert not speech.samples[round(1.2 * RATE) : round(2.9 * RATE)].any()
     assert decibels(speech.samples[round(3.1 * RATE) : round(3.9 * RATE)]) > -25
-    assert len(told) == 1 and "no sound at 1.0" in told[0] and "to 3.00 s" in told[0]
-    notices: list[str] = []
+    assert len(notices) == 1 and "no sound at 1.0" in notices[0] and "to 3.00 s" in notices[0]
+    notices.clear()
     reference = open_reference(path, hooks=Hooks(notice=notices.append))
     heard = reference.speech()
     reference.speech()
@@ -214,15 +214,15 @@ def test_a_gap_is_silence(name: str, codec: str, tmp_path: Path) -> None:
 def test_sound_that_begins_late_or_early(tmp_path: Path) -> None:
     one = voice(1.024)
     late = encode(tmp_path / "late.mkv", [[(2.0, one)]], "pcm_s16le", picture=(0, 4))
-    speech, told = read(late)
+    speech, notices = read(late)
     assert not speech.samples[: 2 * RATE - 400].any() and speech.seconds == pytest.approx(3.0, abs=0.05)
-    assert "no sound at 0.00 to 2.00 s" in told[0]
+    assert "no sound at 0.00 to 2.00 s" in notices[0]
     heard = open_reference(late)
     assert not heard.speech()[: 2 * RATE - 400].any()
     assert any("begins 2.00 s after" in note for note in heard.problems)
     early = encode(tmp_path / "early.mkv", [[(0.0, voice(3.072))]], "pcm_s16le", picture=(1, 3))
-    speech, told = read(early)
-    assert speech.seconds == pytest.approx(3.072, abs=0.05) and not told
+    speech, notices = read(early)
+    assert speech.seconds == pytest.approx(3.072, abs=0.05) and not notices
     reference = open_reference(early)
     assert np.abs(reference.speech()[: RATE // 2] - voice(3.072)[RATE : RATE * 3 // 2]).max() < 0.01
     assert any("begins 1.00 s before" in note for note in reference.problems)
@@ -233,9 +233,9 @@ def test_sound_that_begins_late_or_early(tmp_path: Path) -> None:
 def test_overlapping_and_repeated_times(tmp_path: Path) -> None:
     one = voice(2.048)
     over = encode(tmp_path / "over.mkv", [[(0.0, one), (1.748, one)]], "pcm_s16le")
-    speech, told = read(over)
+    speech, notices = read(over)
     assert speech.seconds == pytest.approx(1.748 + 2.048, abs=0.05)
-    assert "comes twice" in told[0]
+    assert "comes twice" in notices[0]
 
 
 # Torn files
@@ -261,13 +261,13 @@ def test_what_is_there_of_a_torn_file_is_read(name: str, codec: str, tmp_path: P
     else:
         long = np.tile(voice(2.0), 5)
         soundfile.write(tmp_path / name, long, RATE)
-    whole, told = read(tmp_path / name)
-    assert whole.seconds == pytest.approx(10, abs=0.15) and not told, told
+    whole, notices = read(tmp_path / name)
+    assert whole.seconds == pytest.approx(10, abs=0.15) and not notices, notices
     content = (tmp_path / name).read_bytes()
     (tmp_path / f"cut-{name}").write_bytes(content[: len(content) * 6 // 10])
-    speech, told = read(tmp_path / f"cut-{name}")
+    speech, notices = read(tmp_path / f"cut-{name}")
     assert 4 < speech.seconds < 8
-    assert len(told) == 1 and ("cut short" in told[0]), told
+    assert len(notices) == 1 and ("cut short" in notices[0]), notices
 
 
 def test_a_torn_mp4_without_its_index_says_so(tmp_path: Path) -> None:
@@ -289,10 +289,10 @@ def test_wav_headers_that_are_wrong(length: int, expected: str, tmp_path: Path) 
     content = bytearray((tmp_path / "a.wav").read_bytes())
     struct.pack_into("<I", content, content.index(b"data") + 4, length)
     (tmp_path / "a.wav").write_bytes(content)
-    speech, told = read(tmp_path / "a.wav")
+    speech, notices = read(tmp_path / "a.wav")
     assert speech.seconds == pytest.approx(3.0, abs=0.01)
     assert np.abs(speech.samples - voice(3.0)).max() < 1e-3
-    assert len(told) == 1 and expected in told[0], told
+    assert len(notices) == 1 and expected in notices[0], notices
 
 
 @pytest.mark.parametrize("length", [0, RATE, 1 << 31, (1 << 63) - 1])
@@ -313,8 +313,8 @@ def test_lengths_in_headers_are_believed_by_neither_speech_nor_references(
 def test_a_clock_that_begins_late_is_no_missing_beginning(tmp_path: Path) -> None:
     """Players' recordings begin at the time of day, and Matroska's length counts from zero."""
     path = encode(tmp_path / "a.mkv", [[(100.0, voice()[:, None])]], picture=(100.0, 103.0))
-    speech, told = read(path)
-    assert speech.seconds == pytest.approx(3.0, abs=0.1) and not told
+    speech, notices = read(path)
+    assert speech.seconds == pytest.approx(3.0, abs=0.1) and not notices
     assert not open_reference(path).problems
 
 
@@ -322,8 +322,8 @@ def test_chunks_behind_the_sound_of_a_wav_are_no_sound(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", voice(1.0), RATE, subtype="PCM_16")
     with (tmp_path / "a.wav").open("ab") as file:
         file.write(struct.pack("<4sI4s", b"LIST", 4, b"INFO") + struct.pack("<4sI", b"id3 ", 9) + bytes(10))
-    speech, told = read(tmp_path / "a.wav")
-    assert speech.seconds == 1.0 and not told
+    speech, notices = read(tmp_path / "a.wav")
+    assert speech.seconds == 1.0 and not notices
 
 
 def seen(path: Path) -> None:
@@ -371,34 +371,34 @@ def test_damaged_files_end_in_an_error_of_the_library(name: str, tmp_path: Path)
 def test_an_offset_is_removed() -> None:
     one = voice(3.0)
     for offset in (0.3, -0.1, np.linspace(-0.4, 0.4, len(one))):
-        speech, told = read(((one + offset).astype(np.float32), RATE))
+        speech, notices = read(((one + offset).astype(np.float32), RATE))
         assert np.abs(speech.samples - one).max() < 0.03
-        assert len(told) == 1 and "offset" in told[0]
-    speech, told = read((one, RATE))
-    assert np.array_equal(speech.samples, one) and not told
-    speech, told = read((one + np.float32(0.004), RATE))  # what cheap converters leave: untouched
-    assert np.array_equal(speech.samples, one + np.float32(0.004)) and not told
+        assert len(notices) == 1 and "offset" in notices[0]
+    speech, notices = read((one, RATE))
+    assert np.array_equal(speech.samples, one) and not notices
+    speech, notices = read((one + np.float32(0.004), RATE))  # what cheap converters leave: untouched
+    assert np.array_equal(speech.samples, one + np.float32(0.004)) and not notices
 
 
 def test_very_quiet_speech_is_heard() -> None:
     one = voice(3.0)
-    speech, told = read((one * 1e-3, RATE))
+    speech, notices = read((one * 1e-3, RATE))
     assert -32 < decibels(speech.samples) < -20
-    assert np.corrcoef(speech.samples, one)[0, 1] > 0.999 and "very quiet" in told[0]
+    assert np.corrcoef(speech.samples, one)[0, 1] > 0.999 and "very quiet" in notices[0]
     assert decibels(speech.sound) == pytest.approx(decibels(one) - 60, abs=0.1)
     noise = np.random.default_rng(0).normal(0, 1e-3, 3 * RATE).astype(np.float32)
-    speech, told = read((noise, RATE))
-    assert np.array_equal(speech.samples, noise) and not told
-    speech, told = read((one * 0.05, RATE))
-    assert np.array_equal(speech.samples, one * np.float32(0.05)) and not told
+    speech, notices = read((noise, RATE))
+    assert np.array_equal(speech.samples, noise) and not notices
+    speech, notices = read((one * 0.05, RATE))
+    assert np.array_equal(speech.samples, one * np.float32(0.05)) and not notices
 
 
 def test_very_quiet_speech_under_rumble_is_heard() -> None:
     one, time = voice(3.0) * np.float32(1e-3), np.arange(3 * RATE) / RATE
     rumble = (0.02 * np.sin(2 * np.pi * 22 * time)).astype(np.float32)
-    speech, told = read((one + rumble, RATE))
+    speech, notices = read((one + rumble, RATE))
     assert -32 < decibels(speech.samples) < -20 and np.corrcoef(speech.samples, one)[0, 1] > 0.99
-    assert len(told) == 1 and "very quiet" in told[0] and "without the rumble" in told[0]
+    assert len(notices) == 1 and "very quiet" in notices[0] and "without the rumble" in notices[0]
     loud = (voice(3.0) + rumble).astype(np.float32)
-    speech, told = read((loud, RATE))
-    assert np.array_equal(speech.samples, loud) and not told
+    speech, notices = read((loud, RATE))
+    assert np.array_equal(speech.samples, loud) and not notices

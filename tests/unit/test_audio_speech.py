@@ -250,10 +250,10 @@ def test_damage_in_the_middle(tmp_path: Path, name: str) -> None:
     middle = len(whole) // 2
     garbage = np.random.default_rng(1).bytes(len(whole) // 10)
     (tmp_path / name).write_bytes(whole[:middle] + garbage + whole[middle + len(garbage) :])
-    told: list[str] = []
-    speech = load_speech(tmp_path / name, hooks=Hooks(notice=told.append))
+    notices: list[str] = []
+    speech = load_speech(tmp_path / name, hooks=Hooks(notice=notices.append))
     assert 4 < speech.seconds < 6
-    assert any(re.search(r"(no sound at|damaged at) [23]\.\d\d", note) for note in told), told
+    assert any(re.search(r"(no sound at|damaged at) [23]\.\d\d", note) for note in notices), notices
 
 
 def test_cut_video_file(tmp_path: Path) -> None:

@@ -73,9 +73,11 @@ def test_projection_in_half_precision(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("samples", [1600, 16_000, 16_640, CHUNK_SAMPLES, CHUNK_SAMPLES + 1, CHUNK_SAMPLES + 1280])
 def test_lengths_and_progress(encoder: WhisperEncoder, samples: int) -> None:
-    told: list[tuple[str, int, int]] = []
+    reports: list[tuple[str, int, int]] = []
     features = speech_features(
-        noise(samples), encoder, hooks=Hooks(progress=lambda stage, done, total, _: told.append((stage, done, total)))
+        noise(samples),
+        encoder,
+        hooks=Hooks(progress=lambda stage, done, total, _: reports.append((stage, done, total))),
     )
     assert features.frames == samples // 1280
     assert features.seconds == samples / 16_000
@@ -84,7 +86,7 @@ def test_lengths_and_progress(encoder: WhisperEncoder, samples: int) -> None:
     assert features.states[4:-6].abs().amin(dim=(1, 2)).isfinite().all()
     assert features.states[4:-6].flatten(1).any(dim=1).all()
     heard = -(-(samples // 640 * 640) // CHUNK_SAMPLES)
-    assert told == [("speech", i + 1, heard) for i in range(heard)]
+    assert reports == [("speech", i + 1, heard) for i in range(heard)]
 
 
 @torch.no_grad()

@@ -154,8 +154,8 @@ def with_config(change: Callable[[dict], Any]) -> Callable[[dict, dict], None]:
     return edit
 
 
-def set_in(room: str, name: str, value: Any) -> Callable[[dict, dict], None]:
-    return with_config(lambda config: config[room].update({name: value}))
+def set_in(section: str, name: str, value: Any) -> Callable[[dict, dict], None]:
+    return with_config(lambda config: config[section].update({name: value}))
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_errors_name_the_thing(
     ("out", "message"),
     [("missing/x.mp4", "missing does not exist"), ("folder.mp4", "is a folder"), ("full", "not an empty folder")],
 )
-def test_where_nothing_can_be_written_is_told_before_anything_is_read(
+def test_where_nothing_can_be_written_is_reported_before_anything_is_read(
     tmp_path: Path, out: str, message: str, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "folder.mp4").mkdir()
@@ -225,15 +225,15 @@ def test_ctrl_c_leaves_nothing(models: Path, tmp_path: Path, monkeypatch: pytest
 def test_no_memory_is_explained(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    def no_room(*args: object) -> torch.Tensor:
+    def no_memory(*args: object) -> torch.Tensor:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore text.")
 
-    monkeypatch.setattr("dicetalk.denoise.conditioning._mode", no_room)
+    monkeypatch.setattr("dicetalk.denoise.conditioning._mode", no_memory)
     assert generate(models, tmp_path / "out.mp4") == 1
     error = capsys.readouterr().err
     assert "not enough memory (CUDA out of memory. Tried to allocate 2 GiB.)" in error and "--short-side" in error
     # Training has no such options; what it can do with less stands in its config.
-    monkeypatch.setattr("dicetalk.cli.train.train", no_room)
+    monkeypatch.setattr("dicetalk.cli.train.train", no_memory)
     assert main(["train", "embedder", "--config", str(tmp_path / "none.yaml")]) == 1
     error = capsys.readouterr().err
     assert "batch_size" in error and "--short-side" not in error
@@ -319,18 +319,18 @@ def test_help_is_quick_and_the_documents_name_every_option() -> None:
 
 def test_without_weights_it_says_what_is_used_or_what_to_install(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    told: list[str] = []
-    hooks = Hooks(notice=told.append)
+    notices: list[str] = []
+    hooks = Hooks(notice=notices.append)
     for module in ("dicetalk.cli.tiny", "dicetalk.checkpoints.tiny"):
         monkeypatch.setattr(f"{module}.tiny_folder", lambda: Path("bundled"))
-    assert found_folder(None, hooks) == Path("bundled") and "dicetalk download" in told[0]
+    assert found_folder(None, hooks) == Path("bundled") and "dicetalk download" in notices[0]
     assert found_folder(Path("tiny"), hooks) == Path("bundled")
-    assert found_folder(Path("elsewhere"), hooks) == Path("elsewhere") and len(told) == 1
+    assert found_folder(Path("elsewhere"), hooks) == Path("elsewhere") and len(notices) == 1
     (tmp_path / "models").mkdir()
-    assert found_folder(None, hooks) == Path("bundled") and "models is empty" in told[1]
+    assert found_folder(None, hooks) == Path("bundled") and "models is empty" in notices[1]
     assert found_folder(Path("models"), hooks) == Path("models")
     (tmp_path / "models" / "unet.pth").touch()
-    assert found_folder(None, hooks) == Path("models") and len(told) == 2
+    assert found_folder(None, hooks) == Path("models") and len(notices) == 2
     monkeypatch.setattr("dicetalk.checkpoints.tiny.__file__", str(tmp_path / "a" / "b"))
     with pytest.raises(CheckpointError, match="train tiny"):
         tiny_folder()

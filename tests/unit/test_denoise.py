@@ -271,9 +271,9 @@ def test_the_step_that_is_asked_for_is_run() -> None:
     assert SamplerSettings(steps=50, noise_strength=0.58).steps_run == 29
     assert SamplerSettings(steps=25, noise_strength=0.999).steps_run == 24
     for steps in range(1, 60):
-        with pytest.raises(SettingError) as told:
+        with pytest.raises(SettingError) as refused:
             SamplerSettings(steps=steps, noise_strength=1e-6)
-        least = float(str(told.value).split("at least ")[1].split(",")[0])
+        least = float(str(refused.value).split("at least ")[1].split(",")[0])
         assert SamplerSettings(steps=steps, noise_strength=least).steps_run == 1
 
 
@@ -300,7 +300,7 @@ def test_large_batches_are_attended_to_in_parts(monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(sdpa_attention(q, k, v, 2), whole) and seen == [3, 3, 1]
 
 
-def test_keys_and_values_that_find_no_room_are_projected_for_each_window() -> None:
+def test_keys_and_values_beyond_the_memory_are_projected_for_each_window() -> None:
     class Small:
         key_value_channels = 1
 
@@ -309,8 +309,8 @@ def test_keys_and_values_that_find_no_room_are_projected_for_each_window() -> No
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             return tokens
 
-    told: list[str] = []
+    notices: list[str] = []
     stored = StoredRows(torch.arange(12.0).reshape(6, 2, 1))
-    rows = ProjectedRows(Small(), 0, stored, 1 << 20, torch.device("cpu"), torch.float32, Hooks(notice=told.append))
+    rows = ProjectedRows(Small(), 0, stored, 1 << 20, torch.device("cpu"), torch.float32, Hooks(notice=notices.append))
     values, index = rows(torch.tensor([[4, 1, 4]]))
-    assert told == [NOT_KEPT] and torch.equal(values[index[0]], stored.values[[4, 1, 4]])
+    assert notices == [NOT_KEPT] and torch.equal(values[index[0]], stored.values[[4, 1, 4]])

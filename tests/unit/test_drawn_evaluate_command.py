@@ -29,8 +29,8 @@ from dicetalk.drawn.evaluate.embedding import (
     clustering,
     clustering_rows,
     embed_people,
+    person_identified,
     person_rows,
-    person_told,
 )
 from dicetalk.drawn.evaluate.generate import Maker
 from dicetalk.drawn.evaluate.plan import Plan, full_plan, quick_plan, unseen_people
@@ -272,26 +272,26 @@ def test_clustering_is_measured_by_modality(models: Path) -> None:
     model = load_model(models, dtype=torch.float32)
     clips = embed_people(model, unseen_people()[:1], 2)
     assert clips.takes.tolist() == [0, 1] * 8 and set(clips.identities.tolist()) == set(unseen_people()[:1])
-    assert person_told(clips) == (1.0, 1.0), "nobody else there"
+    assert person_identified(clips) == (1.0, 1.0), "nobody else there"
     strengths = clustering(clips)
     assert list(strengths) == ["audio", "video", "video and audio"] and min(strengths.values()) > 0
     rows = clustering_rows({"audio": 1.0, "video": 2.0, "video and audio": 1.5})
     assert [row.passed for row in rows] == [None, True, False]
 
 
-def test_whose_a_prior_is_can_be_told_unless_a_sample_hides_it() -> None:
+def test_a_prior_shows_whose_it_is_unless_a_sample_hides_it() -> None:
     emotions, people, takes = (
         label.flatten() for label in torch.meshgrid(*map(torch.arange, (3, 4, 2)), indexing="ij")
     )
     generator = torch.Generator().manual_seed(0)
     person = torch.randn(4, 16, generator=generator)[people]
     mu = 9 * torch.randn(3, 16, generator=generator)[emotions] + person + 0.1 * torch.randn(24, 16, generator=generator)
-    told = {
-        spread: person_told(
+    accuracy = {
+        spread: person_identified(
             Embedded({"video and audio": PriorDistribution(mu, torch.full_like(mu, spread))}, emotions, people, takes)
         )
         for spread in (0.0, 9.0)
     }
-    assert told[0.0] == (1.0, 1.0)
-    assert told[9.0][0] == 1.0 and told[9.0][1] < 0.6
-    assert [row.generated for row in person_rows(told[9.0])] == list(told[9.0])
+    assert accuracy[0.0] == (1.0, 1.0)
+    assert accuracy[9.0][0] == 1.0 and accuracy[9.0][1] < 0.6
+    assert [row.generated for row in person_rows(accuracy[9.0])] == list(accuracy[9.0])

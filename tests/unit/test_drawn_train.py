@@ -228,7 +228,7 @@ def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(
         out=tmp_path, hearing=other, seeing=ONCE, vae=ONCE, embedder=ONCE, stills=other, diffusion=ONCE,
         reader_faces=256, reader_epochs=1, people=2, cast=1, stills_batch_size=2, batch_size=1,
     )  # fmt: skip
-    told: list[str] = []
+    notices: list[str] = []
     killed: list[tuple[str, bytes]] = []
     whole_copy, whole_json = shutil.copyfile, WhisperConfig.to_json_file
 
@@ -249,27 +249,27 @@ def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(
     written = None
     while written is None:
         with contextlib.suppress(Killed):
-            written = train_tiny(config, Hooks(notice=told.append))
+            written = train_tiny(config, Hooks(notice=notices.append))
     assert [Path(name).name for name, _ in killed[1:]] == [
         "embedder.safetensors",
         "dicetalk-trained.safetensors",
         "dicetalk-trained.safetensors",
     ]
     names = [stage.name for stage in stages(config, Hooks())]
-    began = [line.removeprefix("Stage: ") for line in told if line.startswith("Stage: ")]
+    began = [line.removeprefix("Stage: ") for line in notices if line.startswith("Stage: ")]
     assert [name for name, _ in itertools.groupby(began)] == names
     assert {name for name in names if began.count(name) == 2} == {"hearing", "embedder", "stills", "diffusion"}
     with (tmp_path / "stages.csv").open() as file:
         times = list(csv.DictReader(file))
     assert [row["stage"] for row in times] == began and all(int(row["seconds"]) >= 0 for row in times)
     assert [row["stage"] for row in times if row["done"] == "1"] == names
-    told.clear()
-    assert train_tiny(config, Hooks(notice=told.append)) == written and not told
+    notices.clear()
+    assert train_tiny(config, Hooks(notice=notices.append)) == written and not notices
     monkeypatch.undo()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1234)
-        elsewhere = train_tiny(replace(config, out=tmp_path / "elsewhere"), Hooks(notice=told.append))
-    told.clear()
+        elsewhere = train_tiny(replace(config, out=tmp_path / "elsewhere"), Hooks(notice=notices.append))
+    notices.clear()
     for one, other in zip(written, elsewhere, strict=True):
         assert one.relative_to(tmp_path) == other.relative_to(tmp_path / "elsewhere")
         if one.suffix == ".safetensors":  # whose metadata may stand in any order
@@ -290,9 +290,9 @@ def test_all_stages_make_a_model_that_speaks_and_a_second_run_does_nothing(
     portrait = prepare_portrait(picture.pixels, box=tuple(picture.box), short_side=128, clip_size=56)
     track = EmotionTrack.constant(model.priors["happy"])
     latents = generate_latents(model, portrait, speech, track, replace(SamplerSettings(), steps=1))
-    clip = render(model, latents, hooks=Hooks(notice=told.append))
+    clip = render(model, latents, hooks=Hooks(notice=notices.append))
     assert collect(clip.chunks, clip.frames).shape == (12, 3, 128, 128) and clip.fps == 12.5
-    assert any("12.5" in line for line in told)
+    assert any("12.5" in line for line in notices)
 
 
 @needs_espeak
@@ -326,9 +326,11 @@ def test_what_came_of_another_result_is_no_part_of_the_model(tmp_path: Path) -> 
         if stage.name not in ("vae", "diffusion"):
             stage.result.parent.mkdir(parents=True, exist_ok=True)
             stage.result.touch()
-    with pytest.raises(SettingError, match=r"'vae' is not done, and 'expression reader'.*stills\.done to have") as told:
+    with pytest.raises(
+        SettingError, match=r"'vae' is not done, and 'expression reader'.*stills\.done to have"
+    ) as refused:
         train_tiny(config)
-    assert "diffusion.done" not in str(told.value) and "image_encoder" not in str(told.value)
+    assert "diffusion.done" not in str(refused.value) and "image_encoder" not in str(refused.value)
 
 
 def test_all_stages_have_one_device(tmp_path: Path) -> None:
@@ -337,9 +339,9 @@ def test_all_stages_have_one_device(tmp_path: Path) -> None:
         train_tiny(replace(config, vae=replace(ONCE, device="auto")))
 
 
-def test_settings_that_contradict_each_other_are_told_before_the_first_stage(tmp_path: Path) -> None:
-    told: list[str] = []
+def test_settings_that_contradict_each_other_are_refused_before_the_first_stage(tmp_path: Path) -> None:
+    notices: list[str] = []
     config = TinyTraining(tmp_path, *[ONCE] * 6, ablations=Ablations(bank="none"))
     with pytest.raises(SettingError, match="whole_bank_rate is"):
-        train_tiny(config, Hooks(notice=told.append))
-    assert not told and not any(tmp_path.iterdir())
+        train_tiny(config, Hooks(notice=notices.append))
+    assert not notices and not any(tmp_path.iterdir())

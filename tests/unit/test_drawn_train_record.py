@@ -33,13 +33,13 @@ def test_a_stage_is_not_mixed_with_those_of_another_config(tmp_path: Path) -> No
     check(
         replace(config, cast=9, vae=replace(ONCE, steps=9), stills=replace(ONCE, learning_rate=0.5, workers=3, seed=4))
     )
-    for changed, told in (
+    for changed, message in (
         (replace(config, seed=1), "'clips'.*seed was 0, and now is 1"),
         (replace(config, people=7), "'clips'.*people was 60, and now is 7"),
         (replace(config, stills=replace(ONCE, precision="bf16")), "'stills'.*stills.precision was fp32"),
         (replace(config, ablations=Ablations(bank="none")), "'stills'.*ablations.bank was retrieve"),
     ):
-        with pytest.raises(SettingError, match=told):
+        with pytest.raises(SettingError, match=message):
             check(changed)
     open_stage.touch()
     with pytest.raises(SettingError, match=r"stills\.learning_rate was"):
@@ -56,7 +56,7 @@ def test_a_stage_that_is_killed_has_its_time_written_down(tmp_path: Path, monkey
     path.write_text("stage,seconds,done\nhearing,7,1\n")
     heard: list[tuple[object, ...]] = []
     times = StageTimes(path)
-    hooks = times.listening(Hooks(progress=lambda *told: heard.append(told)))
+    hooks = times.listening(Hooks(progress=lambda *report: heard.append(report)))
     hooks.report("train", 1, 9)  # between two stages
     with times.of("vae"):
         for _ in range(3):
@@ -74,7 +74,7 @@ def test_a_stage_that_is_killed_has_its_time_written_down(tmp_path: Path, monkey
     assert heard == [("train", 1, 9, None), *[("train", 2, 9, None)] * 3]
 
 
-def test_priors_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+def test_priors_that_cannot_be_written_are_reported(tmp_path: Path) -> None:
     (tmp_path / "emotion").touch()
     with pytest.raises(OutputError, match="emotion could not be written"):
         save_priors({}, tmp_path / "emotion")

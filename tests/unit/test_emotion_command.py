@@ -45,7 +45,7 @@ def made(models: Path, out: Path, *arguments: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["mix", "happy", "sad", "--path", "sphere"], "--path has no influence without --blend"),
         (["mix", "happy", "--seed", "3"], "--seed has no influence without --sample"),
@@ -63,12 +63,12 @@ def made(models: Path, out: Path, *arguments: str) -> np.ndarray:
         (["text", "[happy] a", "--out", "missing/x.safetensors"], "missing does not exist"),
     ],
 )
-def test_what_changes_nothing_or_cannot_be_saved_is_told_first(
-    models: Path, tmp_path: Path, words: list[str], told: str, capsys: pytest.CaptureFixture
+def test_what_changes_nothing_or_cannot_be_saved_is_refused_first(
+    models: Path, tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture
 ) -> None:
     out = [] if "--out" in words else ["--out", str(tmp_path / "x.safetensors")]
     assert run(models, *words, *out) == 1
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_mix(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

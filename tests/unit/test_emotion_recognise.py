@@ -287,14 +287,14 @@ def test_a_film_of_a_real_face_that_is_lost_for_a_while(astronaut: np.ndarray) -
 
     frames = np.stack([np.roll(astronaut, (n // 2, n), (0, 1))[::2, ::2] for n in range(40)])
     frames[12:28] = 30
-    told = []
+    notices = []
     found = extract_emotion(
-        reference_of(frames), Recognition(load_recogniser(), PRIORS), as_track=True, hooks=Hooks(notice=told.append)
+        reference_of(frames), Recognition(load_recogniser(), PRIORS), as_track=True, hooks=Hooks(notice=notices.append)
     )
     assert len(found.emotion.keyframes) == 40 and (found.scores[:, HAPPY] > 0.8).all()
     (span,) = found.lost
     assert span.start == pytest.approx(12 / 12.5, abs=0.17) and span.end == pytest.approx(28 / 12.5, abs=0.17)
-    assert len(told) == 1 and "no face was seen" in told[0]
+    assert len(notices) == 1 and "no face was seen" in notices[0]
 
 
 # Files of strangers

@@ -348,20 +348,20 @@ def test_subtitles_of_two_speakers_overlap() -> None:
 
 
 def test_brackets_that_are_no_emotion_are_left_alone_in_subtitles() -> None:
-    told: list[str] = []
+    notices: list[str] = []
     cues = [
         Cue(0, 1, "[music]"),
         Cue(1, 3, "[MAN:] aaaa [happy] aaaa [applause] aa [sad] aa"),
         Cue(4, 5, "[door:1] [laughs] b"),
     ]
-    track = subtitle_track(cues, PRIORS, Hooks(notice=told.append))
+    track = subtitle_track(cues, PRIORS, Hooks(notice=notices.append))
     plain = subtitle_track([Cue(1, 3, "aaaa [happy] aaaa aa [sad] aa")], PRIORS)
     assert [k.seconds for k in track.keyframes] == [k.seconds for k in plain.keyframes]
     assert np.array_equal(values(track), values(plain))
-    (notice,) = told
+    (notice,) = notices
     assert "[music] of subtitle 1 (at 0 s), [MAN:] of subtitle 2 (at 1 s)" in notice and notice.endswith("2 more.")
-    subtitle_track([Cue(0, 1, "[sad] a")], PRIORS, Hooks(notice=told.append))
-    assert len(told) == 1
+    subtitle_track([Cue(0, 1, "[sad] a")], PRIORS, Hooks(notice=notices.append))
+    assert len(notices) == 1
 
 
 NOBLANK = "1\n00:00:00,500 --> 00:00:01,500\n[happy] Good morning!\n2\n00:00:02,000 --> 00:00:03,000\n[sad 0.8] Rain.\n"
@@ -401,8 +401,8 @@ def test_text_below_a_blank_line() -> None:
     assert [cue.text for cue in parse_subtitles(srt)] == ["One [sad] two", "b"]
     left: list[str] = []
     assert [cue.text for cue in parse_subtitles("WEBVTT\n\n" + srt, left.append)] == ["One", "b"]
-    (told,) = left
-    assert "line 6" in told
+    (remark,) = left
+    assert "line 6" in remark
 
 
 ROLLING = """WEBVTT
@@ -457,7 +457,7 @@ def test_times_that_cannot_be_are_named() -> None:
     cues = parse_subtitles(text, left.append)
     assert cues == [Cue(0, 0.5, "[happy] a"), Cue(2, 4, "[sad] bb [angry] bb"), Cue(4, 5, "[neutral] d")]
     assert len(left) == 3 and all(
-        line in told for line, told in zip(("line 10", "line 2", "line 6"), left, strict=True)
+        line in remark for line, remark in zip(("line 10", "line 2", "line 6"), left, strict=True)
     )
     shown = subtitle_track(cues, PRIORS).at([0.5, 2.5, 3.5, 4.9]).mu
     for row, name in zip(shown, ("happy", "sad", "angry", "neutral"), strict=True):
@@ -495,14 +495,14 @@ GERMAN = SAID.format("fröhlich", "Schönen guten Morgen!", "traurig 0.8", "Es r
 )
 def test_any_usual_encoding(tmp_path: Path, text: str, encoding: str, assumed: str | None) -> None:
     (tmp_path / "a.srt").write_bytes(text.encode(encoding))
-    told: list[str] = []
-    track = read_emotion(tmp_path / "a.srt", PRIORS, never, Hooks(notice=told.append))
+    notices: list[str] = []
+    track = read_emotion(tmp_path / "a.srt", PRIORS, never, Hooks(notice=notices.append))
     assert [keyframe.prior.name for keyframe in track.keyframes[2::2]] == ["happy:1", "sad:0.8"]
     assert read_text(tmp_path / "a.srt", Hooks(notice=lambda _: None)) == text
-    assert (assumed is None) == (not told) and all(assumed in notice for notice in told)
+    assert (assumed is None) == (not notices) and all(assumed in notice for notice in notices)
 
 
-def test_short_texts_are_told_by_their_tags(tmp_path: Path) -> None:
+def test_short_texts_are_recognised_by_their_tags(tmp_path: Path) -> None:
     for text, encoding in (
         ("【开心】早上好！【悲伤】下雨了。", "gbk"),
         ("[嬉しい]やあ[悲しい]雨", "shift_jis"),
@@ -517,8 +517,8 @@ def test_texts_that_are_none_or_damaged() -> None:
             decode_text(content)
     damaged = bytearray(CHINESE.encode())
     damaged[60] = 0xFF
-    text, told = decode_text(bytes(damaged))
-    assert "[悲伤 0.8]" in text and "line 3" in told
+    text, assumed = decode_text(bytes(damaged))
+    assert "[悲伤 0.8]" in text and "line 3" in assumed
     assert decode_text(CHINESE.encode("utf-16")[:-1])[1] is not None
 
 
@@ -542,23 +542,23 @@ def test_brackets_of_other_keyboards() -> None:
 
 
 def test_tags_that_are_never_seen_are_named(tmp_path: Path) -> None:
-    told: list[str] = []
-    hooks = Hooks(notice=told.append)
+    notices: list[str] = []
+    hooks = Hooks(notice=notices.append)
     tagged_track("[happy]\n[sad] aaaa\n[angry] aaaa [fear]", voice((4, True)), PRIORS, hooks)
-    (notice,) = told
+    (notice,) = notices
     assert "[happy] in line 1" in notice and "[fear] in line 3" in notice and "sad" not in notice
-    told.clear()
+    notices.clear()
     (tmp_path / "a.srt").write_text(
         "[fear] before\n1\n00:00:00,000 --> 00:00:01,000\n[happy] [sad] a\n\n"
         "2\n00:00:09,000 --> 00:00:10,000\n[angry] b"
     )
     read_emotion(tmp_path / "a.srt", PRIORS, never, hooks, seconds=5.0)
-    assert "line 1," in told[0] and "[happy] of subtitle 1 (line 3" in told[1]
-    assert "[angry] of subtitle 2 (line 7, at 9 s), after the end of the speech at 5.00 s" in told[1]
-    told.clear()
+    assert "line 1," in notices[0] and "[happy] of subtitle 1 (line 3" in notices[1]
+    assert "[angry] of subtitle 2 (line 7, at 9 s), after the end of the speech at 5.00 s" in notices[1]
+    notices.clear()
     (tmp_path / "a.json").write_text('{"keyframes": [{"time": 0, "emotion": "sad"}, {"time": 9, "emotion": "happy"}]}')
     read_emotion(tmp_path / "a.json", PRIORS, never, hooks, seconds=5.0)
-    assert "goes on to 9.00 s" in told[0] and "1 of its 2 keyframes" in told[0]
+    assert "goes on to 9.00 s" in notices[0] and "1 of its 2 keyframes" in notices[0]
 
 
 def test_a_text_that_would_come_out_neutral_is_an_error(tmp_path: Path) -> None:

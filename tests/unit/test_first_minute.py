@@ -64,8 +64,8 @@ def test_pictures_that_cannot_be_drawn_are_refused_before_the_work(
         "dicetalk.emotion.show.figure.find_spec", lambda name: None if name == module else "it is there"
     )
     assert main(["emotion", "show", "happy", "--models", "tiny", "--out", str(tmp_path / "pictures")]) == 1
-    told = capsys.readouterr()
-    assert not told.out and f"{package}: pip install 'dicetalk[plots]'" in told.err
+    output = capsys.readouterr()
+    assert not output.out and f"{package}: pip install 'dicetalk[plots]'" in output.err
     assert not (tmp_path / "pictures").exists()
 
 
@@ -99,13 +99,13 @@ def test_generate_reports_a_small_face_and_what_the_bundled_model_means(
     # The example portrait, small in a larger picture: a photograph as people have it.
     canvas = Image.new("RGB", (1280, 960), "#8090a0")
     canvas.paste(Image.open(EXAMPLES / "portrait.jpg").resize((200, 200)), (500, 300))
-    canvas.save(tmp_path / "room.jpg")
-    files = ["--image", str(tmp_path / "room.jpg"), "--audio", str(EXAMPLES / "speech.wav"), "--models", "tiny"]
+    canvas.save(tmp_path / "office.jpg")
+    files = ["--image", str(tmp_path / "office.jpg"), "--audio", str(EXAMPLES / "speech.wav"), "--models", "tiny"]
     quick = ["--duration", "0.4", "--steps", "1", "--device", "cpu", "--quiet", "--no-interpolation"]
     assert main(["generate", *files, "--out", str(tmp_path / "a.mp4"), *quick]) == 0
-    told = capsys.readouterr().err.splitlines()
-    assert any("The face has" in line and "--crop --paste-back" in line for line in told)
-    assert "bundled model" in told[-1] and "drawn faces" in told[-1]
+    lines = capsys.readouterr().err.splitlines()
+    assert any("The face has" in line and "--crop --paste-back" in line for line in lines)
+    assert "bundled model" in lines[-1] and "drawn faces" in lines[-1]
     out = str(tmp_path / "b.mp4")
     assert main(["generate", *files, "--out", out, *quick, "--crop", "--paste-back"]) == 0
     assert "The face has" not in capsys.readouterr().err

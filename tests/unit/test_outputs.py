@@ -59,8 +59,10 @@ def test_a_file_that_is_read_is_not_written(
     target = {"itself": source, "way around": tmp_path / "way" / source.name}.get(link, tmp_path / f"link{suffix}")
     LINKS[link](source, target)
     assert main(fill(words, source, target)) == 1
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and f"error: {target} is the input {source}" in told and "another name" in told
+    message = capsys.readouterr().err
+    assert (
+        message.count("\n") == 1 and f"error: {target} is the input {source}" in message and "another name" in message
+    )
     assert source.read_bytes() == b"precious"
 
 
@@ -113,8 +115,8 @@ def test_what_is_not_there_yet_is_no_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("x" * 300 + ".mp4", "too long"), ("a\0b.mp4", "null"), ("a\ud800.mp4", "surrogates")]
+    ("name", "message"), [("x" * 300 + ".mp4", "too long"), ("a\0b.mp4", "null"), ("a\ud800.mp4", "surrogates")]
 )
-def test_a_name_that_no_file_can_have_is_found_before_the_work(tmp_path: Path, name: str, told: str) -> None:
-    with pytest.raises(OutputError, match=told):
+def test_a_name_that_no_file_can_have_is_found_before_the_work(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(OutputError, match=message):
         check_file_target(tmp_path / name)

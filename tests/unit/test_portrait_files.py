@@ -40,8 +40,8 @@ def gradient(width: int = 96, height: int = 80) -> np.ndarray:
 
 
 def read(source: Path) -> tuple[np.ndarray, list[str]]:
-    told: list[str] = []
-    return read_picture(source, Hooks(notice=told.append)), told
+    notices: list[str] = []
+    return read_picture(source, Hooks(notice=notices.append)), notices
 
 
 def off(one: np.ndarray, other: np.ndarray) -> int:
@@ -69,8 +69,8 @@ heic = pytest.mark.skipif(not decodes_hevc(), reason="this FFmpeg reads no HEIC"
 @pytest.mark.parametrize("turn", range(2, 9))
 def test_heic_is_turned(turn: int) -> None:
     upright = np.asarray(Image.fromarray(gradient()).transpose(Image.Transpose[TURNS[turn]]))
-    picture, told = read(HEIC / f"turned{turn}.heic")
-    assert off(picture, upright) < 12 and not told
+    picture, notices = read(HEIC / f"turned{turn}.heic")
+    assert off(picture, upright) < 12 and not notices
     (seen,) = open_reference(HEIC / f"turned{turn}.heic").pictures()
     assert np.array_equal(seen, picture)
 
@@ -81,9 +81,9 @@ def test_heic_is_turned(turn: int) -> None:
     ("name", "size"), [("grid", (160, 112)), ("odd", (95, 79)), ("two", (96, 80)), ("bt709", (96, 80))]
 )
 def test_heic_of_tiles_of_odd_size_of_several_pictures_and_of_another_matrix(name: str, size: tuple[int, int]) -> None:
-    picture, told = read(HEIC / f"{name}.heic")
+    picture, notices = read(HEIC / f"{name}.heic")
     assert off(picture, gradient(*size)) < 20 and np.abs(picture.astype(int) - gradient(*size)).mean() < 3
-    assert ["2 pictures; the one marked as primary is used" in text for text in told] == [True] * (name == "two")
+    assert ["2 pictures; the one marked as primary is used" in text for text in notices] == [True] * (name == "two")
     reference = open_reference(HEIC / f"{name}.heic")
     assert reference.frames == 1 and np.array_equal(next(reference.pictures()), picture)
 
@@ -91,8 +91,8 @@ def test_heic_of_tiles_of_odd_size_of_several_pictures_and_of_another_matrix(nam
 @heic
 @pytest.mark.usefixtures("without_plugin")
 def test_heic_with_alpha_and_with_a_profile() -> None:
-    picture, told = read(HEIC / "alpha.heic")
-    assert (picture[:, :46] >= 250).all() and off(picture[:, 52:], gradient()[:, 52:]) < 12 and not told
+    picture, notices = read(HEIC / "alpha.heic")
+    assert (picture[:, :46] >= 250).all() and off(picture[:, 52:], gradient()[:, 52:]) < 12 and not notices
     flat = Image.new("RGB", (80, 80), (200, 100, 100))
     assert off(read(HEIC / "adobe.heic")[0], converted(flat, PROFILES["Adobe RGB"])) <= 3
 
@@ -127,9 +127,9 @@ def test_a_heic_sequence_is_read_as_a_film(tmp_path: Path) -> None:
     options = ["-tag:v", "hvc1", "-brand", "msf1", "-f", "mp4", str(tmp_path / "a.heics")]
     if subprocess.run([*command.split(), *options], capture_output=True).returncode:
         pytest.skip("this ffmpeg has no encoder of HEVC")
-    picture, told = read(tmp_path / "a.heics")
+    picture, notices = read(tmp_path / "a.heics")
     assert off(picture, np.full((80, 96, 3), (254, 0, 0))) < 6
-    assert len(told) == 1 and "more than one picture; the first is used" in told[0]
+    assert len(notices) == 1 and "more than one picture; the first is used" in notices[0]
     assert open_reference(tmp_path / "a.heics").frames > 5
 
 
@@ -165,12 +165,12 @@ MODES += [("grey", "L"), ("grey", "LA"), ("CMYK", "CMYK")]
 @pytest.mark.parametrize(("name", "mode", "kind"), [(n, m, k) for n, m in MODES for k in KINDS if m in HELD[k]])
 def test_colours_are_those_of_the_profile(name: str, mode: str, kind: str, tmp_path: Path) -> None:
     patches(mode).save(tmp_path / "a", kind, icc_profile=PROFILES[name], **KINDS[kind])
-    picture, told = read(tmp_path / "a")
+    picture, notices = read(tmp_path / "a")
     with Image.open(tmp_path / "a") as stored:
         assert stored.info["icc_profile"] == PROFILES[name]
         wanted = converted(stored.convert({"grey": "L", "CMYK": "CMYK"}.get(name, "RGB")), PROFILES[name])
         plain = np.asarray(stored.convert("RGB"))
-    assert off(picture, wanted) <= 1 and not told
+    assert off(picture, wanted) <= 1 and not notices
     assert off(picture, plain) > 2  # the profile does something
 
 
@@ -191,9 +191,9 @@ def test_a_profile_for_other_pictures_is_named_and_passed_over(tmp_path: Path) -
     """A grey profile would turn colours grey; one of a press says nothing of a screen's colours."""
     for name in ("grey", "CMYK"):
         patches("RGB").save(tmp_path / "a.png", icc_profile=PROFILES[name])
-        picture, told = read(tmp_path / "a.png")
+        picture, notices = read(tmp_path / "a.png")
         assert off(picture, np.asarray(patches("RGB"))) == 0
-        assert len(told) == 1 and "colour profile cannot be used" in told[0]
+        assert len(notices) == 1 and "colour profile cannot be used" in notices[0]
 
 
 def deep_png(path: Path, pixels: np.ndarray, profile: bytes | None = None) -> None:
@@ -218,8 +218,8 @@ def test_png_of_sixteen_bits(tmp_path: Path) -> None:
     assert off(read(tmp_path / "a.png")[0], np.rint(colours[..., :1] / 257).repeat(3, 2)) <= 1
     deep_png(tmp_path / "a.png", colours[..., 0], PROFILES["grey"])
     grey = Image.fromarray(np.rint(colours[..., 0] / 257).astype(np.uint8))
-    picture, told = read(tmp_path / "a.png")
-    assert off(picture, converted(grey, PROFILES["grey"])) <= 2 and not told
+    picture, notices = read(tmp_path / "a.png")
+    assert off(picture, converted(grey, PROFILES["grey"])) <= 2 and not notices
     deep_png(tmp_path / "a.png", colours, PROFILES["ProPhoto"])
     eight = Image.fromarray(np.rint(colours / 257).astype(np.uint8))
     difference = np.abs(read(tmp_path / "a.png")[0].astype(int) - converted(eight, PROFILES["ProPhoto"]))
@@ -249,8 +249,8 @@ def test_tiff_of_sixteen_bits_keeps_its_profile_and_orientation(orientation: int
     deep_tiff(tmp_path / "a.tif", np.asarray(stored).astype(np.uint16) * 257, PROFILES["Adobe RGB"], orientation)
     if orientation in TURNS:
         stored = stored.transpose(Image.Transpose[TURNS[orientation]])
-    picture, told = read(tmp_path / "a.tif")
-    assert off(picture, converted(stored, PROFILES["Adobe RGB"])) <= 3 and not told
+    picture, notices = read(tmp_path / "a.tif")
+    assert off(picture, converted(stored, PROFILES["Adobe RGB"])) <= 3 and not notices
 
 
 # Orientation and animations
@@ -276,14 +276,14 @@ def test_the_first_frame_with_a_note(kind: str, tmp_path: Path) -> None:
         pytest.skip("this Pillow does not write AVIF")
     frames = [Image.new("RGB", (80, 72), colour) for colour in ("red", "blue", "lime")]
     frames[0].save(tmp_path / "a", kind, save_all=True, append_images=frames[1:])
-    picture, told = read(tmp_path / "a")
+    picture, notices = read(tmp_path / "a")
     assert off(picture, np.full((72, 80, 3), (255, 0, 0))) < 8
-    assert told == [f"Picture {tmp_path / 'a'} holds 3 frames; the first is used."]
+    assert notices == [f"Picture {tmp_path / 'a'} holds 3 frames; the first is used."]
     assert open_reference(tmp_path / "a").pictures is not None
 
 
 def test_notices_of_a_still_reference_are_heard(tmp_path: Path) -> None:
     Image.new("RGB", (80, 72)).save(tmp_path / "a.png", icc_profile=b"no profile")
-    told: list[str] = []
-    open_reference(tmp_path / "a.png", hooks=Hooks(notice=told.append))
-    assert len(told) == 1 and "colour profile" in told[0]
+    notices: list[str] = []
+    open_reference(tmp_path / "a.png", hooks=Hooks(notice=notices.append))
+    assert len(notices) == 1 and "colour profile" in notices[0]

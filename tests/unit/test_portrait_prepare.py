@@ -18,7 +18,7 @@ lengths = st.floats(0.015625, 600, width=32)
 
 
 class Found:
-    """A detector that finds what it is told."""
+    """A detector that finds given faces."""
 
     def __init__(self, *faces: FaceBox):
         self.faces = list(faces)

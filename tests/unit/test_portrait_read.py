@@ -277,10 +277,10 @@ def test_colours_follow_the_profile(kind: str, alpha: bool, tmp_path: Path) -> N
 
 
 def test_a_damaged_profile_is_named_and_passed_over(tmp_path: Path) -> None:
-    told: list[str] = []
+    notices: list[str] = []
     Image.new("RGB", (80, 80), (200, 100, 100)).save(tmp_path / "a.png", icc_profile=b"no profile")
-    assert read_picture(tmp_path / "a.png", Hooks(notice=told.append))[0, 0].tolist() == [200, 100, 100]
-    assert len(told) == 1 and "colour profile" in told[0]
+    assert read_picture(tmp_path / "a.png", Hooks(notice=notices.append))[0, 0].tolist() == [200, 100, 100]
+    assert len(notices) == 1 and "colour profile" in notices[0]
 
 
 def test_cmyk_grey_palette_and_16_bits(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_formats_that_pillow_lacks_are_read_by_ffmpeg(tmp_path: Path) -> None:
     """16-bit RGB in TIFF, and a video, of which the first picture is taken."""
     import av
 
-    told: list[str] = []
+    notices: list[str] = []
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width = stream.height = 96
@@ -304,8 +304,8 @@ def test_formats_that_pillow_lacks_are_read_by_ffmpeg(tmp_path: Path) -> None:
             frame = av.VideoFrame.from_ndarray(np.full((96, 96, 3), value, np.uint8), "rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    assert abs(int(read_picture(tmp_path / "a.mp4", Hooks(notice=told.append))[48, 48, 0]) - 200) < 6
-    assert len(told) == 1 and "more than one picture; the first" in told[0]
+    assert abs(int(read_picture(tmp_path / "a.mp4", Hooks(notice=notices.append))[48, 48, 0]) - 200) < 6
+    assert len(notices) == 1 and "more than one picture; the first" in notices[0]
 
 
 def test_avif(tmp_path: Path) -> None:
@@ -316,19 +316,19 @@ def test_avif(tmp_path: Path) -> None:
 
 
 def test_panoramas_are_scaled_down_with_a_notice(tmp_path: Path) -> None:
-    told: list[str] = []
+    notices: list[str] = []
     Image.new("RGB", (9000, 1200), (10, 20, 30)).save(tmp_path / "a.jpg")
-    assert read_picture(tmp_path / "a.jpg", Hooks(notice=told.append)).shape == (1092, 8192, 3)
-    assert read_picture(np.zeros((1200, 9000, 3), np.uint8), Hooks(notice=told.append)).shape == (1092, 8192, 3)
-    assert len(told) == 2 and all("9000 x 1200" in notice and "8192 x 1092" in notice for notice in told)
+    assert read_picture(tmp_path / "a.jpg", Hooks(notice=notices.append)).shape == (1092, 8192, 3)
+    assert read_picture(np.zeros((1200, 9000, 3), np.uint8), Hooks(notice=notices.append)).shape == (1092, 8192, 3)
+    assert len(notices) == 2 and all("9000 x 1200" in notice and "8192 x 1092" in notice for notice in notices)
 
 
 def test_an_animation_names_how_many_frames_it_has(tmp_path: Path) -> None:
-    told: list[str] = []
+    notices: list[str] = []
     frames = [Image.new("RGB", (80, 80), (value, 0, 0)) for value in (200, 20)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert read_picture(tmp_path / "a.gif", Hooks(notice=told.append))[0, 0, 0] == 200
-    assert told == [f"Picture {tmp_path / 'a.gif'} holds 2 frames; the first is used."]
+    assert read_picture(tmp_path / "a.gif", Hooks(notice=notices.append))[0, 0, 0] == 200
+    assert notices == [f"Picture {tmp_path / 'a.gif'} holds 2 frames; the first is used."]
 
 
 @pytest.mark.parametrize("name", ["a" * 300 + ".png", "a\0.png", "/".join(["a" * 200] * 40)])

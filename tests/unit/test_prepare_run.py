@@ -185,7 +185,7 @@ def test_data_sets_add_up_in_one_folder(data_set: Path, tmp_path: Path) -> None:
     assert [row for row in rows if row[0] != "one"] == [("two, other", "01-01-04-02-01-01-12")]
 
 
-def test_a_name_that_another_data_set_has_taken_is_told(tmp_path: Path) -> None:
+def test_a_name_that_another_data_set_has_taken_is_reported(tmp_path: Path) -> None:
     found = {}
     for name, identity in (("one", "Anna"), ("two", "Ben")):
         talking(tmp_path / name / "a.mp4", 0.8)
@@ -326,12 +326,12 @@ def test_clips_of_another_kind_are_not_mixed_in(data_set: Path, tmp_path: Path, 
     assert bool(list((tmp_path / "out").glob("shard-*"))) == finished
     check_alike(tmp_path / "out", 64, 52)
     check_alike(tmp_path / "absent", 128, None)
-    for size, coefficients, told in (
+    for size, coefficients, message in (
         (128, 52, r"--size 128.*64 pixels.*--size 64"),
         (64, None, "52 expression coefficients already, and the new ones would have no expression"),
         (64, 17, "would have 17 expression"),
     ):
-        with pytest.raises(SettingError, match=told):
+        with pytest.raises(SettingError, match=message):
             check_alike(tmp_path / "out", size, coefficients)
 
 

@@ -40,7 +40,7 @@ def test_25_fps_give_every_second_picture(tmp_path: Path) -> None:
     assert shown == [int(i / 12.5 * 5 + 1e-6) for i in range(10)]
 
 
-def test_a_changing_frame_rate_is_told_by_times(tmp_path: Path) -> None:
+def test_a_changing_frame_rate_follows_the_time_stamps(tmp_path: Path) -> None:
     path = tmp_path / "vfr.mp4"
     times = np.cumsum([0, 0.02, 0.3, 0.01, 0.01, 0.05, 0.4, 0.033, 0.033, 0.5])
     with av.open(str(path), "w") as container:
@@ -242,17 +242,17 @@ def test_training_hears_speech_as_generation_does(tmp_path: Path, name: str) -> 
     }[name]
     soundfile.write(tmp_path / "a.wav", changed, rate, subtype="FLOAT")
     path = film(tmp_path / "a.mp4", pictures(75))
-    heard, told = [], []
+    heard, notices = [], []
 
     def listen(samples: np.ndarray) -> SpeechFeatures:
         heard.append(samples)
         return small_listen(samples)
 
     video = SourceVideo("clip", path, tmp_path / "a.wav", source(path).labels)
-    list(maker(listen=listen)(video, hooks=Hooks(notice=told.append)))
+    list(maker(listen=listen)(video, hooks=Hooks(notice=notices.append)))
     expected = load_speech(tmp_path / "a.wav").samples
     difference = heard[0] - expected[: len(heard[0])]
     assert np.abs(difference[1600:-3200]).max() < 0.02 * np.abs(expected).max()
     assert abs(heard[0].mean()) < 0.05 * np.abs(heard[0]).max() and np.abs(heard[0]).max() > 0.1
-    assert any("offset" in each for each in told) == ("offset" in name)
-    assert any("very quiet" in each for each in told) == ("quiet" in name)
+    assert any("offset" in each for each in notices) == ("offset" in name)
+    assert any("very quiet" in each for each in notices) == ("quiet" in name)

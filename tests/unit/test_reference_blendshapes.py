@@ -54,11 +54,13 @@ def test_faces_are_read_and_those_that_mediapipe_misses_are_bridged(model: Path)
         def detect(self, picture: np.ndarray) -> list:
             return super().detect(picture) or super().detect(moving(6)[5])
 
-    told: list[str] = []
+    notices: list[str] = []
     with MediaPipeBlendshapes(model) as blendshapes:
-        readings = watch(reference_of(frames), BlendshapeReader(blendshapes), Remembering(), Hooks(notice=told.append))
+        readings = watch(
+            reference_of(frames), BlendshapeReader(blendshapes), Remembering(), Hooks(notice=notices.append)
+        )
     assert Landmarker.closed and readings.values.shape == (12, 52)
-    assert readings.lost.tolist() == [number in (5, 6) for number in range(12)] and len(told) == 1
+    assert readings.lost.tolist() == [number in (5, 6) for number in range(12)] and len(notices) == 1
     assert readings.values[:, 7] == pytest.approx((130 + np.arange(12)) / 255, abs=0.01)
 
 

@@ -94,7 +94,7 @@ def test_files_that_are_damaged_or_something_else(tmp_path: Path) -> None:
         assert len(outcome.values) == 15 and np.isfinite(outcome.values).all()
 
 
-def test_a_video_that_was_cut_short_is_used_and_told(tmp_path: Path) -> None:
+def test_a_video_that_was_cut_short_is_used_and_reported(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole.mkv", tmp_path / "cut.mkv"
     with av.open(str(talking(tmp_path / "a.mp4", 4.0))) as read, av.open(str(whole), "w") as written:
         streams = {stream: written.add_stream_from_template(stream) for stream in read.streams}
@@ -104,13 +104,13 @@ def test_a_video_that_was_cut_short_is_used_and_told(tmp_path: Path) -> None:
                 written.mux(packet)
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
     assert open_reference(whole).problems == ()
-    told: list[str] = []
-    found = extract_emotion(cut, BY_COLOUR, as_track=True, detector=BrightSquare(), hooks=quiet(told))
+    notices: list[str] = []
+    found = extract_emotion(cut, BY_COLOUR, as_track=True, detector=BrightSquare(), hooks=quiet(notices))
     assert 1.5 < found.emotion.end < 3.5
-    assert any("cut.mkv is cut short: its last 1." in text for text in told), told
+    assert any("cut.mkv is cut short: its last 1." in text for text in notices), notices
 
 
-def test_a_stream_that_is_left_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_is_left_out_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = talking(tmp_path / "a.mp4")
 
     def damaged(path: Path, kind: str) -> Span:
@@ -119,9 +119,9 @@ def test_a_stream_that_is_left_out_is_told(tmp_path: Path, monkeypatch: pytest.M
         return measure(path, kind)
 
     monkeypatch.setattr("dicetalk.emotion.reference.clip.measure", damaged)
-    told: list[str] = []
-    assert extract_emotion(path, Embedding(embedder(), MeanColour(), listen), hooks=quiet(told)).heard
-    assert told == [f"{path}: its video stream is empty."]
+    notices: list[str] = []
+    assert extract_emotion(path, Embedding(embedder(), MeanColour(), listen), hooks=quiet(notices)).heard
+    assert notices == [f"{path}: its video stream is empty."]
     with pytest.raises(VideoError, match=r"no pictures.*its video stream is empty"):
         extract_emotion(path, BY_COLOUR, detector=BrightSquare(), hooks=quiet())
     monkeypatch.undo()

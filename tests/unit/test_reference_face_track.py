@@ -74,15 +74,15 @@ def test_no_crop_floats_between_two_scenes() -> None:
     assert sum(shown) >= 11  # the cut is known to a look
 
 
-def test_lost_faces_are_bridged_and_told() -> None:
-    told: list[str] = []
-    readings = watch(reference_of(moving(60, range(20, 45))), MeanColour(), BrightSquare(), quiet(told))
+def test_lost_faces_are_bridged_and_reported() -> None:
+    notices: list[str] = []
+    readings = watch(reference_of(moving(60, range(20, 45))), MeanColour(), BrightSquare(), quiet(notices))
     (span,) = readings.spans
     assert span.start == pytest.approx(20 / 12.5, abs=0.17) and span.end == pytest.approx(45 / 12.5, abs=0.17)
     assert readings.values[[0, 57], 0] == pytest.approx(np.array([130, 187]) / 255, abs=0.02)
     assert readings.values[32, 0] == pytest.approx((130 + 32) / 255, abs=0.02)
-    assert len(told) == 1 and "1.5 to 3.6 s" in told[0] and "%" in told[0]
-    assert not watch(reference_of(moving(5)), MeanColour(), BrightSquare(), quiet(told)).spans and len(told) == 1
+    assert len(notices) == 1 and "1.5 to 3.6 s" in notices[0] and "%" in notices[0]
+    assert not watch(reference_of(moving(5)), MeanColour(), BrightSquare(), quiet(notices)).spans and len(notices) == 1
 
 
 def test_what_the_reader_does_not_take_for_a_face_is_lost() -> None:

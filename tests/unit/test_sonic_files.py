@@ -255,8 +255,8 @@ def test_a_download_fetches_what_sonic_needs_and_no_more(hub: FakeHub, tmp_path:
     there = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert there == {file.name for file in SONIC.files}
     assert inspect_model(tmp_path, config=SMALL_SONIC).complete
-    (told,) = [notice for notice in notices if notice.startswith("LeonJoe13/Sonic at ")]
-    assert "licence: CC BY-NC-SA 4.0 (https://huggingface.co/LeonJoe13/Sonic)" in told
+    (source,) = [notice for notice in notices if notice.startswith("LeonJoe13/Sonic at ")]
+    assert "licence: CC BY-NC-SA 4.0 (https://huggingface.co/LeonJoe13/Sonic)" in source
     assert not any("toto222" in notice for notice in notices)
     # What the folder holds is what is completed; nothing has to be said again.
     (tmp_path / "Sonic" / "unet.pth").unlink()

@@ -107,9 +107,9 @@ def test_alpha_is_the_mask(clip: TalkingClip, tmp_path: Path) -> None:
 def test_an_alpha_that_is_opaque_everywhere_is_noted(
     clip: TalkingClip, models: Path, speech: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told: list[str] = []
-    at(clip, 12.5, hooks=Hooks(notice=told.append)).save(tmp_path / "cropped.webm", alpha=True)
-    assert told == []
+    notices: list[str] = []
+    at(clip, 12.5, hooks=Hooks(notice=notices.append)).save(tmp_path / "cropped.webm", alpha=True)
+    assert notices == []
     files = ["--image", PORTRAIT, "--audio", speech, "--models", models, "--out", tmp_path / name]
     quick = ["--steps", "1", "--short-side", "64", "--device", "cpu", "--whole-picture", "--no-interpolation"]
     assert main([*map(str, ["generate", *files, *quick, "--paste-back", "--alpha"])]) == 0

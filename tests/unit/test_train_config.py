@@ -1,4 +1,4 @@
-"""Configs of trainings: what a file may say, and how a wrong one is told."""
+"""Configs of trainings: what a file may say, and how a wrong one is reported."""
 
 from dataclasses import asdict, replace
 from pathlib import Path

@@ -27,8 +27,8 @@ from dicetalk.train.shards import ClipLabels, ClipRecord, list_clips, read_clip,
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_inputs(tmp_path_factory.mktemp("room"))
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_inputs(tmp_path_factory.mktemp("training"))
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +40,8 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def draw(room: Path, number: int = 0, **changes: int) -> dict[str, torch.Tensor]:
-    records = splits(list_clips(room / "shards"))["train"]
+def draw(corpus: Path, number: int = 0, **changes: int) -> dict[str, torch.Tensor]:
+    records = splits(list_clips(corpus / "shards"))["train"]
     sizes = {"identities": 3, "emotions": 2, "clips": 3, "frames": (4, 7)} | changes
     return NumberedBatches(EmbedderBatches(records, 6, **sizes), (0,))[number]
 
@@ -49,10 +49,10 @@ def draw(room: Path, number: int = 0, **changes: int) -> dict[str, torch.Tensor]
 # Batches
 
 
-def test_a_batch_has_identities_times_emotions_times_clips(room: Path) -> None:
+def test_a_batch_has_identities_times_emotions_times_clips(corpus: Path) -> None:
     """Anna and Bert have two or three emotions, Carl one video."""
     for number in range(5):
-        batch = draw(room, number)
+        batch = draw(corpus, number)
         groups, counts = batch["groups"].unique(return_counts=True)
         assert counts.tolist() == [3] * 5
         for group in groups:
@@ -64,8 +64,8 @@ def test_a_batch_has_identities_times_emotions_times_clips(room: Path) -> None:
         assert torch.equal(batch["audio_lengths"], 4 * lengths)
 
 
-def test_parts_are_the_clips_own_face_and_speech_of_the_same_time(room: Path) -> None:
-    record = next(r for r in list_clips(room / "shards") if r.id == "bert-sad")
+def test_parts_are_the_clips_own_face_and_speech_of_the_same_time(corpus: Path) -> None:
+    record = next(r for r in list_clips(corpus / "shards") if r.id == "bert-sad")
     whole = read_clip(record)
     part = read_part(record, 6, 4, np.random.default_rng(0))
     starts = [i for i in range(FRAMES - 3) if torch.equal(whole["coefficients"][i : i + 4].float(), part.visual)]
@@ -74,13 +74,13 @@ def test_parts_are_the_clips_own_face_and_speech_of_the_same_time(room: Path) ->
     assert torch.equal(part.audio, whole["whisper"][first : first + 16].float().flatten(1))
 
 
-def test_batches_are_numbered(room: Path) -> None:
-    one, same, other = draw(room, 3), draw(room, 3), draw(room, 4)
+def test_batches_are_numbered(corpus: Path) -> None:
+    one, same, other = draw(corpus, 3), draw(corpus, 3), draw(corpus, 4)
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["audio"].sum(), other["audio"].sum())
 
 
-def test_damaged_shards_are_skipped(room: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_shards_are_skipped(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One shard is damaged before its clips are listed, another one after."""
     write_clips(tmp_path, clips_per_shard=2)
     shards = sorted(tmp_path.glob("*.safetensors"))
@@ -115,14 +115,14 @@ def test_damaged_shards_are_skipped(room: Path, tmp_path: Path, caplog: pytest.L
     assert len(caplog.messages) == 16, "a data set that is gone ends the run"
 
 
-def test_clips_of_other_sizes_are_named(room: Path) -> None:
-    records = list_clips(room / "shards")
+def test_clips_of_other_sizes_are_named(corpus: Path) -> None:
+    records = list_clips(corpus / "shards")
     for change, named in (({"visual_dim": 7}, "visual_dim is 7"), ({"audio_dim": 9}, "audio_dim is 9")):
-        config = embedder_training(room, room, embedder=replace(EMBEDDER, **change))
+        config = embedder_training(corpus, corpus, embedder=replace(EMBEDDER, **change))
         with pytest.raises(SettingError, match=named):
             EmbedderTask(config, records)
     with pytest.raises(SettingError, match="fewer than two pairs"):
-        EmbedderTask(embedder_training(room, room), [r for r in records if r.id in ("bert-sad", "dora-sad")])
+        EmbedderTask(embedder_training(corpus, corpus), [r for r in records if r.id in ("bert-sad", "dora-sad")])
 
 
 def test_positives_share_identity_and_emotion_and_where_asked_for_intensity(tmp_path: Path) -> None:
@@ -137,19 +137,19 @@ def test_positives_share_identity_and_emotion_and_where_asked_for_intensity(tmp_
     assert {apart: [len(groups) for groups in tree] for apart, tree in drawn.items()} == {False: [1], True: [2]}
 
 
-def test_faces_that_nobody_has_read_are_told(room: Path, tmp_path: Path) -> None:
-    told: list[str] = []
-    train_embedder(embedder_training(room, tmp_path / "some", steps=1), Hooks(notice=told.append))
-    assert any("1 of 9 clips have no expression coefficients" in line for line in told)
-    records = list_clips(room / "shards")
+def test_faces_without_expression_coefficients_are_reported(corpus: Path, tmp_path: Path) -> None:
+    notices: list[str] = []
+    train_embedder(embedder_training(corpus, tmp_path / "some", steps=1), Hooks(notice=notices.append))
+    assert any("1 of 9 clips have no expression coefficients" in line for line in notices)
+    records = list_clips(corpus / "shards")
     without = [replace(r, shapes={k: v for k, v in r.shapes.items() if k != "coefficients"}) for r in records]
     only_others = [a if a.labels.split == "train" else b for a, b in zip(without, records, strict=True)]
     for blind in (without, only_others):
         with pytest.raises(SettingError, match=r"--landmarker.*audio_only: true"):
             with_expressions(blind, False)
-    heard = with_expressions(records, True, Hooks(notice=told.append))
-    assert len(told) == 1
-    task = EmbedderTask(embedder_training(room, room, modality_dropout=1.0, audio_only=True), heard)
+    heard = with_expressions(records, True, Hooks(notice=notices.append))
+    assert len(notices) == 1
+    task = EmbedderTask(embedder_training(corpus, corpus, modality_dropout=1.0, audio_only=True), heard)
     batch = NumberedBatches(task.batches["train"], (0,))[0]
     inputs = task.inputs(batch, seeded())
     assert not batch["seen"].any() and not inputs["visual"].any()
@@ -159,11 +159,11 @@ def test_faces_that_nobody_has_read_are_told(room: Path, tmp_path: Path) -> None
 # Losses
 
 
-def test_one_modality_is_dropped_and_never_both(room: Path) -> None:
-    task = EmbedderTask(embedder_training(room, room, modality_dropout=1.0), list_clips(room / "shards"))
+def test_one_modality_is_dropped_and_never_both(corpus: Path) -> None:
+    task = EmbedderTask(embedder_training(corpus, corpus, modality_dropout=1.0), list_clips(corpus / "shards"))
     dropped = set()
     for number in range(8):
-        batch = draw(room, number)
+        batch = draw(corpus, number)
         inputs = task.inputs(batch, seeded(number))
         face, voice = (inputs[name].abs().sum(dim=(1, 2)) > 0 for name in ("visual", "audio"))
         assert (face | voice).all()
@@ -171,36 +171,36 @@ def test_one_modality_is_dropped_and_never_both(room: Path) -> None:
         assert voice[~batch["seen"]].all()
         dropped |= set(zip(face.tolist(), voice.tolist(), strict=True))
     assert dropped == {(True, False), (False, True)}
-    kept = EmbedderTask(embedder_training(room, room, modality_dropout=0.0), list_clips(room / "shards"))
-    batch = draw(room)
+    kept = EmbedderTask(embedder_training(corpus, corpus, modality_dropout=0.0), list_clips(corpus / "shards"))
+    batch = draw(corpus)
     assert all(torch.equal(kept.inputs(batch, seeded())[name], batch[name]) for name in ("visual", "audio"))
 
 
-def test_every_parameter_learns(room: Path) -> None:
-    task = EmbedderTask(embedder_training(room, room), list_clips(room / "shards"))
-    task.module(**task.inputs(draw(room), seeded()))["loss"].backward()
+def test_every_parameter_learns(corpus: Path) -> None:
+    task = EmbedderTask(embedder_training(corpus, corpus), list_clips(corpus / "shards"))
+    task.module(**task.inputs(draw(corpus), seeded()))["loss"].backward()
     idle = [name for name, p in task.module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert idle == []
 
 
-def test_anchors_are_the_released_priors_in_the_presets_order(room: Path) -> None:
-    anchors = read_anchors(room / "models" / "emotion", 256)
-    assert torch.equal(anchors[3], read_prior_npy(room / "models" / "emotion" / "angry.npy").mu)
+def test_anchors_are_the_released_priors_in_the_presets_order(corpus: Path) -> None:
+    anchors = read_anchors(corpus / "models" / "emotion", 256)
+    assert torch.equal(anchors[3], read_prior_npy(corpus / "models" / "emotion" / "angry.npy").mu)
     with pytest.raises(SettingError, match="dim is 32"):
-        read_anchors(room / "models" / "emotion", 32)
+        read_anchors(corpus / "models" / "emotion", 32)
     with pytest.raises(EmotionError, match=r"neutral\.npy"):
-        read_anchors(room, 256)
+        read_anchors(corpus, 256)
 
 
-def test_the_contrastive_loss_falls(room: Path, tmp_path: Path) -> None:
-    train_embedder(embedder_training(room, tmp_path, steps=60, log_every=15, identities=3, clips=3))
+def test_the_contrastive_loss_falls(corpus: Path, tmp_path: Path) -> None:
+    train_embedder(embedder_training(corpus, tmp_path, steps=60, log_every=15, identities=3, clips=3))
     contrast = curve(tmp_path / "curves" / "train.csv")["contrast"]
     assert contrast[-1] < 0.5 * contrast[0]
 
 
-def test_anchors_draw_the_emotions_means(room: Path, tmp_path: Path) -> None:
-    anchors = room / "models" / "emotion"
-    train_embedder(embedder_training(room, tmp_path, steps=40, log_every=10, anchors=anchors, learning_rate=1e-2))
+def test_anchors_draw_the_emotions_means(corpus: Path, tmp_path: Path) -> None:
+    anchors = corpus / "models" / "emotion"
+    train_embedder(embedder_training(corpus, tmp_path, steps=40, log_every=10, anchors=anchors, learning_rate=1e-2))
     rows = curve(tmp_path / "curves" / "train.csv")
     assert rows["anchor"][-1] < 0.5 * rows["anchor"][0]
     assert rows["loss"] == pytest.approx(rows["contrast"] + 30 * rows["anchor"], rel=1e-4)

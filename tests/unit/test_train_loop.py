@@ -37,8 +37,8 @@ TRAININGS = {
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_inputs(tmp_path_factory.mktemp("room"))
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_inputs(tmp_path_factory.mktemp("training"))
 
 
 @pytest.fixture(autouse=True)
@@ -47,13 +47,13 @@ def _accelerate() -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(room: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of runs that nobody disturbed."""
     outs = {}
     for name, (train, training, changes) in TRAININGS.items():
         reset_accelerate()
         outs[name] = tmp_path_factory.mktemp(name)
-        train(training(room, outs[name], **changes))
+        train(training(corpus, outs[name], **changes))
     return outs
 
 
@@ -124,7 +124,7 @@ def dying_save(number: int) -> Callable:
     ],
 )
 def test_a_killed_run_goes_on_bit_by_bit(
-    room: Path,
+    corpus: Path,
     whole: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -143,24 +143,24 @@ def test_a_killed_run_goes_on_bit_by_bit(
     with monkeypatch.context() as patch:
         patch.setattr(*places[moment])
         with pytest.raises(Killed):
-            train(training(room, tmp_path, **changes))
+            train(training(corpus, tmp_path, **changes))
     assert 0 < load_newest(tmp_path / "checkpoints")["step"] < changes["steps"]
     reset_accelerate()
-    train(training(room, tmp_path, **changes))
+    train(training(corpus, tmp_path, **changes))
     assert_same_run(tmp_path, whole[name])
     assert not list((tmp_path / "checkpoints").glob(".*"))
 
 
 def test_a_run_killed_while_it_writes_its_first_checkpoint_starts_anew(
-    room: Path, whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.torch, "save", dying_save(1))
         with pytest.raises(Killed):
-            train_embedder(embedder_training(room, tmp_path, steps=20))
+            train_embedder(embedder_training(corpus, tmp_path, steps=20))
     assert list_checkpoints(tmp_path / "checkpoints") == []
     reset_accelerate()
-    train_embedder(embedder_training(room, tmp_path, steps=20))
+    train_embedder(embedder_training(corpus, tmp_path, steps=20))
     assert_same_run(tmp_path, whole["embedder"])
 
 
@@ -175,10 +175,18 @@ train_embedder(embedder_training(Path(sys.argv[1]), Path(sys.argv[2]), steps=100
 """
 
 
-def test_a_run_survives_sigkill(room: Path, tmp_path: Path) -> None:
+def test_a_run_survives_sigkill(corpus: Path, tmp_path: Path) -> None:
     here = Path(__file__).parents[1]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    arguments = [sys.executable, "-c", _PROGRAM, str(room), str(tmp_path / "killed"), str(here), str(here.parent)]
+    arguments = [
+        sys.executable,
+        "-c",
+        _PROGRAM,
+        str(corpus),
+        str(tmp_path / "killed"),
+        str(here),
+        str(here.parent),
+    ]
     process = subprocess.Popen(arguments, env=os.environ | threads)
     try:
         deadline = time.monotonic() + 600
@@ -191,61 +199,61 @@ def test_a_run_survives_sigkill(room: Path, tmp_path: Path) -> None:
         process.wait()
     done = load_newest(tmp_path / "killed" / "checkpoints")["step"]
     changes = {"steps": done + 2, "checkpoint_every": 1}
-    train_embedder(embedder_training(room, tmp_path / "killed", **changes))
+    train_embedder(embedder_training(corpus, tmp_path / "killed", **changes))
     reset_accelerate()
-    train_embedder(embedder_training(room, tmp_path / "whole", **changes))
+    train_embedder(embedder_training(corpus, tmp_path / "whole", **changes))
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
-def test_reading_processes_change_nothing(room: Path, whole: dict[str, Path], tmp_path: Path) -> None:
-    train_embedder(embedder_training(room, tmp_path, steps=20, workers=2))
+def test_reading_processes_change_nothing(corpus: Path, whole: dict[str, Path], tmp_path: Path) -> None:
+    train_embedder(embedder_training(corpus, tmp_path, steps=20, workers=2))
     assert_same_run(tmp_path, whole["embedder"])
 
 
-def test_a_finished_run_is_only_exported_again(room: Path, whole: dict[str, Path], tmp_path: Path) -> None:
-    train_embedder(embedder_training(room, tmp_path, steps=20))
+def test_a_finished_run_is_only_exported_again(corpus: Path, whole: dict[str, Path], tmp_path: Path) -> None:
+    train_embedder(embedder_training(corpus, tmp_path, steps=20))
     (tmp_path / "embedder.safetensors").unlink()
     reset_accelerate()
     seen = []
     hooks = Hooks(progress=lambda stage, done, total, preview=None: seen.append(stage))
-    train_embedder(embedder_training(room, tmp_path, steps=20), hooks)
+    train_embedder(embedder_training(corpus, tmp_path, steps=20), hooks)
     assert "train" not in seen
     assert_same_run(tmp_path, whole["embedder"])
 
 
-def test_another_seed_is_another_run(room: Path, whole: dict[str, Path], tmp_path: Path) -> None:
-    train_embedder(embedder_training(room, tmp_path, steps=20, seed=1))
+def test_another_seed_is_another_run(corpus: Path, whole: dict[str, Path], tmp_path: Path) -> None:
+    train_embedder(embedder_training(corpus, tmp_path, steps=20, seed=1))
     one, other = (load_newest(out / "checkpoints")["module"] for out in (tmp_path, whole["embedder"]))
     assert all(not torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_checkpoint_of_another_training_is_refused(room: Path, tmp_path: Path) -> None:
-    train_embedder(embedder_training(room, tmp_path, steps=2))
+def test_the_checkpoint_of_another_training_is_refused(corpus: Path, tmp_path: Path) -> None:
+    train_embedder(embedder_training(corpus, tmp_path, steps=2))
     reset_accelerate()
-    smaller = embedder_training(room, tmp_path, steps=2)
+    smaller = embedder_training(corpus, tmp_path, steps=2)
     smaller = replace(smaller, embedder=replace(smaller.embedder, hidden_dim=16))
     with pytest.raises(CheckpointError, match="another training"):
         train_embedder(smaller)
 
 
-def test_what_is_exported_is_the_average(room: Path, tmp_path: Path) -> None:
-    (path,) = train_embedder(embedder_training(room, tmp_path, steps=6))
+def test_what_is_exported_is_the_average(corpus: Path, tmp_path: Path) -> None:
+    (path,) = train_embedder(embedder_training(corpus, tmp_path, steps=6))
     state = load_newest(tmp_path / "checkpoints")
     exported = list(load_embedder(path).parameters())
     assert all(torch.equal(a, b) for a, b in zip(exported, state["ema"]["shadow_params"], strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(exported, state["module"].values(), strict=True))
 
 
-def test_cancelling_leaves_checkpoints(room: Path, tmp_path: Path) -> None:
+def test_cancelling_leaves_checkpoints(corpus: Path, tmp_path: Path) -> None:
     asked = iter(range(1000))
     with pytest.raises(Cancelled):
-        train_embedder(embedder_training(room, tmp_path), Hooks(cancelled=lambda: next(asked) > 9))
+        train_embedder(embedder_training(corpus, tmp_path), Hooks(cancelled=lambda: next(asked) > 9))
     assert load_newest(tmp_path / "checkpoints")["step"] > 0
 
 
-def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(room: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"Step \d+: \w+ is (nan|inf)"):
-        train_embedder(embedder_training(room, tmp_path, learning_rate=1e30, clip_norm=1e30))
+        train_embedder(embedder_training(corpus, tmp_path, learning_rate=1e30, clip_norm=1e30))
     for path in list_checkpoints(tmp_path / "checkpoints"):
         assert all(t.isfinite().all() for t in torch.load(path / "state.pt")["meter"].values())
 
@@ -323,20 +331,20 @@ def test_rows_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
     assert not (tmp_path / "late.csv").exists()
 
 
-def test_damaged_curves_are_told_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_damaged_curves_are_reported_and_the_run_goes_on(tmp_path: Path) -> None:
     rows = [b"step,loss", b"1,0.5", b"2,\xff\xfe", b"3", b"\0\0\0", b"9" * 5000 + b",1", b"4,x", b"5,0.25", b"6,0."]
     (tmp_path / "train.csv").write_bytes(b"\n".join(rows))
     (tmp_path / "validation.csv").write_bytes(b"\xff" * 200_000 + b"\n1,2\n")
-    told: list[str] = []
-    curves = Curves(tmp_path, 10, Hooks(notice=told.append))
+    notices: list[str] = []
+    curves = Curves(tmp_path, 10, Hooks(notice=notices.append))
     curves.add("train", 11, {"loss": 0.125})
     curves.add("validation", 11, {"loss": 0.5})
     curves.close()
     assert (tmp_path / "train.csv").read_text().splitlines() == ["step,loss", "1,0.5", "5,0.25", "11,0.125"]
     assert (tmp_path / "validation.csv").read_text().splitlines() == ["step,loss", "11,0.5"]
     assert (tmp_path / "validation.csv.damaged").stat().st_size == 200_005
-    assert "train.csv: 5 damaged rows are left out, the first in lines 3, 4, 5, 6." in told[0]
-    assert "validation.csv.damaged" in told[1] and len(told) == 2
+    assert "train.csv: 5 damaged rows are left out, the first in lines 3, 4, 5, 6." in notices[0]
+    assert "validation.csv.damaged" in notices[1] and len(notices) == 2
 
 
 def test_values_stand_under_their_names_whichever_a_row_has(tmp_path: Path) -> None:
@@ -351,7 +359,7 @@ def test_values_stand_under_their_names_whichever_a_row_has(tmp_path: Path) -> N
     assert (tmp_path / "train.csv").read_text().splitlines() == lines[:3]
 
 
-def test_curves_that_cannot_be_written_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_curves_that_cannot_be_written_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DiceTalkError, match="file/curves could not be written"):
         Curves(tmp_path / "file" / "curves")
@@ -377,7 +385,7 @@ def test_curves_have_a_row_each_interval(whole: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize(("package", "train"), [("accelerate", "loop"), ("yaml", "config")])
 def test_a_missing_package_is_explained(
-    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, train: str
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, train: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     (tmp_path / "c.yaml").write_text("data: x\nout: y\nembedder: {visual_fps: 12.5}\n")

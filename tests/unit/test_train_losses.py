@@ -169,7 +169,7 @@ def test_a_perfect_network_has_no_loss_and_samples_its_data() -> None:
     data = normal(3, 4, 2, 2)
 
     def perfect(scaled: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        """The best prediction where there is one clip in the world: its noise can be told from the noisy clip."""
+        """The best prediction where there is one clip in the world: its noise follows from the noisy clip."""
         x = scaled * (sigma**2 + 1).sqrt()
         return ((x - data) / sigma - sigma * data) / (sigma**2 + 1).sqrt()
 

@@ -1,4 +1,4 @@
-"""Going on with a run: with the same config only, in several processes, and what the user is told."""
+"""Going on with a run: with the same config only, in several processes, and what the user hears of it."""
 
 import os
 import shutil
@@ -31,16 +31,16 @@ from dicetalk.train.loop import make_accelerator
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_inputs(tmp_path_factory.mktemp("room"))
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_inputs(tmp_path_factory.mktemp("training"))
 
 
 @pytest.fixture(scope="module")
-def begun(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def begun(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps."""
     out = tmp_path_factory.mktemp("begun") / "run"
     reset_accelerate()
-    train_embedder(embedder_training(room, out, steps=2))
+    train_embedder(embedder_training(corpus, out, steps=2))
     return out
 
 
@@ -53,7 +53,7 @@ def _accelerate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"seed": 1}, "loop.seed was 0, and now is 1"),
         ({"ema_decay": 0.5}, "loop.ema_decay was 0.999, and now is 0.5"),
@@ -61,46 +61,46 @@ def _accelerate() -> None:
         ({"intensity_apart": True}, "intensity_apart was False, and now is True"),
     ],
 )
-def test_a_run_does_not_go_on_with_another_config(room: Path, begun: Path, change: dict, told: str) -> None:
+def test_a_run_does_not_go_on_with_another_config(corpus: Path, begun: Path, change: dict, message: str) -> None:
     before = {path: path.read_bytes() for path in begun.rglob("*.*") if path.is_file()}
     with pytest.raises(CheckpointError, match="another training") as caught:
-        train_embedder(embedder_training(room, begun, **{"steps": 3} | change))
-    assert told in str(caught.value) and "choose another `out`" in str(caught.value)
+        train_embedder(embedder_training(corpus, begun, **{"steps": 3} | change))
+    assert message in str(caught.value) and "choose another `out`" in str(caught.value)
     assert {path: path.read_bytes() for path in begun.rglob("*.*") if path.is_file()} == before
 
 
-def test_other_data_is_another_run_but_both_folders_may_move(room: Path, begun: Path, tmp_path: Path) -> None:
-    shutil.copytree(room / "shards", tmp_path / "room" / "other")
+def test_other_data_is_another_run_but_both_folders_may_move(corpus: Path, begun: Path, tmp_path: Path) -> None:
+    shutil.copytree(corpus / "shards", tmp_path / "training" / "other")
     with pytest.raises(CheckpointError, match="data was"):
-        train_embedder(replace(embedder_training(room, begun, steps=3), data=tmp_path / "room" / "other"))
+        train_embedder(replace(embedder_training(corpus, begun, steps=3), data=tmp_path / "training" / "other"))
     here, there = (diffusion_training(tmp_path / name, tmp_path / name / "run") for name in ("here", "there"))
     assert entries(here, here.out) == entries(there, there.out)
     assert entries(here, here.out)["data"] == "../shards"
 
 
-def test_what_is_steered_is_told_and_steps_are_not_taken_back(room: Path, tmp_path: Path) -> None:
-    told: list[str] = []
-    train_embedder(embedder_training(room, tmp_path, steps=2))
+def test_what_is_steered_is_reported_and_steps_are_not_taken_back(corpus: Path, tmp_path: Path) -> None:
+    notices: list[str] = []
+    train_embedder(embedder_training(corpus, tmp_path, steps=2))
     reset_accelerate()
     steered = {"learning_rate": 1e-4, "log_every": 1, "workers": 1}
-    train_embedder(embedder_training(room, tmp_path, steps=4, **steered), Hooks(notice=told.append))
-    assert [line for line in told if "loop." in line] == [
+    train_embedder(embedder_training(corpus, tmp_path, steps=4, **steered), Hooks(notice=notices.append))
+    assert [line for line in notices if "loop." in line] == [
         "From step 3 on, loop.learning_rate was 0.001, and now is 0.0001."
     ]
     assert curve(tmp_path / "curves" / "train.csv")["learning_rate"][-1] == pytest.approx(1e-4)
     reset_accelerate()
     with pytest.raises(SettingError, match=r"loop\.steps is 3, .* has 4 already"):
-        train_embedder(embedder_training(room, tmp_path, steps=3, **steered))
+        train_embedder(embedder_training(corpus, tmp_path, steps=3, **steered))
 
 
 def test_every_ablation_and_rate_is_compared_and_nothing_technical() -> None:
-    config = diffusion_training(Path("room"), Path("room/run"))
+    config = diffusion_training(Path("training"), Path("training/run"))
     changed = {
         "model.unet.block_out_channels": replace(config, model=SIZES["small"].config),
         "ablations.bank": replace(config, ablations=Ablations(bank="none")),
         "drop_rate": replace(config, drop_rate=0.1),
         "start": replace(config, start="svd"),
-        "embedder": replace(config, embedder=Path("room/other.safetensors")),
+        "embedder": replace(config, embedder=Path("training/other.safetensors")),
         "loop.precision": replace(config, loop=replace(LOOP, precision="bf16")),
     }
     for name, other in changed.items():
@@ -112,7 +112,7 @@ def test_every_ablation_and_rate_is_compared_and_nothing_technical() -> None:
 
 
 def test_an_entry_that_the_package_has_got_since_counts_as_left_out() -> None:
-    config = replace(diffusion_training(Path("room"), Path("room/run")), start="dice")
+    config = replace(diffusion_training(Path("training"), Path("training/run")), start="dice")
     now, usual = entries(config, config.out), defaults(config)
     assert {"data", "models", "embedder"} <= set(now) - set(usual), "what has to be given"
     older = {name: value for name, value in now.items() if name not in ("fresh_emotion", "ablations.bank", "loop.seed")}
@@ -123,9 +123,9 @@ def test_an_entry_that_the_package_has_got_since_counts_as_left_out() -> None:
     assert str(change) == "fresh_emotion was False, and now is True"
 
 
-def test_a_run_does_not_go_on_with_another_embedder_of_the_same_name(room: Path, tmp_path: Path) -> None:
-    shutil.copytree(room, tmp_path / "room")
-    config = diffusion_training(tmp_path / "room", tmp_path / "run", steps=1)
+def test_a_run_does_not_go_on_with_another_embedder_of_the_same_name(corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(corpus, tmp_path / "training")
+    config = diffusion_training(tmp_path / "training", tmp_path / "run", steps=1)
     train_diffusion(config)
     path = config.embedder
     weights = load_file(path)
@@ -162,15 +162,15 @@ def test_the_small_model_is_trained_by_one_process(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_stops_a_reading_process_is_told_without_its_trace(
-    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+def test_what_stops_a_reading_process_is_reported_without_its_trace(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     def broken(*_: object, **__: object) -> None:
         raise DatasetError("the disk is gone")
 
     monkeypatch.setattr("dicetalk.train.data.read_clip", broken)
     with pytest.raises(DatasetError, match="No clip of the people that a batch was drawn of") as caught:
-        train_embedder(embedder_training(room, tmp_path, steps=2, workers=workers))
+        train_embedder(embedder_training(corpus, tmp_path, steps=2, workers=workers))
     assert "Traceback" not in str(caught.value) and "the disk is gone" in str(caught.value)
 
 
@@ -188,25 +188,25 @@ weights = {}
 EmbedderTask.after_step = lambda task, run, outputs: weights.update(
     {(run.step, name): parameter.detach().clone() for name, parameter in task.module.named_parameters()}
 )
-room, out = Path(sys.argv[1]), Path(sys.argv[2])
+corpus, out = Path(sys.argv[1]), Path(sys.argv[2])
 one_go = dict(log_every=3, checkpoint_every=2, validate_every=0)
-train_embedder(embedder_training(room, out / "whole", steps=4, **one_go))
-train_embedder(embedder_training(room, out / "parts", steps=2, **one_go))
-train_embedder(embedder_training(room, out / "parts", steps=4, **one_go))
+train_embedder(embedder_training(corpus, out / "whole", steps=4, **one_go))
+train_embedder(embedder_training(corpus, out / "parts", steps=2, **one_go))
+train_embedder(embedder_training(corpus, out / "parts", steps=4, **one_go))
 rank = torch.distributed.get_rank()
 torch.save(weights, out / f"weights-{rank}.pt")
 alone = out / f"alone-{rank}"
 if rank == 0:
     shutil.copytree(out / "whole", alone)
 try:
-    train_embedder(embedder_training(room, alone, steps=5, **one_go))
+    train_embedder(embedder_training(corpus, alone, steps=5, **one_go))
 except CheckpointError as error:
-    (out / f"told-{rank}").write_text(str(error))
+    (out / f"error-{rank}").write_text(str(error))
 end_processes()
 """
 
 
-def test_two_processes_train_one_model_and_go_on_together(room: Path, tmp_path: Path) -> None:
+def test_two_processes_train_one_model_and_go_on_together(corpus: Path, tmp_path: Path) -> None:
     """Real processes with gloo; what they log is the mean over both, before and after a restart."""
     here = Path(__file__).parents[1]
     with socket.socket() as free:
@@ -214,7 +214,7 @@ def test_two_processes_train_one_model_and_go_on_together(room: Path, tmp_path: 
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     shared |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    arguments = [sys.executable, "-c", _PROCESS, str(room), str(tmp_path), str(here), str(here.parent)]
+    arguments = [sys.executable, "-c", _PROCESS, str(corpus), str(tmp_path), str(here), str(here.parent)]
     started = []
     try:
         for rank in ("0", "1"):
@@ -232,14 +232,14 @@ def test_two_processes_train_one_model_and_go_on_together(room: Path, tmp_path: 
     assert whole["step"] == 4 and all(torch.equal(t, parts["module"][n]) for n, t in whole["module"].items())
     assert all(torch.equal(t, parts["meter"][n]) for n, t in whole["meter"].items())
     assert (tmp_path / "whole/curves/train.csv").read_text() == (tmp_path / "parts/curves/train.csv").read_text()
-    assert not torch.equal(*(next(iter(load_newest(p)["module"].values())) for p in _one_and_two(room, tmp_path)))
+    assert not torch.equal(*(next(iter(load_newest(p)["module"].values())) for p in _one_and_two(corpus, tmp_path)))
     for rank in (0, 1):
-        assert "different steps (4, 0)" in (tmp_path / f"told-{rank}").read_text()
+        assert "different steps (4, 0)" in (tmp_path / f"error-{rank}").read_text()
 
 
-def _one_and_two(room: Path, tmp_path: Path) -> tuple[Path, Path]:
+def _one_and_two(corpus: Path, tmp_path: Path) -> tuple[Path, Path]:
     """Checkpoints of one process and of two."""
-    train_embedder(embedder_training(room, tmp_path / "single", steps=4, checkpoint_every=2, validate_every=0))
+    train_embedder(embedder_training(corpus, tmp_path / "single", steps=4, checkpoint_every=2, validate_every=0))
     return tmp_path / "single" / "checkpoints", tmp_path / "whole" / "checkpoints"
 
 

@@ -23,7 +23,7 @@ LAYERS = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.GroupNorm, nn.LayerNorm)
 
 
 def namespace() -> SimpleNamespace:
-    """Layers that can be told from torch's own."""
+    """Layers that can be distinguished from torch's own."""
     return SimpleNamespace(**{layer.__name__: type(layer.__name__, (layer,), {"injected": True}) for layer in LAYERS})
 
 

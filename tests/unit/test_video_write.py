@@ -309,7 +309,7 @@ def never():
 
 
 @pytest.mark.parametrize("write", [write_png_folder, lambda *a, **k: write_mp4(*a, **k, fps=25)])
-def test_on_a_read_only_disk_the_reason_is_told_although_nothing_can_be_removed(tmp_path, monkeypatch, write):
+def test_on_a_read_only_disk_the_reason_is_given_although_nothing_can_be_removed(tmp_path, monkeypatch, write):
     def refused(*args, **kwargs):
         raise OSError(errno.EROFS, "Read-only file system")
 

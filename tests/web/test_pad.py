@@ -167,7 +167,7 @@ def test_old_workflows_without_a_value(editor, node) -> None:
         assert editor.value() == json.loads(HAPPY)
 
 
-def test_a_value_it_does_not_understand_is_kept_and_told(editor, node) -> None:
+def test_a_value_it_does_not_understand_is_kept_and_reported(editor, node) -> None:
     strange = '{"weights": {"elated": 1}, "intensity": 1.0}'
     editor.load(node(PAD, strange))
     assert editor.page.locator(".dicetalk-message").is_visible()

@@ -92,7 +92,7 @@ def clustering_rows(strengths: dict[str, float]) -> list[Row]:
     ]
 
 
-def person_told(clips: Embedded, seed: int = 0) -> tuple[float, float]:
+def person_identified(clips: Embedded, seed: int = 0) -> tuple[float, float]:
     """In which part of clips the nearest person's mean, among clips of the same emotion, is that of their own person.
 
     The prior is of face and voice, the means are of that person's other takes. Sampling is the paper's remedy against
@@ -113,7 +113,7 @@ def person_told(clips: Embedded, seed: int = 0) -> tuple[float, float]:
     return float(by_mean), float(by_sample)
 
 
-def person_rows(told: tuple[float, float]) -> list[Row]:
-    """What :func:`person_told` found."""
+def person_rows(shares: tuple[float, float]) -> list[Row]:
+    """Rows of the table from :func:`person_identified`."""
     names = "by the prior's mean", "by a sample of it"
-    return [Row(f"person told {name}", value) for name, value in zip(names, told, strict=True)]
+    return [Row(f"person identified {name}", value) for name, value in zip(names, shares, strict=True)]

@@ -16,7 +16,7 @@ from dicetalk.hooks import SILENT, Hooks
 from dicetalk.settings import FPS
 
 LEAST_INTENSITY = 0.3
-"""Weaker than this an emotion cannot be told from the way a face rests."""
+"""Weaker than this, an emotion cannot be distinguished from the resting face."""
 
 MOTION_SECONDS = 4.0
 """Snapshots of one scene are moments of one imagined take of this length."""

@@ -2,7 +2,7 @@
 
 Action units are those of the Facial Action Coding System, gathered into a short vector; a face shows
 ``offset + gain * (emotion + speech + small motions)``. Offset and gain belong to the person, so that a person can be
-told from expression coefficients alone: the leakage that the paper's sampled prior is meant to stop (3.1).
+identified from expression coefficients alone: the leakage that the paper's sampled prior is meant to stop (3.1).
 """
 
 from dataclasses import dataclass

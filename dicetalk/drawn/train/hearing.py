@@ -32,7 +32,7 @@ STEPS = CHUNK_SAMPLES // SAMPLES_PER_STEP
 STEP_HZ = SAMPLE_RATE / SAMPLES_PER_STEP
 CHUNKS = 2
 UTTERANCES = 8
-"""Most of them that a chunk has room for."""
+"""Most of them that fit into a chunk."""
 
 GAP_SECONDS = (0.1, 1.2)
 EMOTION_WEIGHT = 0.3

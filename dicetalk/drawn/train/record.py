@@ -118,8 +118,8 @@ class StageTimes:
     def listening(self, hooks: Hooks) -> Hooks:
         """`hooks` whose progress also writes the line of the stage at work, now and then."""
 
-        def progress(*told: Any) -> None:
-            hooks.progress(*told)
+        def progress(*report: Any) -> None:
+            hooks.progress(*report)
             if self._stage and time.monotonic() - self._written >= WRITE_EVERY:
                 self._write(done=False)
 

@@ -162,7 +162,7 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
     out, model, seed = config.out, config.out / MODEL, config.seed
     loops = {name: replace(getattr(config, name), seed=seed) for name in LOOPS}
     shards, embedder = out / SHARDS, model / files.EMBEDDER.name
-    # Made now, so that settings that contradict each other are told before hours of work.
+    # Made now, so that settings that contradict each other are refused before hours of work.
     trainings = {
         name: replace(diffusion_training(config, loops[name]), out=out / name, **changes)
         for name, changes in (("stills", stills(config)), ("diffusion", {}))

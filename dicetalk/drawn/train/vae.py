@@ -1,7 +1,7 @@
 """Trains a small VAE of Stable Video Diffusion's kind: pictures for the encoder and the spatial layers of the decoder,
 short strips for its temporal layers.
 
-It is told more than pixels, or it would learn brightness alone, by which nine tenths of their differences go. A deep
+Its loss sees more than pixels, or it would learn brightness alone, by which nine tenths of their differences go. A deep
 network learns one direction of its data after another, the largest first (Saxe et al., "Exact solutions to the
 nonlinear dynamics of learning in deep linear neural networks", ICLR 2014), and in the time there is it never came to
 the difference of green and magenta.

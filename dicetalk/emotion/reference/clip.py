@@ -82,9 +82,9 @@ def open_reference(path: Path | str, *, stream: int | None = None, hooks: Hooks 
         return Reference(str(path), 1, lambda: iter([picture]), None)
     if kind == "animated":
         return _animation(path)
-    told: list[str] = []
+    notes: list[str] = []
     if stream is None:
-        stream, told = choose_stream(path, hooks)
+        stream, notes = choose_stream(path, hooks)
     try:
         seen, heard, problems = _spans(path, stream)
     except VideoError as error:
@@ -106,7 +106,7 @@ def open_reference(path: Path | str, *, stream: int | None = None, hooks: Hooks 
             parts = speech_parts(path, main.start - heard.start, [length], stream=stream, notice=notice)
             return as_heard(np.concatenate(list(parts)), str(path), notice)
 
-    return Reference(str(path), frames, pictures, speech, (*problems, *told, *_unused(path, seen, heard, frames)))
+    return Reference(str(path), frames, pictures, speech, (*problems, *notes, *_unused(path, seen, heard, frames)))
 
 
 def _sound_alone(path: Path, stream: int | None, error: VideoError, hooks: Hooks) -> Reference:
@@ -121,11 +121,11 @@ def _sound_alone(path: Path, stream: int | None, error: VideoError, hooks: Hooks
 
 def _once(notice: Callable[[str], None]) -> Callable[[str], None]:
     """`notice`, which hears each sentence once, however often the reference is read."""
-    told: set[str] = set()
+    given: set[str] = set()
 
     def tell(text: str) -> None:
-        if text not in told:
-            told.add(text)
+        if text not in given:
+            given.add(text)
             notice(text)
 
     return tell
@@ -133,21 +133,21 @@ def _once(notice: Callable[[str], None]) -> Callable[[str], None]:
 
 def _unused(path: Path, seen: Span | None, heard: Span | None, frames: int) -> list[str]:
     """What of a file has no part in the reference."""
-    told = []
+    notes = []
     if seen is not None and seen.others:
-        told.append(f"{path} has {seen.others + 1} video streams: one is used, not the others.")
+        notes.append(f"{path} has {seen.others + 1} video streams: one is used, not the others.")
     if seen is None or heard is None or frames == 1:
-        return told
+        return notes
     early, late = seen.start - heard.start, heard.end - seen.end
     if early > NOTED_SECONDS:
-        told.append(f"{path}: its sound begins {early:.2f} s before the pictures; that part is not used.")
+        notes.append(f"{path}: its sound begins {early:.2f} s before the pictures; that part is not used.")
     elif -early > NOTED_SECONDS:
-        told.append(f"{path}: its sound begins {-early:.2f} s after the pictures; there is silence before it.")
+        notes.append(f"{path}: its sound begins {-early:.2f} s after the pictures; there is silence before it.")
     if late > LATE_SECONDS:
-        told.append(f"{path}: its sound goes on for {late:.2f} s after the pictures; that part is not used.")
+        notes.append(f"{path}: its sound goes on for {late:.2f} s after the pictures; that part is not used.")
     elif -late > LATE_SECONDS:
-        told.append(f"{path}: its sound ends {-late:.2f} s before the pictures.")
-    return told
+        notes.append(f"{path}: its sound ends {-late:.2f} s before the pictures.")
+    return notes
 
 
 def reference_of(

@@ -30,7 +30,7 @@ SAME_FACE = 0.1
 """Intersection over union from which two boxes are one face that moved; below, the scene has changed."""
 
 EARLY_SECONDS = 0.5
-"""Pictures that end so much before the length that their file tells are told of."""
+"""Pictures that end so much before their file's stated length are reported."""
 
 BATCH = 16
 
@@ -143,7 +143,7 @@ def watch(reference: Reference, reader: FaceReader, detector: FaceDetector, hook
         raise NoFaceError(f"No face was found in {reference.name}. Give a clip that shows one face from the front.")
     readings = bridged(read, frames)
     if readings.lost.any():
-        hooks.notice(_told(reference, readings, frames))
+        hooks.notice(_lost_notice(reference, readings, frames))
     return readings
 
 
@@ -245,7 +245,7 @@ def _read(reader: FaceReader, waiting: list[tuple[int, np.ndarray]]) -> dict[int
     return {number: row for number, row in rows if np.isfinite(row).all()}
 
 
-def _told(reference: Reference, readings: FaceReadings, frames: int) -> str:
+def _lost_notice(reference: Reference, readings: FaceReadings, frames: int) -> str:
     spans = readings.spans
     shown = ", ".join(f"{span.start:.1f} to {span.end:.1f} s" for span in spans[:4])
     more = f" and {len(spans) - 4} more times" if len(spans) > 4 else ""

@@ -13,7 +13,7 @@ CREMA-D      ANG, DIS, FEA, HAP, NEU, SAD                it has neither contempt
 ===========  ==========================================  =====================================================
 
 Intensities are those of the procedural clips: three levels are 0.3, 0.6 and 1.0; of two, `normal` is 0.6 and `strong`
-is 1.0; neutral is 0. An intensity that nobody has told is none.
+is 1.0; neutral is 0. An unknown intensity is `None`.
 """
 
 import re

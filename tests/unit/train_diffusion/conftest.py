@@ -1,4 +1,4 @@
-"""One small training room for all tests here; none changes it."""
+"""One small folder of training data for all tests here; none changes it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +25,8 @@ from dicetalk.train.start import (
 
 
 @pytest.fixture(scope="session")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_inputs(tmp_path_factory.mktemp("room"))
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_inputs(tmp_path_factory.mktemp("training"))
 
 
 @pytest.fixture(autouse=True)
@@ -35,27 +35,27 @@ def _accelerate() -> None:
 
 
 @pytest.fixture(scope="session")
-def frozen(room: Path) -> tuple[nn.Module, nn.Module]:
-    return frozen_networks(TINY, room / "models")
+def frozen(corpus: Path) -> tuple[nn.Module, nn.Module]:
+    return frozen_networks(TINY, corpus / "models")
 
 
 @pytest.fixture(scope="session")
-def store(room: Path, frozen: tuple[nn.Module, nn.Module]) -> LatentStore:
-    store = LatentStore(room / "latents", encoder_fingerprint(frozen[0]))
-    encode_clips(store, frozen[0], list_clips(room / "shards"), CPU)
+def store(corpus: Path, frozen: tuple[nn.Module, nn.Module]) -> LatentStore:
+    store = LatentStore(corpus / "latents", encoder_fingerprint(frozen[0]))
+    encode_clips(store, frozen[0], list_clips(corpus / "shards"), CPU)
     return store
 
 
 @pytest.fixture
-def make_task(room: Path, frozen: tuple[nn.Module, nn.Module], store: LatentStore) -> Callable[..., DiffusionTask]:
+def make_task(corpus: Path, frozen: tuple[nn.Module, nn.Module], store: LatentStore) -> Callable[..., DiffusionTask]:
     def make(
         only: tuple[str, ...] = (),
         presets: torch.Tensor | None = None,
         change: Callable[[ClipRecord], ClipRecord] = lambda record: record,
         **changes: object,
     ) -> DiffusionTask:
-        config = diffusion_training(room, room / "nowhere", **changes)
-        records = [change(r) for r in list_clips(room / "shards") if not only or r.id in only]
+        config = diffusion_training(corpus, corpus / "nowhere", **changes)
+        records = [change(r) for r in list_clips(corpus / "shards") if not only or r.id in only]
         networks = random_networks(config.model, 0)
         embedder = load_embedder(config.embedder)
         return DiffusionTask(

@@ -41,7 +41,7 @@ from dicetalk.train.start import (
 
 
 def test_emotional_and_ordinary_clips_take_turns(make_task: Callable[..., DiffusionTask]) -> None:
-    """Three of four emotional clips have their class for sure; Carl's emotion nobody has told."""
+    """Three of four emotional clips have their class for sure; Carl's emotion is unknown."""
     task = make_task(batch_size=3)
     classes = torch.cat([NumberedBatches(task.batches["train"], (0,))[n]["classes"] for n in range(40)])
     emotional = classes > 0
@@ -98,8 +98,8 @@ def test_classes_are_emotions_at_levels() -> None:
     assert [emotion_class(name, None, 1) for name in PRESET_NAMES] == list(range(8))
 
 
-def test_a_batch_is_a_part_of_its_clip(room: Path, store: LatentStore, frozen: tuple[nn.Module, nn.Module]) -> None:
-    record = next(r for r in list_clips(room / "shards") if r.id == "bert-sad")
+def test_a_batch_is_a_part_of_its_clip(corpus: Path, store: LatentStore, frozen: tuple[nn.Module, nn.Module]) -> None:
+    record = next(r for r in list_clips(corpus / "shards") if r.id == "bert-sad")
     draw = DiffusionBatches([record], store, 1, 3, 6, 6, 28, 22)
     batch = NumberedBatches(draw, (0,))[0]
     whole = read_clip(record)
@@ -119,9 +119,9 @@ def test_a_batch_is_a_part_of_its_clip(room: Path, store: LatentStore, frozen: t
 
 
 def test_the_portrait_of_a_clip_that_has_one_is_what_the_network_sees(
-    room: Path, store: LatentStore, frozen: tuple[nn.Module, nn.Module]
+    corpus: Path, store: LatentStore, frozen: tuple[nn.Module, nn.Module]
 ) -> None:
-    record = next(r for r in list_clips(room / "shards") if r.id == "bert-angry")
+    record = next(r for r in list_clips(corpus / "shards") if r.id == "bert-angry")
     clip = read_clip(record)
     image = clip["portrait"][None].permute(0, 3, 1, 2).float() / 255 * 2 - 1
     with torch.no_grad():
@@ -135,9 +135,9 @@ def test_the_portrait_of_a_clip_that_has_one_is_what_the_network_sees(
 
 
 def test_latents_without_the_portrait_are_made_again(
-    room: Path, frozen: tuple[nn.Module, nn.Module], tmp_path: Path
+    corpus: Path, frozen: tuple[nn.Module, nn.Module], tmp_path: Path
 ) -> None:
-    record = next(r for r in list_clips(room / "shards") if r.id == "bert-angry")
+    record = next(r for r in list_clips(corpus / "shards") if r.id == "bert-angry")
     store = LatentStore(tmp_path, encoder_fingerprint(frozen[0]))
     before = replace(record, shapes={name: shape for name, shape in record.shapes.items() if name != "portrait"})
     encode_clips(store, frozen[0], [before], CPU)
@@ -176,9 +176,9 @@ def test_latents_of_clips_that_were_prepared_again_are_made_again(
 
 
 def test_latents_that_are_no_numbers_are_refused(
-    room: Path, store: LatentStore, frozen: tuple[nn.Module, nn.Module], tmp_path: Path
+    corpus: Path, store: LatentStore, frozen: tuple[nn.Module, nn.Module], tmp_path: Path
 ) -> None:
-    record = next(r for r in list_clips(room / "shards") if r.id == "bert-angry")
+    record = next(r for r in list_clips(corpus / "shards") if r.id == "bert-angry")
     broken = LatentStore(tmp_path, store.vae)
     with safe_open(store.path(record), "pt") as file:
         latents = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -222,7 +222,7 @@ def test_channels_count_against_their_deviation(make_task: Callable[..., Diffusi
 
 
 def test_the_emotion_model_may_learn_slower(
-    make_task: Callable[..., DiffusionTask], room: Path, tmp_path: Path
+    make_task: Callable[..., DiffusionTask], corpus: Path, tmp_path: Path
 ) -> None:
     moved = {}
     for rate in (1.0, 1e-6):
@@ -239,8 +239,8 @@ def test_the_emotion_model_may_learn_slower(
 
 
 @torch.no_grad()
-def test_an_untrained_network_predicts_the_portrait(room: Path, tmp_path: Path) -> None:
-    networks, sizes = start_networks(diffusion_training(room, tmp_path))
+def test_an_untrained_network_predicts_the_portrait(corpus: Path, tmp_path: Path) -> None:
+    networks, sizes = start_networks(diffusion_training(corpus, tmp_path))
     noisy, portrait = torch.randn(2, 1, 3, 4, 16, 16, generator=seeded())
     portrait = portrait[:, :1].expand_as(portrait)
     assert sizes.vae.scaling_factor < 0.5, "portraits come without it, and are larger than what is noisy"
@@ -260,9 +260,9 @@ def test_an_untrained_network_predicts_the_portrait(room: Path, tmp_path: Path) 
 
 
 def test_latents_are_made_once_and_again_for_another_vae(
-    room: Path, frozen: tuple[nn.Module, nn.Module], tmp_path: Path
+    corpus: Path, frozen: tuple[nn.Module, nn.Module], tmp_path: Path
 ) -> None:
-    records = list_clips(room / "shards")[:2]
+    records = list_clips(corpus / "shards")[:2]
     store = LatentStore(tmp_path / "latents", encoder_fingerprint(frozen[0]))
     encode_clips(store, frozen[0], records, CPU)
     before = {r.id: store.path(r).read_bytes() for r in records}
@@ -271,22 +271,22 @@ def test_latents_are_made_once_and_again_for_another_vae(
     encode_clips(store, frozen[0], records, CPU)
     assert {r.id: store.path(r).read_bytes() for r in records} == before
     assert store.path(records[0]).stat().st_mtime_ns == kept
-    other = frozen_networks(TINY, room / "models")[0]
+    other = frozen_networks(TINY, corpus / "models")[0]
     with torch.no_grad():
         other.quant_conv.bias.add_(1)
     other_store = replace(store, vae=encoder_fingerprint(other))
     assert not other_store.holds(records[0])
     encode_clips(other_store, other, records, CPU)
-    change = other_store.read(records[0], 0, 2) - LatentStore(room / "latents", store.vae).read(records[0], 0, 2)
+    change = other_store.read(records[0], 0, 2) - LatentStore(corpus / "latents", store.vae).read(records[0], 0, 2)
     torch.testing.assert_close(change, torch.ones_like(change), atol=1e-2, rtol=0)
 
 
-def test_damaged_clips_are_left_out(room: Path, tmp_path: Path) -> None:
+def test_damaged_clips_are_left_out(corpus: Path, tmp_path: Path) -> None:
     write_clips(tmp_path / "shards", clips_per_shard=4)
     notices = []
     shard = sorted((tmp_path / "shards").glob("*.safetensors"))[0]
     shard.write_bytes(shard.read_bytes()[:-10])
-    config = replace(diffusion_training(room, tmp_path / "out", steps=2), data=tmp_path / "shards", latents=None)
+    config = replace(diffusion_training(corpus, tmp_path / "out", steps=2), data=tmp_path / "shards", latents=None)
     train_diffusion(config, Hooks(notice=notices.append))
     assert str(shard) in notices[0]
     assert len(list((tmp_path / "out" / "latents").iterdir())) == len(CLIPS) - 4

@@ -187,14 +187,14 @@ def test_an_emotion_that_changes_is_mixed_anew_in_every_frame(make_task: Callabl
     assert all(p.grad.abs().sum() > 0 for p in task.module.emotion_model.emo_linear.parameters())
 
 
-def test_clips_whose_emotion_changes_need_presets_to_mix(make_task: Callable[..., DiffusionTask], room: Path) -> None:
-    config, told = make_task().config, []
-    records = list_clips(room / "shards")
+def test_clips_whose_emotion_changes_need_presets_to_mix(make_task: Callable[..., DiffusionTask], corpus: Path) -> None:
+    config, notices = make_task().config, []
+    records = list_clips(corpus / "shards")
     passing = replace(records[0], shapes=records[0].shapes | {"mix": (records[0].frames, 8)})
     embedder = load_embedder(config.embedder)
     mixed = [passing, *records[1:]]
-    left = usable_clips(config, mixed, embedder, Hooks(notice=told.append))
-    assert passing not in left and "their emotion changes" in told[-1]
+    left = usable_clips(config, mixed, embedder, Hooks(notice=notices.append))
+    assert passing not in left and "their emotion changes" in notices[-1]
     assert passing in usable_clips(replace(config, mixed_rate=0.5), mixed, embedder)
 
 
@@ -312,8 +312,8 @@ def test_what_an_ablation_switches_off_neither_counts_nor_learns(make_task: Call
     "ablations",
     [Ablations(bank="none"), Ablations(bank="learnable"), Ablations(classifier=False, sampled_prior=False)],
 )
-def test_ablations_train_and_export(room: Path, tmp_path: Path, ablations: Ablations) -> None:
-    (path,) = train_diffusion(diffusion_training(room, tmp_path, steps=2, log_every=1, ablations=ablations))
+def test_ablations_train_and_export(corpus: Path, tmp_path: Path, ablations: Ablations) -> None:
+    (path,) = train_diffusion(diffusion_training(corpus, tmp_path, steps=2, log_every=1, ablations=ablations))
     rows = curve(tmp_path / "curves" / "train.csv")
     assert np.isfinite(rows["loss"]).all()
     assert ("bank_perplexity" in rows) == (ablations.bank == "retrieve")
@@ -323,10 +323,10 @@ def test_ablations_train_and_export(room: Path, tmp_path: Path, ablations: Ablat
 
 @pytest.mark.parametrize("bank", ["retrieve", "learnable", "none"])
 def test_a_loaded_model_makes_the_tokens_of_its_training(
-    make_task: Callable[..., DiffusionTask], room: Path, tmp_path: Path, bank: str
+    make_task: Callable[..., DiffusionTask], corpus: Path, tmp_path: Path, bank: str
 ) -> None:
     """Also after `convert`; a file that does not tell its bank retrieves."""
-    config = diffusion_training(room, tmp_path, ablations=Ablations(bank=bank))
+    config = diffusion_training(corpus, tmp_path, ablations=Ablations(bank=bank))
     module = make_task(ablations=config.ablations).module
     path, again = tmp_path / "dicetalk-a.safetensors", tmp_path / "b" / "dicetalk-b.safetensors"
     export_model(module, config, path, torch.float32)
@@ -336,7 +336,7 @@ def test_a_loaded_model_makes_the_tokens_of_its_training(
     with torch.no_grad():
         expected, _ = emotion_tokens(module.emotion_model, priors, bank, torch.ones(3, dtype=torch.bool))
         for file in (path, again):
-            loaded = load_model(file, dtype=torch.float32, shared=[room / "models"]).emotion_model
+            loaded = load_model(file, dtype=torch.float32, shared=[corpus / "models"]).emotion_model
             found = loaded.tokens(torch.cat([torch.zeros(1, 256), priors]))
             torch.testing.assert_close(found, expected)
         assert isinstance(loaded, PriorTokens) == (bank == "none")
@@ -346,10 +346,10 @@ def test_a_loaded_model_makes_the_tokens_of_its_training(
     with safe_open(path, "pt") as file:
         untold = {name: value for name, value in file.metadata().items() if name != "bank"}
     save_file(load_file(path), path, untold)
-    assert not isinstance(load_model(path, shared=[room / "models"]).emotion_model, PriorTokens)
+    assert not isinstance(load_model(path, shared=[corpus / "models"]).emotion_model, PriorTokens)
     save_file(load_file(path), path, untold | {"bank": "of England"})
     with pytest.raises(CheckpointError, match="bank 'of England'"):
-        load_model(path, shared=[room / "models"])
+        load_model(path, shared=[corpus / "models"])
 
 
 # The bank

@@ -63,12 +63,12 @@ def test_gradient_checkpointing_keeps_less_and_computes_the_same(make_task: Call
         torch.testing.assert_close(gradient, gradients[False][name], rtol=1e-4, atol=1e-7)
 
 
-def test_bfloat16_is_close(room: Path, tmp_path: Path) -> None:
+def test_bfloat16_is_close(corpus: Path, tmp_path: Path) -> None:
     losses = {}
     for precision in ("fp32", "bf16"):
         reset_accelerate()
         out = tmp_path / precision
-        train_diffusion(diffusion_training(room, out, steps=3, log_every=1, precision=precision, learning_rate=1e-4))
+        train_diffusion(diffusion_training(corpus, out, steps=3, log_every=1, precision=precision, learning_rate=1e-4))
         losses[precision] = curve(out / "curves" / "train.csv")["loss"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.03)
     assert not (losses["bf16"] == losses["fp32"]).all()
@@ -95,11 +95,11 @@ def test_two_clips_can_be_learnt_by_heart(make_task: Callable[..., DiffusionTask
 # Starting and writing
 
 
-def test_what_is_exported_is_loaded_and_generates(room: Path, tmp_path: Path) -> None:
-    (path,) = train_diffusion(diffusion_training(room, tmp_path / "run", steps=3))
+def test_what_is_exported_is_loaded_and_generates(corpus: Path, tmp_path: Path) -> None:
+    (path,) = train_diffusion(diffusion_training(corpus, tmp_path / "run", steps=3))
     models = tmp_path / "models"
     models.mkdir()
-    for entry in (room / "models").iterdir():
+    for entry in (corpus / "models").iterdir():
         if entry.suffix != ".pth":
             (models / entry.name).symlink_to(entry)
     path.rename(models / path.name)
@@ -164,8 +164,8 @@ def test_adapters_that_do_nothing_learn_to_do_something(make_task: Callable[...,
     assert "pose_guider.conv_out.weight" in found
 
 
-def test_released_networks_can_be_trained_on(room: Path) -> None:
-    networks, config = dice_networks(TINY, room / "models", 0)
+def test_released_networks_can_be_trained_on(corpus: Path) -> None:
+    networks, config = dice_networks(TINY, corpus / "models", 0)
     assert config == TINY
     for network in vars(networks).values():
         for parameter in network.parameters():
@@ -173,8 +173,8 @@ def test_released_networks_can_be_trained_on(room: Path) -> None:
             parameter.data.add_(1)  # not a view of the file
 
 
-def test_the_emotion_model_alone_can_begin_anew(room: Path) -> None:
-    config = diffusion_training(room, room, start="dice")
+def test_the_emotion_model_alone_can_begin_anew(corpus: Path) -> None:
+    config = diffusion_training(corpus, corpus, start="dice")
     kept, _ = start_networks(config)
     (fresh, sizes), (again, _) = (start_networks(replace(config, fresh_emotion=True)) for _ in range(2))
     assert sizes == TINY
@@ -202,23 +202,30 @@ def same_weights(one: nn.Module, other: nn.Module) -> bool:
         ),
     ],
 )
-def test_shards_and_networks_that_do_not_fit_are_refused(room: Path, changes: dict, named: str) -> None:
-    config: DiffusionTraining = diffusion_training(room, room, **changes)
+def test_shards_and_networks_that_do_not_fit_are_refused(corpus: Path, changes: dict, named: str) -> None:
+    config: DiffusionTraining = diffusion_training(corpus, corpus, **changes)
     with pytest.raises(SettingError, match=named):
-        usable_clips(config, list_clips(room / "shards"), load_embedder(config.embedder))
+        usable_clips(config, list_clips(corpus / "shards"), load_embedder(config.embedder))
 
 
 def test_the_command_trains_both_from_yaml(
-    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     loop = {"steps": 2, "warmup_steps": 0, "log_every": 1, "device": "cpu", "workers": 0}
     embedder = asdict(EMBEDDER)
-    first = {"data": f"{room}/shards", "out": "runs/e", "embedder": embedder, "loop": loop, "shortest": 4, "longest": 9}
+    first = {
+        "data": f"{corpus}/shards",
+        "out": "runs/e",
+        "embedder": embedder,
+        "loop": loop,
+        "shortest": 4,
+        "longest": 9,
+    }
     second = {
-        "data": f"{room}/shards",
+        "data": f"{corpus}/shards",
         "out": "runs/d",
-        "models": f"{room}/models",
+        "models": f"{corpus}/models",
         "embedder": "runs/e/embedder.safetensors",
         "model": json.loads(json.dumps(TINY.to_dict())),
         "loop": loop,
@@ -249,8 +256,8 @@ def test_too_few_classes_are_refused(make_task: Callable[..., DiffusionTask]) ->
         make_task(model=model)
 
 
-def test_splits_do_not_mix(make_task: Callable[..., DiffusionTask], room: Path) -> None:
+def test_splits_do_not_mix(make_task: Callable[..., DiffusionTask], corpus: Path) -> None:
     task = make_task()
-    parts = splits(list_clips(room / "shards"))
+    parts = splits(list_clips(corpus / "shards"))
     assert {r.id for r in task.batches["train"].records} == {r.id for r in parts["train"]}
     assert {r.id for r in task.batches["validation"].records} == {"dora-happy", "dora-sad"}
