@@ -3,16 +3,15 @@
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageChops, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from dicetalk.errors import PortraitError
 from dicetalk.hooks import Hooks
 from dicetalk.media import open_media
-from dicetalk.portrait.heif import is_heif
 
 _FORMATS = (
     *("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF"),
@@ -22,6 +21,9 @@ _FORMATS = (
 
 SEVERAL_STILLS = ("MPO", "HEIF")
 """Formats whose pictures are no animation: one is meant, others are views or parts of it, or pictures of their own."""
+
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")
+"""Stills; image sequences are films, which FFmpeg reads."""
 
 _TIFF_PROFILE = 34675
 
@@ -37,18 +39,32 @@ def picture_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
+class HeicError(PortraitError):
+    """A picture is HEIC, and damaged, or the plugin that reads it is not installed.
+
+    FFmpeg reads HEIC too, but shows tiles, masks and thumbnails as pictures of one kind, and turns none.
+    """
+
+
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
     """A picture file, opened but not decoded.
 
     Raises:
+        HeicError: it is HEIC, and cannot be read.
         OSError: Pillow does not know it.
     """
-    if is_heif(path):
-        _add_heif_plugin()
+    heic = _is_heic(path)
+    if heic:
+        _add_heic_plugin(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its size is checked by whoever decodes it
-        picture = Image.open(path, formats=picture_formats())
+        try:
+            picture = Image.open(path, formats=picture_formats())
+        except UnidentifiedImageError as error:
+            if heic:
+                raise HeicError(f"Picture {path} is HEIC, and damaged. Save it again, as JPEG or PNG.") from error
+            raise
     with picture:
         yield picture
 
@@ -83,7 +99,7 @@ def read_by_ffmpeg(path: Path, check_size: Callable[[int, int], None], hooks: Ho
         picture = Image.fromarray(np.ascontiguousarray(np.rot90(first.to_ndarray(format="rgb24"), turns)))
         if next(frames, None) is not None:
             hooks.notice(f"Picture {path} holds more than one picture; the first is used.")
-    picture.info |= _tiff_tags(path)
+    picture.info.update(_tiff_tags(path))
     return picture
 
 
@@ -168,17 +184,27 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 
 def _grey(picture: Image.Image) -> Image.Image:
     """The one channel of a picture whose three are alike; of another one a grey profile says nothing."""
-    red, green, blue = picture.split()
-    if max(ImageChops.difference(red, other).getextrema()[1] for other in (green, blue)) > _COLOURLESS:
+    channels = np.asarray(picture).astype(np.int16)
+    if np.abs(channels - channels[..., :1]).max() > _COLOURLESS:
         raise ValueError("it is for grey pictures")
     return picture.convert("L")
 
 
-def _add_heif_plugin() -> None:
-    """Let Pillow read HEIC where the plugin for it is installed; without it :mod:`dicetalk.portrait.heif` does."""
-    Image.init()
-    if "HEIF" not in Image.OPEN:
-        with suppress(ImportError):
-            import pillow_heif
+def _is_heic(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(40)
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS and b"avif" not in start[8:]
 
-            pillow_heif.register_heif_opener()
+
+def _add_heic_plugin(path: Path) -> None:
+    Image.init()
+    if "HEIF" in Image.OPEN:
+        return
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise HeicError(
+            f"Picture {path} is HEIC, as phones save it, which Pillow reads with a plugin only: pip install "
+            "pillow-heif, or save the picture as JPEG or PNG."
+        ) from error
+    pillow_heif.register_heif_opener()

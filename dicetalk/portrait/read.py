@@ -12,7 +12,6 @@ from dicetalk.errors import PortraitError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.paths import checked_path
 from dicetalk.portrait.files import open_picture, read_by_ffmpeg, to_srgb
-from dicetalk.portrait.heif import is_heif, read_heif
 
 MIN_SIDE = 64
 MAX_SIDE = 8192
@@ -65,16 +64,15 @@ def _read_file(path: Path, hooks: Hooks) -> np.ndarray:
         try:
             with open_picture(path) as picture:
                 frames = getattr(picture, "n_frames", 1)
-                if picture.format != "MPO" and frames > 1:
+                if picture.format == "HEIF" and frames > 1:  # opened at the one marked as primary
+                    hooks.notice(f"Picture {path} holds {frames} pictures; the one marked as primary is used.")
+                elif picture.format != "MPO" and frames > 1:
                     hooks.notice(f"Picture {path} holds {frames} frames; the first is used.")
                 if picture.format == "JPEG" and picture.width * picture.height > MAX_PIXELS:
                     picture.draft(picture.mode, (picture.width // 2, picture.height // 2))  # scales while it decodes
                 return _from_pillow(picture, f"Picture {path}", hooks)
         except UnidentifiedImageError:
-            found = read_heif(path, _check_size, hooks) if is_heif(path) else None
-            if found is None:
-                found = read_by_ffmpeg(path, _check_size, hooks)
-            return _from_pillow(found, f"Picture {path}", hooks)
+            return _from_pillow(read_by_ffmpeg(path, _check_size, hooks), f"Picture {path}", hooks)
 
 
 @contextmanager

@@ -17,8 +17,7 @@ from dicetalk.errors import SpeechError, VideoError
 from dicetalk.film import MAX_SECONDS, NoStreamError, Span, frames_between, measure, missing_seconds, speech_parts
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.paths import checked_path
-from dicetalk.portrait.files import SEVERAL_STILLS, open_picture
-from dicetalk.portrait.heif import is_still
+from dicetalk.portrait.files import SEVERAL_STILLS, HeicError, open_picture
 from dicetalk.portrait.read import read_picture
 from dicetalk.settings import FPS
 
@@ -218,10 +217,10 @@ def _picture_kind(path: Path) -> str | None:
             if not getattr(picture, "is_animated", False) or picture.format in SEVERAL_STILLS:
                 return "still"
             return "animated" if picture.format in ("WEBP", "AVIF") else None
-    except Image.DecompressionBombError:
-        return "still"  # too large; reading it says so
+    except (Image.DecompressionBombError, HeicError):
+        return "still"  # reading it says what is wrong
     except Exception:  # damaged pictures make Pillow's readers stumble in many ways; others may read them
-        return "still" if is_still(path) else None
+        return None
 
 
 def _animation(path: Path) -> Reference:
