@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from dicetalk.emotion.voice.features import VoiceFeatures
 from dicetalk.emotion.voice.intensity import IntensityScale, voice_liveliness
@@ -31,4 +32,5 @@ def follow_voice(settings: SamplerSettings, hear: Callable[[], VoiceFeatures]) -
     if not bases:
         return settings
     factors = voice_liveliness(hear(), SCALE).values
-    return replace(settings, **{name: tuple((base * factors).tolist()) for name, base in bases.items()})
+    followed: dict[str, Any] = {name: tuple((base * factors).tolist()) for name, base in bases.items()}
+    return replace(settings, **followed)
