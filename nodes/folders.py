@@ -57,7 +57,7 @@ def model_path(name: str) -> Path:
 
 
 def model_variant(name: str | None) -> Variant | None:
-    """The variant of the model `name`; `None` where that cannot be told."""
+    """The variant of the model `name`; `None` where that is not known."""
     if name == TINY:
         return variants.TINY
     if name not in model_names():

@@ -126,8 +126,8 @@ class LoadModel(SettledNode):
 
 
 def loaded_variants(nodes: Iterable[Mapping[str, Any]]) -> list[Variant | None]:
-    """Variants of the models that the nodes of this class among `nodes` of a prompt load; `None` for one that cannot be
-    told before the run."""
+    """Variants of the models that the nodes of this class among `nodes` of a prompt load; `None` for one that is not
+    known before the run."""
     loaders = (node for node in nodes if node.get("class_type") == LoadModel.define_schema().node_id)
     return [model_variant(loader["inputs"].get("model")) for loader in loaders]
 

@@ -47,7 +47,7 @@ def touch(*paths: Path) -> None:
 
 
 def test_every_place_of_sonics_files_is_offered(
-    nodes: dict[str, Any], room: Any, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: dict[str, Any], node_module: Any, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import folder_paths
 
@@ -55,44 +55,49 @@ def test_every_place_of_sonics_files_is_offered(
     touch(*(models / "dice_talk" / "Sonic" / name for name in ("unet.pth", "audio2token.pth", "audio2bucket.pth")))
     touch(*(models / "sonic" / name for name in ("unet.pth", "audio2bucket.pth", "RIFE/flownet.pkl")))
     touch(tmp_path / "elsewhere" / "dicetalk-sonic.safetensors")
-    # A pack may have told ComfyUI of more folders, and extra_model_paths.yaml too.
+    # A pack may have given ComfyUI more folders, and extra_model_paths.yaml too.
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "sonic", ([str(tmp_path / "elsewhere")], {".pth"}))
     own, others = ["Sonic/unet.pth", "unet.pth"], ["sonic/unet.pth", "sonic/dicetalk-sonic.safetensors"]
     assert sorted(offered(nodes)[:2]) == own and offered(nodes)[2:] == [*others, "tiny"]
-    places = {name: room("folders").model_path(name) for name in own + others}
+    places = {name: node_module("folders").model_path(name) for name in own + others}
     assert places == {
         "Sonic/unet.pth": models / "dice_talk" / "Sonic" / "unet.pth",
         "unet.pth": models / "dice_talk" / "unet.pth",
         "sonic/unet.pth": models / "sonic" / "unet.pth",
         "sonic/dicetalk-sonic.safetensors": tmp_path / "elsewhere" / "dicetalk-sonic.safetensors",
     }
-    variant = room("folders").model_variant
+    variant = node_module("folders").model_variant
     assert [variant(name) for name in own] == [SONIC, FULL] and variant("sonic/unet.pth") is SONIC
     assert variant("tiny").has_emotions and variant("gone.pth") is None and variant(["1", 0]) is None
 
 
 def test_names_are_the_same_on_every_system(
-    nodes: dict[str, Any], room: Any, models: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: dict[str, Any], node_module: Any, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Windows has another separator; workflows with names in that form keep loading."""
     import folder_paths
 
-    folders = room("folders")
+    folders = node_module("folders")
     monkeypatch.setattr(folder_paths, "get_filename_list", lambda _key: ["Sonic\\unet.pth"])
     monkeypatch.setattr(folders.os, "sep", "\\")
     monkeypatch.setattr(folders.os.path, "basename", lambda name: name.rpartition("\\")[2])
     assert folders.model_names() == ["Sonic/unet.pth", "tiny"]
     prompt = {"1": {"class_type": "DICETalk_LoadModel", "inputs": {"model": "Sonic\\unet.pth"}}}
-    room("prompts").settle_prompt(prompt, nodes)
+    node_module("prompts").settle_prompt(prompt, nodes)
     assert prompt["1"]["inputs"]["model"] == "Sonic/unet.pth"
 
 
 @pytest.mark.parametrize("place", ["dice_talk", "sonic"])
 def test_files_load_where_people_have_them(
-    nodes: dict[str, Any], room: Any, models: Path, sonic_folder: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    nodes: dict[str, Any],
+    node_module: Any,
+    models: Path,
+    sonic_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
 ) -> None:
     """As a download lays them out below our own folder, and as the README of ComfyUI_Sonic does."""
-    monkeypatch.setattr(room("load_model"), "load_model", partial(load_model, config=SMALL_SONIC_MODEL))
+    monkeypatch.setattr(node_module("load_model"), "load_model", partial(load_model, config=SMALL_SONIC_MODEL))
     shutil.copytree(sonic_folder, models / place, dirs_exist_ok=True)
     (models / place / "dicetalk-sonic.safetensors").unlink()
     write_networks(models / place, SMALL_SONIC_MODEL, SONIC)
@@ -126,35 +131,35 @@ def given(nodes: dict[str, Any], sonic: Any, audio: Any, image: torch.Tensor, bo
 
 @pytest.mark.parametrize("preset", ["reference", "custom"])
 def test_a_clip_without_an_emotion(
-    nodes: dict[str, Any], room: Any, sonic: Any, given: tuple[Any, Any], preset: str
+    nodes: dict[str, Any], node_module: Any, sonic: Any, given: tuple[Any, Any], preset: str
 ) -> None:
     chosen = nested(SAMPLER | {"preset.steps": 2})
     if preset == "reference":
         chosen["preset"] = {"preset": preset}
-    made = nodes["DICETalk_Sampler"].execute(sonic, *given, room("sampler").UNWIRED, **chosen)
+    made = nodes["DICETalk_Sampler"].execute(sonic, *given, node_module("sampler").UNWIRED, **chosen)
     images, audio, fps, *_ = made.result
     assert len(images) == 10 and fps == 25 and images.isfinite().all() and audio["sample_rate"] == 44_100
     assert made.ui[NOTICES] == []
 
 
 def test_an_emotion_at_sonic_is_left_out_with_the_way_on(
-    nodes: dict[str, Any], room: Any, sonic: Any, given: tuple[Any, Any], model: Any
+    nodes: dict[str, Any], node_module: Any, sonic: Any, given: tuple[Any, Any], model: Any
 ) -> None:
     happy = model.emotion(model.dice.priors["happy"])
     run = partial(nodes["DICETalk_Sampler"].execute, sonic, *given, **nested(SAMPLER))
-    plain = run(emotion=room("sampler").UNWIRED)
-    for emotion in (happy, room("sampler").UNUSED):
+    plain = run(emotion=node_module("sampler").UNWIRED)
+    for emotion in (happy, node_module("sampler").UNUSED):
         made = run(emotion=emotion)
-        (told,) = made.ui[NOTICES]
-        assert "no emotions" in told and "load DICE-Talk" in told and "not used" in told
+        (notice,) = made.ui[NOTICES]
+        assert "no emotions" in notice and "load DICE-Talk" in notice and "not used" in notice
         assert torch.equal(made.result[0], plain.result[0])
 
 
 def test_a_model_with_emotions_names_what_to_connect(
-    nodes: dict[str, Any], room: Any, model: Any, portrait: Any, speech: Any
+    nodes: dict[str, Any], node_module: Any, model: Any, portrait: Any, speech: Any
 ) -> None:
     with pytest.raises(EmotionError, match=r"none is connected\. Connect an emotion of Emotion Bank Mix"):
-        nodes["DICETalk_Sampler"].execute(model, portrait, speech, room("sampler").UNWIRED, **nested(SAMPLER))
+        nodes["DICETalk_Sampler"].execute(model, portrait, speech, node_module("sampler").UNWIRED, **nested(SAMPLER))
 
 
 def test_nodes_that_make_emotions_say_that_sonic_has_none(
@@ -177,38 +182,40 @@ def test_nodes_that_make_emotions_say_that_sonic_has_none(
 
 @pytest.fixture
 def both(models: Path, sonic_folder: Path) -> None:
-    """Names of a DICE-Talk and of a Sonic that can be told apart before a run."""
+    """Names of a DICE-Talk and of a Sonic that can be distinguished before a run."""
     touch(models / "dice_talk" / "unet.pth", models / "dice_talk" / "emo_model.pth")
     shutil.copy(sonic_folder / "dicetalk-sonic.safetensors", models / "dice_talk")
 
 
-def settled(nodes: dict[str, Any], room: Any, prompt: dict[str, Any]) -> Any:
-    room("prompts").settle_prompt(prompt, nodes)
+def settled(nodes: dict[str, Any], node_module: Any, prompt: dict[str, Any]) -> Any:
+    node_module("prompts").settle_prompt(prompt, nodes)
     return prompt["7"]["inputs"].get("emotion")
 
 
 @pytest.mark.parametrize("model", ["tiny", "unet.pth"])
-def test_before_a_run_a_model_with_emotions_wants_one(nodes: dict[str, Any], room: Any, both: None, model: str) -> None:
+def test_before_a_run_a_model_with_emotions_wants_one(
+    nodes: dict[str, Any], node_module: Any, both: None, model: str
+) -> None:
     """A missing wire stays missing, which ComfyUI reports."""
     prompt = talking(model=model)
-    assert settled(nodes, room, prompt) == ["6", 0]
+    assert settled(nodes, node_module, prompt) == ["6", 0]
     del prompt["7"]["inputs"]["emotion"]
-    assert settled(nodes, room, prompt) is None
+    assert settled(nodes, node_module, prompt) is None
     emotion = next(port for port in nodes["DICETalk_Sampler"].define_schema().inputs if port.id == "emotion")
     assert not emotion.optional
 
 
-def test_before_a_run_sonic_wants_none(nodes: dict[str, Any], room: Any, both: None) -> None:
+def test_before_a_run_sonic_wants_none(nodes: dict[str, Any], node_module: Any, both: None) -> None:
     """What is wired is not even run: a workflow of DICE-Talk runs on Sonic by choosing that."""
-    sampler = room("sampler")
+    sampler = node_module("sampler")
     prompt = talking(model="dicetalk-sonic.safetensors")
-    assert settled(nodes, room, prompt) == sampler.UNUSED
+    assert settled(nodes, node_module, prompt) == sampler.UNUSED
     del prompt["7"]["inputs"]["emotion"]
-    assert settled(nodes, room, prompt) == sampler.UNWIRED
+    assert settled(nodes, node_module, prompt) == sampler.UNWIRED
 
 
-def test_a_model_through_nodes_of_others(nodes: dict[str, Any], room: Any, both: None) -> None:
-    sampler = room("sampler")
+def test_a_model_through_nodes_of_others(nodes: dict[str, Any], node_module: Any, both: None) -> None:
+    sampler = node_module("sampler")
 
     def through(*models: str, wired: bool) -> Any:
         prompt = talking(model=models[0])
@@ -218,7 +225,7 @@ def test_a_model_through_nodes_of_others(nodes: dict[str, Any], room: Any, both:
         prompt["7"]["inputs"]["model"] = ["20", 0]
         if not wired:
             del prompt["7"]["inputs"]["emotion"]
-        return settled(nodes, room, prompt)
+        return settled(nodes, node_module, prompt)
 
     sonic, dice = "dicetalk-sonic.safetensors", "tiny"
     assert through(sonic, wired=False) == sampler.UNWIRED and through(sonic, wired=True) == sampler.UNUSED
@@ -227,11 +234,11 @@ def test_a_model_through_nodes_of_others(nodes: dict[str, Any], room: Any, both:
     assert through(sonic, dice, wired=False) == sampler.UNWIRED and through(sonic, dice, wired=True) == ["6", 0]
 
 
-def test_a_wire_in_a_circle_or_to_nowhere_ends(nodes: dict[str, Any], room: Any, both: None) -> None:
+def test_a_wire_in_a_circle_or_to_nowhere_ends(nodes: dict[str, Any], node_module: Any, both: None) -> None:
     prompt = talking()
     prompt["1"]["inputs"]["model"] = ["7", 0]
     prompt["5"]["inputs"]["model"] = ["99", 0]
-    assert settled(nodes, room, prompt) == ["6", 0]
+    assert settled(nodes, node_module, prompt) == ["6", 0]
 
 
 def test_sizes_of_the_small_models_differ_in_what_sonic_lacks() -> None:

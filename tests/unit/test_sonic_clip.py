@@ -45,8 +45,8 @@ def test_a_clip_needs_no_emotion(talk: DiceTalk, notices: list[str]) -> None:
     for given in ({"emotion": "happy:0.8"}, {"emotion": Path("nothing.json")}, {"intensity_from_voice": "louder"}):
         notices.clear()
         clip = talk.generate(PORTRAIT, HUM, **QUICK, **given)
-        (told,) = notices
-        assert "no emotions" in told and "load DICE-Talk" in told
+        (notice,) = notices
+        assert "no emotions" in notice and "load DICE-Talk" in notice
         assert all(np.array_equal(frame, other) for frame, other in zip(clip.frames(), plain, strict=True))
 
 
