@@ -116,7 +116,7 @@ class Conditioning:
         mask: face mask at picture size, ``(1, 1, H, W)`` in 0..1.
         pose: pose-guider features of the mask, ``(1 or frames, channels, h, w)``; `None` for a model without.
         added_ids: frames per second, motion bucket and expression bucket of each frame, ``(frames, 3)``, of which a
-            window has the mean, or ``(1, 3)``, which are those of every window; `None`: the numbers of the settings.
+            window has the mean; or ``(1, 3)``, which are those of every window.
     """
 
     clip_token: torch.Tensor
@@ -125,7 +125,7 @@ class Conditioning:
     adapters: dict[str, FrameTokens]
     mask: torch.Tensor
     pose: torch.Tensor | None
-    added_ids: torch.Tensor | None = None
+    added_ids: torch.Tensor
 
     @property
     def frames(self) -> int:

@@ -11,7 +11,7 @@ from dicetalk.denoise.unet import UNet
 from dicetalk.errors import NotEnoughMemoryError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.memory import is_out_of_memory
-from dicetalk.settings import FPS, SamplerSettings, ramp_values
+from dicetalk.settings import SamplerSettings, ramp_values
 
 
 class GuidedUNet:
@@ -20,7 +20,7 @@ class GuidedUNet:
     Args:
         unet: on `device`.
         conditioning: of the clip.
-        settings: guidance, adapter scales, buckets.
+        settings: guidance and adapter scales.
         device: where the UNet runs.
         dtype: in which it computes.
         hooks: notice when memory did not suffice for the branches together.
@@ -40,10 +40,7 @@ class GuidedUNet:
         self.portrait_guidance = ramp_values(settings.portrait_guidance, settings.steps_run)
         self.expression_guidance = ramp_values(settings.expression_guidance, settings.steps_run)
         self.scales = [getattr(settings, f"{name}_scale") for name in conditioning.adapters]
-        ids = conditioning.added_ids
-        self.added_ids = (
-            torch.tensor([[FPS, settings.motion_bucket, settings.expression_bucket]]) if ids is None else ids.cpu()
-        )
+        self.added_ids = conditioning.added_ids.cpu()
 
         height, width = conditioning.image_latents.shape[-2:]
         levels = len(unet.config.block_out_channels)

@@ -212,8 +212,8 @@ FAULTS = [
         ("latents in the decoder's scale", " / dice.config.vae.scaling_factor", ""),
         (
             "the emotion at its start only",
-            "emotion.track, settings",
-            "type(emotion.track).constant(emotion.track.keyframes[0].prior), settings",
+            "speech.features, track, settings",
+            "speech.features, track and type(track).constant(track.keyframes[0].prior), settings",
         ),
     ),
     *faults_in(

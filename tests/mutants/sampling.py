@@ -6,6 +6,7 @@ PIPELINE = ("tests/unit/test_pipeline.py",)
 DENOISE = ("tests/unit/test_denoise.py",)
 BOTH = (*DENOISE, *PIPELINE)
 UNET = ("tests/golden/test_unet.py",)
+MOTION = ("tests/unit/test_motion.py", "tests/golden/test_motion.py")
 RENDER = ("tests/unit/test_pipeline_render.py",)
 
 FAULTS = [
@@ -81,6 +82,38 @@ FAULTS = [
         ("the seed is not used", "draw_noise(settings.seed,", "draw_noise(0,"),
     ),
     *faults_in(
+        "dicetalk/motion/ids.py",
+        MOTION,
+        (
+            "buckets are swapped",
+            'BUCKETS = ("motion_bucket", "expression_bucket")',
+            'BUCKETS = ("expression_bucket", "motion_bucket")',
+        ),
+        (
+            "the network is given 25 fps",
+            "torch.full((features.frames,), FPS)",
+            "torch.full((features.frames,), 2 * FPS)",
+        ),
+        ("the amount has no influence", ", residency) * settings.motion_amount", ", residency)"),
+        ("the prediction of the other bucket", "predicted[:, place]", "predicted[:, 1 - place]"),
+        ("a curve starts again", "*[values[-1]] * -unused", "*[values[0]] * -unused"),
+        (
+            "speech that is too short is not refused early",
+            "        features.last_windows(network.config.window)\n",
+            "        pass\n",
+        ),
+    ),
+    *faults_in(
+        "dicetalk/audio/features.py",
+        MOTION,
+        (
+            "as many states before a frame as after",
+            "before, after = states[: window // 2 - 1]",
+            "before, after = states[: window // 2]",
+        ),
+        ("the first layer's states", "[STEPS_BEFORE:-STEPS_AFTER, -1]", "[STEPS_BEFORE:-STEPS_AFTER, 0]"),
+    ),
+    *faults_in(
         "dicetalk/pipeline.py",
         RENDER,
         ("the decoder's chunk is always 10", "chunk=chunk,", "chunk=10,"),
@@ -137,11 +170,15 @@ FAULTS = [
             "ramp_values(settings.portrait_guidance, settings.steps_run)",
         ),
         (
-            "buckets are swapped",
-            "[FPS, settings.motion_bucket, settings.expression_bucket]",
-            "[FPS, settings.expression_bucket, settings.motion_bucket]",
+            "a window has its first frame's buckets",
+            "self.added_ids[frames].double()",
+            "self.added_ids[frames[:1]].double()",
         ),
-        ("the network is given 25 fps", "torch.tensor([FPS, settings", "torch.tensor([2 * FPS, settings"),
+        (
+            "a repeated frame counts once",
+            "self.added_ids[frames].double()",
+            "self.added_ids[sorted({*frames})].double()",
+        ),
         (
             "every branch sees the portrait",
             "image = self.image_latents * portrait.to(x).reshape(-1, 1, 1, 1)",

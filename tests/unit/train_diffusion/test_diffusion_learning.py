@@ -243,6 +243,7 @@ def test_the_network_sees_in_training_what_it_sees_in_inference(make_task: Calla
             },
             mask=mask,
             pose=module.pose_guider(mask.expand(-1, 3, -1, -1)),
+            added_ids=torch.tensor([[12.5, 8.0, 16.0]]),
         )
         settings = SamplerSettings(portrait_guidance=1.0, expression_guidance=1.0)
         guided = GuidedUNet(module.unet, conditioning, settings, CPU, torch.float32)
