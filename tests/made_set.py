@@ -56,10 +56,10 @@ Outputs = dict[str, torch.Tensor]
 
 
 class SetOfFixtures:
-    """A folder that is being made."""
+    """A folder that is being made, in the form of one program's fixtures."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, program: str = "DICE-Talk"):
+        self.folder, self.program = folder, program
         self.files: dict[str, Any] = {}
 
     def write(self, name: str, entry: dict[str, Any], inputs: Outputs, outputs: Outputs, weights: Outputs) -> None:
@@ -69,7 +69,11 @@ class SetOfFixtures:
         save_file(tensors, self.folder / name)
         tolerance = {key: {"atol": 1e-4 * max(1.0, value.abs().max().item())} for key, value in outputs.items()}
         self.files[name] = entry | {"tolerance": tolerance}
-        manifest = {"set": "made", "reference": "the library, in the form of DICE-Talk's fixtures", "files": self.files}
+        manifest = {
+            "set": "made",
+            "reference": f"made here, in the form of {self.program}'s fixtures",
+            "files": self.files,
+        }
         (self.folder / "manifest.json").write_text(json.dumps(manifest))
 
 

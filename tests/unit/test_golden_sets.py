@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from made_set import write_set
+from made_sonic_set import write_sonic_set
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +45,15 @@ def test_a_set_of_other_sizes_seeds_and_cases_is_compared(made: Path) -> None:
         assert lack in done.stdout, done.stdout[-4000:]
     # Of everything recorded only the case without inputs is left, and it is named.
     assert "not: unet_tiny_extra.safetensors/lacking/sample" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_sonic_set_of_other_sizes_seeds_and_cases_is_compared(tmp_path: Path) -> None:
+    write_sonic_set(tmp_path)
+    done = run_on(tmp_path)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "KeyError" not in done.stdout
+    assert "; not: " not in done.stdout, "something that is recorded was not compared"
 
 
 @pytest.mark.slow
