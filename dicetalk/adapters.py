@@ -68,6 +68,7 @@ class AudioRows:
         return 1 + self.features.frames
 
     def __call__(self, rows: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """Audio tokens of `rows`, ``(len(rows), tokens, output_dim)``."""
         windows = self.features.windows((rows - 1).clamp(min=0))
         windows = windows * (rows > 0).to(windows)[:, None, None, None]
         # The projection may be kept in float32 beside a UNet in half precision.
@@ -93,6 +94,7 @@ class EmotionRows:
         return 1 + len(self.priors)
 
     def __call__(self, rows: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """Emotion tokens of `rows`, ``(len(rows), tokens, attention_dim)``."""
         priors = torch.cat([torch.zeros_like(self.priors[:1]), self.priors])[rows].to(device, dtype)
         if isinstance(self.model, PriorTokens):
             return self.model.tokens(priors)

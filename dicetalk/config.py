@@ -1,5 +1,8 @@
-"""Sizes of every network. :data:`FULL` is released DICE-Talk, :data:`SONIC` released Sonic, :data:`TINY` the bundled
-model; the classes are the same."""
+"""Sizes of every network.
+
+:data:`FULL` is released DICE-Talk, :data:`SONIC` released Sonic, :data:`TINY` the bundled model; the classes are the
+same.
+"""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any

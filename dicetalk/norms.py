@@ -25,9 +25,11 @@ def regroup(network: Network, groups: int) -> Network:
 
 
 def quieten_residuals(network: nn.Module) -> None:
-    """Let every residual block of a network add nothing at first: deep networks then start as shallow ones,
-    and learn several times faster (zero-initialised last
-    layers as in Dhariwal and Nichol, "Diffusion Models Beat GANs on Image Synthesis", NeurIPS 2021)."""
+    """Let every residual block of a network add nothing at first.
+
+    Deep networks then start as shallow ones, and learn several times faster (zero-initialised last layers as in
+    Dhariwal and Nichol, "Diffusion Models Beat GANs on Image Synthesis", NeurIPS 2021).
+    """
     for module in network.modules():
         for last in (getattr(module, "conv2", None), getattr(module, "proj_out", None)):
             if isinstance(last, (nn.Conv2d, nn.Conv3d, nn.Linear)):

@@ -44,6 +44,7 @@ class DeviceResidency:
 
     @contextmanager
     def __call__(self, *modules: nn.Module, memory_required: int = 0) -> Iterator[torch.device]:
+        """Move `modules` to the device for the length of the block."""
         try:
             for module in modules:
                 module.to(self.device)

@@ -20,6 +20,7 @@ class AudioEncode(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="DICETalk_AudioEncode",
             **SHOWN_AGAIN,
@@ -42,6 +43,7 @@ class AudioEncode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, duration: float | None = None) -> bool | str:
+        """Check the values that are known before the workflow runs."""
         return verdict(lambda: duration is None or check_duration(duration))
 
     @classmethod
@@ -56,6 +58,7 @@ class AudioEncode(io.ComfyNode):
         pad_end: float = 0.0,
         silence_below: float = 0.0,
     ) -> io.NodeOutput:
+        """Cut the recording, pad it, and encode it with Whisper."""
         hooks = comfy_hooks({"speech": 1})
         speech = pad_speech(to_speech(audio, start, duration, hooks), pad_start, pad_end)
         speech = shut_in_silence(speech, silence_below or None)

@@ -25,6 +25,7 @@ class Wanted(str):
     way: str
 
     def __new__(cls, io_type: str, way: str) -> "Wanted":
+        """A type `io_type` that says in messages by which `way` such a value is made."""
         made = super().__new__(cls, io_type)
         made.way = way
         return made

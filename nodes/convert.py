@@ -100,7 +100,9 @@ def check_memory(frames: int, height: int, width: int, *, copies: int = 1, way_o
     """Refuse a clip that main memory cannot hold, before hours are spent on it.
 
     Args:
-        frames: of `height` x `width` pixels, each float32.
+        frames: number of pictures.
+        height: of each, in pixels.
+        width: of each; the values are float32.
         copies: how often all of them are in memory at once.
         way_on: what the user can do.
 

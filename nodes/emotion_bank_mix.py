@@ -31,6 +31,7 @@ class EmotionBankMix(SettledNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Declare the node's inputs and outputs."""
         weight = {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01}
         return io.Schema(
             node_id="DICETalk_EmotionBankMix",
@@ -104,10 +105,12 @@ class EmotionBankMix(SettledNode):
 
     @classmethod
     def validate_inputs(cls, emotions: str | None = None, more: Any = None) -> bool | str:
+        """Check the values that are known before the workflow runs."""
         return verdict(lambda: emotions is None or _check_text(emotions))
 
     @classmethod
     def dead_inputs(cls, inputs: Mapping[str, Any]) -> Iterable[str]:
+        """Names of inputs that have no influence beside the others."""
         wired = {name.rpartition("_")[2] for name in inputs if name.startswith(("emotion_", "more.emotion_"))}
         dead = [f"weight_{letter}" for letter in (*FIRST, *MORE) if letter not in wired]
         return [*dead, "seed"] if numbers(inputs, "temperature") == [0] else dead
@@ -127,6 +130,7 @@ class EmotionBankMix(SettledNode):
         more: Mapping[str, Emotion] | None = None,
         **weights: float,
     ) -> io.NodeOutput:
+        """Mix the presets and the wired emotions, and sample the result if a temperature asks for it."""
         priors = model.presets
         wanted = mix_from_json(emotions)
         hooks, parts = comfy_hooks({}), []

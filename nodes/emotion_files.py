@@ -14,6 +14,7 @@ class SaveEmotion(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="DICETalk_SaveEmotion",
             display_name="Save Emotion",
@@ -38,10 +39,12 @@ class SaveEmotion(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
+        """Check the values that are known before the workflow runs."""
         return verdict(lambda: name is None or check_emotion_name(name))
 
     @classmethod
     def execute(cls, model: HostedModel, emotion: Emotion, name: str) -> io.NodeOutput:
+        """Write the emotion, and pass it on."""
         check_emotion(model, emotion, "emotion")
         save_emotion(emotion, new_emotion_path(name))
         return io.NodeOutput(emotion)
@@ -52,6 +55,7 @@ class LoadEmotion(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="DICETalk_LoadEmotion",
             display_name="Load Emotion",
@@ -71,6 +75,7 @@ class LoadEmotion(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
+        """Check the values that are known before the workflow runs."""
         return verdict(lambda: name is None or emotion_path(name))
 
     @classmethod
@@ -83,4 +88,5 @@ class LoadEmotion(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: HostedModel, name: str) -> io.NodeOutput:
+        """Read the emotion, if it is one of this model."""
         return io.NodeOutput(load_emotion(emotion_path(name), model.space))

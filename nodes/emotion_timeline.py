@@ -23,6 +23,7 @@ class EmotionTimeline(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="DICETalk_EmotionTimeline",
             **SHOWN_AGAIN,
@@ -51,11 +52,13 @@ class EmotionTimeline(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, keyframes: str | None = None) -> bool | str:
+        """Check the values that are known before the workflow runs."""
         return verdict(lambda: keyframes is None or track_from_json(keyframes, NAMES_ALONE))
 
     @classmethod
     @keeps_notices
     def execute(cls, model: HostedModel, speech: EncodedSpeech, keyframes: str) -> io.NodeOutput:
+        """Make a track of the keyframes, with its picture, and send the waveform to the widget."""
         hooks, sound = comfy_hooks({}), speech.speech
         track = note_unused_end(track_from_json(keyframes, model.presets), sound.seconds, hooks)
         picture = plot_track(track, model.presets, (sound.samples, SAMPLE_RATE))

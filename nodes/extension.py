@@ -61,12 +61,14 @@ class DiceTalkExtension(ComfyExtension):
     """All nodes of the pack."""
 
     async def on_load(self) -> None:
+        """Register folders, example files, replacements of older nodes and the check of prompts."""
         register_folders()
         offer_examples()
         await register_replacements()
         settle_prompts_of({node.define_schema().node_id: node for node in NODES})
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """The pack's nodes."""
         return NODES
 
 

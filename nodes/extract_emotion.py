@@ -38,6 +38,7 @@ class ExtractEmotionPrior(SettledNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="DICETalk_ExtractEmotionPrior",
             **SHOWN_AGAIN,
@@ -98,14 +99,17 @@ class ExtractEmotionPrior(SettledNode):
 
     @classmethod
     def validate_inputs(cls, result: Any = None) -> bool | str:
+        """Check the values that are known before the workflow runs."""
         return choice_verdict("result", result, RESULTS)
 
     @classmethod
     def dead_inputs(cls, inputs: Mapping[str, Any]) -> Iterable[str]:
+        """Names of inputs that have no influence beside the others."""
         return [name for name, source in (("fps", "images"), ("audio_stream", "video")) if source not in inputs]
 
     @classmethod
     def refusals(cls, inputs: Mapping[str, Any]) -> Mapping[str, str]:
+        """Reasons against values that do not go together, by input."""
         why = _contradiction(inputs)
         return {"result": why} if why else {}
 
@@ -121,6 +125,7 @@ class ExtractEmotionPrior(SettledNode):
         audio: dict[str, Any] | None = None,
         audio_stream: int = 0,
     ) -> io.NodeOutput:
+        """Read the emotion of the reference by the embedder or, without one, by the recogniser of faces."""
         given = {"images": images, "video": video, "audio": audio}
         if why := _contradiction([name for name, value in given.items() if value is not None]):
             raise EmotionError(why)

@@ -43,8 +43,10 @@ def _register(key: str, folder: str, extensions: set[str]) -> None:
 
 
 def model_names() -> list[str]:
-    """Files that stand for a model, those of other packs after our own, and the bundled one last, so that it is the
-    default where there is no other."""
+    """Files that stand for a model, those of other packs after our own, and the bundled one last.
+
+    So that is the default where there is no other.
+    """
     return [*_own_models(), *_pack_models(), TINY]
 
 
@@ -107,8 +109,11 @@ def svd_beside() -> bool:
 
 
 def svd_path(name: str, model: Path) -> Path | None:
-    """The checkpoint `name`; for ``auto``, and for one that is not there, none if it lies with the model, else one that
-    is called like it."""
+    """The checkpoint `name`.
+
+    For ``auto``, and for a name that is not there, it is `None` if SVD lies with the model, else a checkpoint that is
+    called like it.
+    """
     if name != AUTO and is_known_svd(name):
         return Path(folder_paths.get_full_path_or_raise("checkpoints", name))
     if VAE in find_files(model, shared=shared_folders()).paths:
@@ -118,8 +123,10 @@ def svd_path(name: str, model: Path) -> Path | None:
 
 
 def shared_folders() -> list[Path]:
-    """Where Whisper, RIFE, the face detector and the priors may lie as well: our own folders, the Sonic pack's, and the
-    older DICE-Talk pack, which carries the priors."""
+    """Folders in which Whisper, RIFE, the face detector and the priors may lie as well.
+
+    They are our own, the Sonic pack's, and the older DICE-Talk pack's, which carries the priors.
+    """
     packs = [clone for folder in folder_paths.get_folder_paths("custom_nodes") for clone in clones_in(Path(folder))]
     return [*map(Path, folder_paths.get_folder_paths(MODELS)), *_pack_folders(), *packs]
 

@@ -20,6 +20,7 @@ class FrameInterpolate(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="DICETalk_FrameInterpolate",
             **SHOWN_AGAIN,
@@ -42,6 +43,7 @@ class FrameInterpolate(io.ComfyNode):
     @classmethod
     @keeps_notices
     def execute(cls, model: HostedModel, images: torch.Tensor, fps: float, multiplier: str) -> io.NodeOutput:
+        """Put frames between each pair, 1, 3 or 7 of them."""
         if model.dice.flownet is None:
             raise CheckpointError("The model has no frame interpolation: RIFE/flownet.pkl is not in its folder.")
         shown, quiet = comfy_hooks({"interpolate": 1}), Hooks(cancelled=cancelled)

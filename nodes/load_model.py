@@ -41,6 +41,7 @@ class LoadModel(SettledNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="DICETalk_LoadModel",
             **SHOWN_AGAIN,
@@ -78,6 +79,7 @@ class LoadModel(SettledNode):
 
     @classmethod
     def dead_inputs(cls, inputs: Mapping[str, Any]) -> Iterable[str]:
+        """Names of inputs that have no influence beside the others."""
         return ("svd",) if inputs.get("model") == TINY else ()
 
     @classmethod
@@ -109,6 +111,7 @@ class LoadModel(SettledNode):
     @classmethod
     @keeps_notices
     def execute(cls, model: str, svd: str, dtype: str) -> io.NodeOutput:
+        """Load the model on the CPU; ComfyUI moves its networks when they are used."""
         chosen, elsewhere, shared = _places(model, svd)
         hooks = comfy_hooks({"load": 1})
         if model != TINY and not is_known_svd(svd):
@@ -126,8 +129,10 @@ class LoadModel(SettledNode):
 
 
 def loaded_variants(nodes: Iterable[Mapping[str, Any]]) -> list[Variant | None]:
-    """Variants of the models that the nodes of this class among `nodes` of a prompt load; `None` for one that is not
-    known before the run."""
+    """Variants of the models that the nodes of this class among `nodes` of a prompt load.
+
+    `None` stands for one that is not known before the run.
+    """
     loaders = (node for node in nodes if node.get("class_type") == LoadModel.define_schema().node_id)
     return [model_variant(loader["inputs"].get("model")) for loader in loaders]
 

@@ -16,6 +16,7 @@ def setting_inputs(
     """The inputs for the parameters of `settings`, in their order; neighbouring ramps have their changes after both.
 
     Args:
+        settings: dataclass whose fields are parameters.
         required: names of inputs that prompts of the first version have; others came later and are optional, or a
             server would refuse older prompts.
         only: which parameters.

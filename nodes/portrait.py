@@ -35,6 +35,7 @@ class PortraitCrop(SettledNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="DICETalk_PortraitCrop",
             **SHOWN_AGAIN,
@@ -89,16 +90,19 @@ class PortraitCrop(SettledNode):
 
     @classmethod
     def validate_inputs(cls, area: Any = None) -> bool | str:
+        """Check the values that are known before the workflow runs."""
         return choice_verdict("area", area, AREAS)
 
     @classmethod
     def dead_inputs(cls, inputs: Mapping[str, Any]) -> Iterable[str]:
+        """Names of inputs that have no influence beside the others."""
         if inputs["area"] == EVERYTHING:
             return ("mask_scale", "box", "mask")
         return ("area.face_index",) if {"box", "mask"} & inputs.keys() else ()
 
     @classmethod
     def refusals(cls, inputs: Mapping[str, Any]) -> Mapping[str, str]:
+        """Reasons against values that do not go together, by input."""
         side = numbers(inputs, "short_side")
         refused = {}
         if side and side[0] % STRIDE:
@@ -119,6 +123,7 @@ class PortraitCrop(SettledNode):
         box: Any = None,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
+        """Prepare each picture of the batch for the sampler."""
         chosen = area["area"]
         if box is not None and mask is not None and chosen != EVERYTHING:
             raise PortraitError(BOTH)
@@ -197,6 +202,7 @@ class PasteBack(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="DICETalk_PasteBack",
             **SHOWN_AGAIN,
@@ -233,6 +239,7 @@ class PasteBack(io.ComfyNode):
     @classmethod
     @keeps_notices
     def execute(cls, images: torch.Tensor, portrait: Portrait, feather: float, colour_match: bool) -> io.NodeOutput:
+        """Put the frames into the full picture, chunk by chunk."""
         hooks = comfy_hooks({"paste": 1})
         frames = to_frames(images, hooks)
         check_memory(len(frames), *portrait.source.shape[:2])

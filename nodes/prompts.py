@@ -28,6 +28,7 @@ class Refused(str):
     why: str
 
     def __new__(cls, value: Any, why: str) -> "Refused":
+        """The value as text, which no input takes, with the reason."""
         made = super().__new__(cls, f"{value} ({why.rstrip('.')})")
         made.why = why
         return made

@@ -25,9 +25,13 @@ class Operations:
     LayerNorm = comfy.ops.manual_cast.LayerNorm
 
     class Linear(comfy.ops.manual_cast.Linear):
+        """Linear layer that casts its weights when it is called."""
+
         _load_from_state_dict = nn.Module._load_from_state_dict
 
     class Embedding(comfy.ops.manual_cast.Embedding):
+        """Embedding that casts its weights when it is called."""
+
         _load_from_state_dict = nn.Module._load_from_state_dict
 
 
@@ -63,6 +67,7 @@ class ComfyResidency:
 
     @contextmanager
     def __call__(self, *modules: nn.Module, memory_required: int = 0) -> Iterator[torch.device]:
+        """Let ComfyUI's memory manager load `modules` for the length of the block."""
         device = memory.get_torch_device()
         memory.load_models_gpu(
             [self._patcher(module, device) for module in modules],

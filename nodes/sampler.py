@@ -61,6 +61,7 @@ class DiceSampler(SettledNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="DICETalk_Sampler",
             **SHOWN_AGAIN,
@@ -113,10 +114,12 @@ class DiceSampler(SettledNode):
 
     @classmethod
     def validate_inputs(cls, preset: Any = None) -> bool | str:
+        """Check the values that are known before the workflow runs."""
         return choice_verdict("preset", preset, PRESETS)
 
     @classmethod
     def dead_inputs(cls, inputs: Mapping[str, Any]) -> Iterable[str]:
+        """Names of inputs that have no influence beside the others."""
         return () if inputs["interpolate"] else ("frame_rate",)
 
     @classmethod
@@ -134,6 +137,7 @@ class DiceSampler(SettledNode):
 
     @classmethod
     def refusals(cls, inputs: Mapping[str, Any]) -> Mapping[str, str]:
+        """Reasons against values that do not go together, by input."""
         return setting_refusals(inputs)
 
     @classmethod
@@ -150,6 +154,7 @@ class DiceSampler(SettledNode):
         frame_rate: float = 0.0,
         **values: Any,
     ) -> io.NodeOutput:
+        """Denoise a clip, decode it and, where asked for, put frames between."""
         check_portrait(model, portrait)
         check_speech(model, speech)
         settings = sampler_settings(model.dice.config.sampling, preset, **values)

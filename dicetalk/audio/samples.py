@@ -22,6 +22,7 @@ class FrameSamples:
         self._interleaved: av.AudioResampler | None = None
 
     def __call__(self, frame: av.AudioFrame) -> np.ndarray:
+        """Samples of a decoded frame, float32 ``(n, channels)``, full scale at 1."""
         channels = len(frame.layout.channels)
         if not frame.format.is_planar:
             return as_float(frame.to_ndarray().reshape(-1, channels))

@@ -1,5 +1,6 @@
-"""The guided network without the exact savings, as the method is usually written: what `bench` and the tests compare
-with.
+"""The guided network without the exact savings, as the method is usually written.
+
+`bench` and the tests compare with it.
 
 Every call projects the tokens of all its frames again, attends to the clip token with softmax, repeats the temporal
 tokens for every pixel, runs the pose guider on every frame's mask and computes all three branches whatever their
@@ -8,6 +9,7 @@ weight.
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from einops import repeat
@@ -40,6 +42,7 @@ class PlainCrossAttention(CrossAttention):
         return self.to_out[0](attended)
 
     def temporal(self, hidden: torch.Tensor, batch: int, context: AttentionContext) -> torch.Tensor:
+        """As :meth:`CrossAttention.temporal`, with the tokens repeated for every pixel."""
         pixels = len(hidden) // batch
 
         def rows(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -52,9 +55,11 @@ class PlainUNet(UNet):
     """Hands tokens on unprojected."""
 
     def project_clip(self, clip: torch.Tensor) -> list[torch.Tensor]:
+        """The clip tokens themselves, once for each cross-attention."""
         return [clip] * len(self._cross_attentions)
 
     def project_adapter(self, adapter: int, tokens: torch.Tensor) -> KeyValues:
+        """The tokens themselves in place of keys and values, once for each cross-attention."""
         return [(tokens, tokens)] * len(self._cross_attentions)
 
 
@@ -66,13 +71,16 @@ def plain_unet(unet: UNet) -> PlainUNet:
     for module in plain.modules():
         if isinstance(module, CrossAttention):
             module.__class__ = PlainCrossAttention
+    assert isinstance(plain, PlainUNet)
     return plain
 
 
 class PlainGuidedUNet(GuidedUNet):
     """:class:`GuidedUNet` that saves nothing; takes the pose guider beside its arguments."""
 
-    def __init__(self, unet: UNet, conditioning: Conditioning, *args, pose_guider: nn.Module | None, **kwargs):
+    def __init__(
+        self, unet: UNet, conditioning: Conditioning, *args: Any, pose_guider: nn.Module | None, **kwargs: Any
+    ):
         super().__init__(plain_unet(unet), conditioning, *args, **kwargs)
         self.pose_guider = None if pose_guider is None else pose_guider.to(self.device)
         self.picture_mask = conditioning.mask.to(self.device, self.dtype).expand(-1, 3, -1, -1)

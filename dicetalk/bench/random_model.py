@@ -1,6 +1,7 @@
 """Models of named sizes with random weights: their time and memory are those of trained ones."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +18,9 @@ def random_model(size: Size, dtype: torch.dtype, seed: int = 0) -> DiceModel:
     """The model of `size`, on the CPU, with weights that keep activations finite; Whisper and RIFE in float32."""
     config = size.config
     generator = torch.Generator().manual_seed(seed)
-    built = {net.field: networks.dice_network(net, config, nn, sdpa_attention) for net in networks.DICE_NETWORKS}
+    built: dict[str, Any] = {
+        net.field: networks.dice_network(net, config, nn, sdpa_attention) for net in networks.DICE_NETWORKS
+    }
     built |= {"vae": networks.vae(config.vae), "image_encoder": networks.image_encoder(config.image_encoder)}
     whisper_sizes = {
         "d_model": config.audio.channels,
@@ -25,7 +28,7 @@ def random_model(size: Size, dtype: torch.dtype, seed: int = 0) -> DiceModel:
         "encoder_attention_heads": size.whisper_heads,
         "encoder_ffn_dim": 4 * config.audio.channels,
     }
-    precise = {"whisper": networks.whisper_encoder(whisper_sizes), "flownet": networks.flownet()}
+    precise: dict[str, Any] = {"whisper": networks.whisper_encoder(whisper_sizes), "flownet": networks.flownet()}
     return DiceModel(
         **{field: _fill(network, dtype, generator) for field, network in built.items()},
         **{field: _fill(network, torch.float32, generator) for field, network in precise.items()},
@@ -38,7 +41,7 @@ def random_model(size: Size, dtype: torch.dtype, seed: int = 0) -> DiceModel:
     )
 
 
-def _fill(network: nn.Module, dtype: torch.dtype, generator: torch.Generator) -> nn.Module:
+def _fill(network: Any, dtype: torch.dtype, generator: torch.Generator) -> Any:
     weights = {name: _random(name, like, generator) for name, like in network.state_dict().items()}
     return fill(Path("random weights"), network, weights, dtype)
 

@@ -1,5 +1,6 @@
-"""Runs the whole pipeline on a synthetic portrait and speech, measures time and peak memory of each stage, and compares
-two settings side by side.
+"""Runs the whole pipeline on a synthetic portrait and speech.
+
+It measures time and peak memory of each stage, and compares two settings side by side.
 """
 
 import statistics
@@ -87,7 +88,7 @@ class StageWatch:
             peak = torch.cuda.max_memory_allocated(self.cuda)
             torch.cuda.reset_peak_memory_stats(self.cuda)
         else:
-            peak = self.rss.take()
+            peak = 0 if self.rss is None else self.rss.take()
         now = time.perf_counter()
         self.seconds[stage] += now - self.last
         self.peak_bytes[stage] = max(self.peak_bytes[stage], peak)

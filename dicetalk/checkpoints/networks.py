@@ -105,7 +105,7 @@ def dice_network(network: DiceNetwork, config: ModelConfig, operations: ModuleTy
 
 
 def vae(config: VAEConfig, device: str = "meta") -> nn.Module:
-    """diffusers' ``AutoencoderKLTemporalDecoder``; on another device than meta with random weights."""
+    """Diffusers' ``AutoencoderKLTemporalDecoder``; on another device than meta with random weights."""
     from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
 
     with torch.device(device):
@@ -120,7 +120,7 @@ def vae(config: VAEConfig, device: str = "meta") -> nn.Module:
 
 
 def image_encoder(config: ImageEncoderConfig, device: str = "meta") -> nn.Module:
-    """transformers' ``CLIPVisionModelWithProjection``; `device` as for :func:`vae`."""
+    """Transformers' ``CLIPVisionModelWithProjection``; `device` as for :func:`vae`."""
     from transformers.models.clip.configuration_clip import CLIPVisionConfig
     from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
@@ -134,7 +134,7 @@ def image_encoder(config: ImageEncoderConfig, device: str = "meta") -> nn.Module
 
 
 def whisper_encoder(sizes: dict[str, Any], device: str = "meta") -> nn.Module:
-    """transformers' ``WhisperEncoder``; `sizes` as in its ``WhisperConfig``, `device` as for :func:`vae`."""
+    """Transformers' ``WhisperEncoder``; `sizes` as in its ``WhisperConfig``, `device` as for :func:`vae`."""
     from transformers.models.whisper.configuration_whisper import WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 

@@ -36,8 +36,11 @@ _MAX_SIZES = {
 
 
 class Packed(NamedTuple):
-    """A converted file: the tensors of each network, by the name of its field, the config of all, one of
-    :data:`BANKS`, and the variant whose networks they are."""
+    """A converted file.
+
+    It holds the tensors of each network, by the name of its field, the config of all, one of :data:`BANKS`, and the
+    variant whose networks they are.
+    """
 
     tensors: dict[str, Tensors]
     config: ModelConfig
@@ -69,8 +72,9 @@ def packed_variant(path: Path) -> Variant | None:
 
 
 def read_packed(path: Path) -> Packed:
-    """Read a converted file; one that does not name its bank retrieves, as the release, and one that does not name its
-    variant is of DICE-Talk.
+    """Read a converted file.
+
+    One that does not name its bank retrieves, as the release, and one that does not name its variant is of DICE-Talk.
 
     Raises:
         DamagedFileError: the file is damaged or not one that :func:`dicetalk.checkpoints.convert.convert_model` wrote.

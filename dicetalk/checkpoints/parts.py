@@ -46,8 +46,10 @@ class Part:
 
 
 class DiceParts(NamedTuple):
-    """A variant's own networks, their sizes, and what was done with the emotion bank in training, one of
-    :data:`dicetalk.checkpoints.packed.BANKS`."""
+    """A variant's own networks, their sizes, and how training used the emotion bank.
+
+    The last is one of :data:`dicetalk.checkpoints.packed.BANKS`.
+    """
 
     parts: list[Part]
     config: ModelConfig

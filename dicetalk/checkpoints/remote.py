@@ -86,6 +86,7 @@ class HubFiles:
         self.pinned = _COMMIT.fullmatch(repository.revision) is not None
 
     def find(self, file: ModelFile) -> RemoteFile | None:
+        """Name, size and checksum of `file` at the pinned revision; `None` if it is not there."""
         path = f"{self.root}/{file.remote}"
         if path not in self.listed:
             # A branch may be laid out anew; its only file of that name is the same one.
@@ -96,6 +97,7 @@ class HubFiles:
         return RemoteFile(path, info["size"], (info.get("lfs") or {}).get("sha256"), info.get("blob_id"))
 
     def read(self, remote: RemoteFile, start: int, size: int) -> bytes:
+        """Up to `size` bytes of a file from `start` on."""
         with self.hub.open(remote.path, "rb", cache_type="none") as file:
             file.seek(start)
             return file.read(min(size, remote.bytes - start))
@@ -108,9 +110,11 @@ class GitHubFiles:
         self.revision = repository.revision
 
     def find(self, file: ModelFile) -> RemoteFile | None:
+        """Address, size and checksum of `file` as they are known here; `None` for what has no address."""
         return None if file.url is None else RemoteFile(file.url, file.bytes, file.sha256)
 
     def read(self, remote: RemoteFile, start: int, size: int) -> bytes:
+        """Up to `size` bytes of a file from `start` on."""
         from huggingface_hub.utils import get_session
 
         stop = min(start + size, remote.bytes)

@@ -13,7 +13,7 @@ _EMOTION_HELP = (
 )
 
 
-def add_emotion(commands: argparse._SubParsersAction) -> None:
+def add_emotion(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the group to the commands of ``dicetalk``."""
     parser = commands.add_parser(
         "emotion",
@@ -29,7 +29,7 @@ def add_emotion(commands: argparse._SubParsersAction) -> None:
     add_extract(inside)
 
 
-def add_show(commands: argparse._SubParsersAction) -> None:
+def add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """``dicetalk emotion show``."""
     parser = commands.add_parser(
         "show",
@@ -45,7 +45,7 @@ def add_show(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(command=("emotion_show", "show"), default_of=parser.get_default)
 
 
-def add_mix(commands: argparse._SubParsersAction) -> None:
+def add_mix(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """``dicetalk emotion mix``."""
     parser = commands.add_parser(
         "mix",
@@ -91,7 +91,7 @@ def add_mix(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(command=("emotion_make", "make_mix"), default_of=parser.get_default)
 
 
-def add_voice(commands: argparse._SubParsersAction) -> None:
+def add_voice(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """``dicetalk emotion voice``."""
     parser = commands.add_parser(
         "voice",
@@ -130,7 +130,7 @@ def add_voice(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(command=("emotion_make", "make_voice"), default_of=parser.get_default)
 
 
-def add_text(commands: argparse._SubParsersAction) -> None:
+def add_text(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """``dicetalk emotion text``."""
     parser = commands.add_parser(
         "text",

@@ -11,7 +11,7 @@ SMOOTHING_SECONDS = 0.2
 """Of a track, unless something else is asked for."""
 
 
-def add_extract(commands: argparse._SubParsersAction) -> None:
+def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of ``dicetalk emotion``."""
     parser = commands.add_parser(
         "extract",

@@ -56,7 +56,9 @@ def read_emotion_model(folder: Path) -> EmotionModel | None:
             if part.field == "emotion_model" and bank != "none":
                 network = part.build()
                 tensors = part.read(list(network.state_dict()))
-                return fill(part.path, network, tensors, torch.float32, part.may_lack)
+                model = fill(part.path, network, tensors, torch.float32, part.may_lack)
+                assert isinstance(model, EmotionModel)
+                return model
     return None
 
 

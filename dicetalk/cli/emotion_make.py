@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from dicetalk.audio.speech import load_speech
 from dicetalk.cli.emotion_inputs import check_no_preset, check_out, hearing, read_presets, save_track
 from dicetalk.cli.idle import refuse_idle
@@ -161,7 +163,7 @@ def _ramp(ends: tuple[float, float], length: Length) -> float | Curve:
     seconds = _known(length())
     if not seconds > 0:
         raise SettingError(f"--seconds {seconds:g}: give more than 0.")
-    return Curve([0.0, seconds], [first, last])
+    return Curve(np.array([0.0, seconds]), np.array([first, last]))
 
 
 def _known(seconds: float | None) -> float:

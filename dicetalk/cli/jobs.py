@@ -144,8 +144,8 @@ def _of_table(table: Path, options: argparse.Namespace, hooks: Hooks) -> Iterato
         for name in columns:
             if name not in known or known[name].dest in (*OF_THE_RUN, "help"):
                 allowed = sorted(name for name, each in known.items() if each.dest not in (*OF_THE_RUN, "help", "h"))
-                given = " It is given once, for all jobs." if name in actions else ""
-                raise SettingError(f"{table} has a column {name!r}.{given} Known: {', '.join(allowed)}.")
+                once = " It is given once, for all jobs." if name in actions else ""
+                raise SettingError(f"{table} has a column {name!r}.{once} Known: {', '.join(allowed)}.")
         if len(set(columns)) < len(columns):
             raise SettingError(f"{table} has two columns of one name.")
         for row in reader:

@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_generate(commands: argparse._SubParsersAction) -> None:
+def _add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "generate",
         help="make a video from a portrait, speech and an emotion",
@@ -152,7 +152,7 @@ def _need_a_clip(options: argparse.Namespace) -> None:
         options.parser.error("--again has no influence without --jobs")
 
 
-def _add_models(commands: argparse._SubParsersAction) -> None:
+def _add_models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     doctor = commands.add_parser(
         "doctor",
         help="check the weights: every file, found, missing or damaged",
@@ -197,7 +197,7 @@ def _add_variant(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_bench(commands: argparse._SubParsersAction) -> None:
+def _add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "bench",
         help="time every stage, or two settings side by side",
@@ -231,7 +231,7 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(command=("bench", "bench"), default_of=parser.get_default)
 
 
-def _add_training(commands: argparse._SubParsersAction) -> None:
+def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     prepare = commands.add_parser(
         "prepare",
         help="make training shards out of a data set of videos, or of drawn faces",
@@ -282,7 +282,7 @@ def _add_training(commands: argparse._SubParsersAction) -> None:
     train.set_defaults(command=("train", "train"))
 
 
-def _add_tiny(commands: argparse._SubParsersAction) -> None:
+def _add_tiny(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     demo = commands.add_parser(
         "demo",
         help="eight small videos with the bundled model, portrait and speech",

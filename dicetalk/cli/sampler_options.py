@@ -1,6 +1,7 @@
 """Options of a table of parameters: one for each field of :class:`dicetalk.settings.SamplerSettings`."""
 
 import argparse
+from functools import partial
 from typing import Any
 
 from dicetalk.config import FULL, ModelConfig
@@ -33,7 +34,7 @@ def add_options(group: argparse._ActionsContainer, settings: type, *names: str) 
         group.add_argument(
             flag,
             default=None if each.of_model else each.default,
-            type=lambda text, each=each: _checked(each, text),
+            type=partial(_checked, each),
             choices=list(each.choices) or None,
             metavar=None if each.choices else each.unit.upper() or ("MOTION" if each.kind == Timed else "N"),
             help=_help(each),

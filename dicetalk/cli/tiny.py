@@ -18,8 +18,9 @@ DRAWN_FACES_ONLY = (
 
 
 def found_folder(model: Path | None, hooks: Hooks) -> Path:
-    """As :func:`dicetalk.checkpoints.tiny.model_folder`; without a name :data:`MODELS`, or with a notice the bundled
-    model if that is not there or empty.
+    """As :func:`dicetalk.checkpoints.tiny.model_folder`; without a name :data:`MODELS`.
+
+    Where that is not there or empty, it is the bundled model, with a notice.
 
     Raises:
         CheckpointError: likewise.

@@ -19,7 +19,7 @@ WRITTEN = ("out", "latents")
 
 def train(options: argparse.Namespace) -> int:
     """Train what ``options.what`` names; a run that has checkpoints in its `out` goes on from the newest."""
-    config = read_config(options.config, _kind(options.what))
+    config: Any = read_config(options.config, _kind(options.what))
     if find_spec("accelerate") is None:
         raise SettingError("Training needs accelerate: pip install 'dicetalk[train]'.")
     paths = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in WRITTEN}

@@ -35,6 +35,7 @@ class SelfAttention(nn.Module):
         self.to_out = nn.ModuleList([operations.Linear(channels, channels)])
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Attend among the places of `hidden`, ``(batch, length, channels)``."""
         q, k, v = self.to_q(hidden), self.to_k(hidden), self.to_v(hidden)
         return self.to_out[0](self.attention(q, k, v, self.heads))
 
@@ -54,8 +55,9 @@ class AdapterProjections(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Decoupled cross-attention: clip token, audio tokens and emotion tokens are attended separately and added (eq.
-    14).
+    """Decoupled cross-attention (eq. 14).
+
+    Clip token, audio tokens and emotion tokens are attended separately and added.
 
     The clip context is a single token. Softmax over one key is 1, so its part is the token's value, whatever the query:
     ``to_k`` has no influence and exists only because the released weights hold it.

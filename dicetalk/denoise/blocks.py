@@ -30,6 +30,7 @@ class TimestepEmbedding(nn.Module):
         self.linear_2 = operations.Linear(hidden, out_channels)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Embedding ``(batch, out_channels)`` of sinusoidal `features` ``(batch, in_channels)``."""
         return self.linear_2(F.silu(self.linear_1(features)))
 
 
@@ -41,6 +42,7 @@ class AlphaBlender(nn.Module):
         self.mix_factor = nn.Parameter(torch.tensor([0.5]))
 
     def forward(self, spatial: torch.Tensor, temporal: torch.Tensor) -> torch.Tensor:
+        """Mix two tensors of the same shape by one learned weight."""
         # A host that manages memory may leave this small parameter on another device or in another dtype.
         alpha = torch.sigmoid(self.mix_factor.to(spatial.device)).to(spatial.dtype)
         return torch.lerp(temporal, spatial, alpha)
@@ -108,6 +110,7 @@ class GEGLU(nn.Module):
         self.proj = operations.Linear(channels, 2 * hidden)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """``(..., channels)`` to ``(..., hidden)``."""
         value, gate = self.proj(hidden).chunk(2, dim=-1)
         return value * F.gelu(gate)
 
@@ -123,6 +126,7 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """``(..., channels)`` in and out."""
         return self.net(hidden)
 
 
@@ -205,6 +209,7 @@ class Downsample(nn.Module):
         self.conv = operations.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """``(n, channels, h, w)`` to ``(n, channels, h / 2, w / 2)``."""
         return self.conv(hidden)
 
 
@@ -216,14 +221,14 @@ class Upsample(nn.Module):
         self.conv = operations.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """``(n, channels, h, w)`` to ``(n, channels, 2 h, 2 w)``."""
         return self.conv(F.interpolate(hidden, scale_factor=2.0, mode="nearest"))
 
 
 class DownBlock(nn.Module):
-    """Residual blocks, each followed by a transformer if there are `transformers`, and a downsampler but for the last
-    block.
+    """Residual blocks, each followed by a transformer if there are `transformers`, and a downsampler.
 
-    `forward` returns the result and what the up path takes as skips.
+    The last block has no downsampler.
     """
 
     def __init__(
@@ -240,6 +245,7 @@ class DownBlock(nn.Module):
     def forward(
         self, hidden: torch.Tensor, embedding: torch.Tensor, frames: int, context: AttentionContext
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Features ``(batch * frames, channels, h, w)`` for the next block, and the skips of the up path."""
         skips = []
         for i, resnet in enumerate(self.resnets):
             hidden = resnet(hidden, embedding, frames)
@@ -263,6 +269,7 @@ class MidBlock(nn.Module):
     def forward(
         self, hidden: torch.Tensor, embedding: torch.Tensor, frames: int, context: AttentionContext
     ) -> torch.Tensor:
+        """Features ``(batch * frames, channels, h, w)`` in and out."""
         hidden = self.resnets[0](hidden, embedding, frames)
         hidden = self.attentions[0](hidden, frames, context)
         return self.resnets[1](hidden, embedding, frames)

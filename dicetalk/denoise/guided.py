@@ -56,6 +56,21 @@ class GuidedUNet:
         ]
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, frames: list[int], step: int) -> torch.Tensor:
+        """Predict v of a window under guidance.
+
+        Args:
+            x: noisy latents of the window, scaled for the network, ``(n, 4, h, w)``.
+            sigma: noise level, scalar.
+            frames: indices of the window's frames.
+            step: number of the step, for guidance that changes over the steps.
+
+        Returns:
+            v, ``(n, 4, h, w)``.
+
+        Raises:
+            NotEnoughMemoryError: one branch of one window does not fit.
+            Cancelled: the caller asked to stop.
+        """
         branches = self._branches(step)
         if self.batched:
             try:

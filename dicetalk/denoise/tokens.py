@@ -42,12 +42,14 @@ class StoredRows:
 
     @property
     def tokens(self) -> int:
+        """Tokens in a row."""
         return self.values.shape[1]
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __call__(self, rows: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """Tokens ``(len(rows), tokens, context_dim)`` of the rows `rows`."""
         return self.values[rows].to(device, dtype)
 
 

@@ -118,7 +118,8 @@ class TrainingClip:
     def face_in(self, frame: int) -> FaceBox:
         """The face in a frame, likewise."""
         points = tuple((float(x), float(y)) for x, y in self.landmarks[frame])
-        return FaceBox(*map(float, self.boxes[frame]), landmarks=points)
+        x, y, width, height = map(float, self.boxes[frame])
+        return FaceBox(x, y, width, height, landmarks=points)
 
 
 def make_clip(

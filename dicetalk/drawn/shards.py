@@ -8,6 +8,7 @@ import numpy as np
 
 from dicetalk.audio.speech import SAMPLES_PER_FRAME, load_speech
 from dicetalk.drawn.clips import ClipPlan, clip_of, plan_clips, plan_pairs, plan_takes
+from dicetalk.drawn.faces.identity import Split
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
@@ -26,7 +27,7 @@ class SourcePlan:
     split: str
 
 
-def plan_sources(split: str, count: int, seed: int = 0) -> list[SourcePlan]:
+def plan_sources(split: Split, count: int, seed: int = 0) -> list[SourcePlan]:
     """The first `count` clips of a split's plan, see :func:`dicetalk.drawn.clips.plan_clips`.
 
     Raises:
@@ -40,7 +41,7 @@ def plan_sources(split: str, count: int, seed: int = 0) -> list[SourcePlan]:
     return _sources("drawn", split, seed, itertools.islice(plan_clips(split, seed), count))
 
 
-def pair_sources(split: str, people: int, seed: int = 0) -> list[SourcePlan]:
+def pair_sources(split: Split, people: int, seed: int = 0) -> list[SourcePlan]:
     """Clips of so many `people` in pairs, as :func:`dicetalk.drawn.clips.plan_pairs` says.
 
     Raises:
@@ -49,7 +50,7 @@ def pair_sources(split: str, people: int, seed: int = 0) -> list[SourcePlan]:
     return _sources("pair", split, seed, plan_pairs(split, seed, people))
 
 
-def take_sources(split: str, people: int, seed: int = 0) -> list[SourcePlan]:
+def take_sources(split: Split, people: int, seed: int = 0) -> list[SourcePlan]:
     """Short takes of so many `people`, as :func:`dicetalk.drawn.clips.plan_takes` says.
 
     Raises:
@@ -93,8 +94,8 @@ class DrawnMaker:
         frames = min(len(drawn.frames), speech.frames, clips.MAX_FRAMES)
         low = drawn.boxes[:frames, :2].min(axis=0).clip(0, self.size)
         high = (drawn.boxes[:frames, :2] + drawn.boxes[:frames, 2:]).max(axis=0).clip(0, self.size)
-        one = (plan.emotion, float(plan.intensity)) if plan.then is None else (None, None)
-        labels = ClipLabels(f"drawn-{plan.identity_seed}", *one, source.name, source.split)
+        emotion, intensity = (plan.emotion, float(plan.intensity)) if plan.then is None else (None, None)
+        labels = ClipLabels(f"drawn-{plan.identity_seed}", emotion, intensity, source.name, source.split)
         yield clips.make(
             name,
             labels,

@@ -101,6 +101,7 @@ class EncoderBlock(nn.Module):
         self.reduce = operations.Linear(hidden_dim, dim)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Update `x` ``(B, M, dim)``; `mask` ``(B, M)`` is true where there is a step."""
         q, k, v = self.to_qkv(self.norm1(x)).chunk(3, dim=-1)
         x = x + self.to_out(_attend(q, k, v, self.heads, mask))
         return x + self.reduce(F.gelu(self.expand(self.norm2(x))))
@@ -125,6 +126,7 @@ class FusionLayer(nn.Module):
     def forward(
         self, visual: torch.Tensor, audio: torch.Tensor, visual_mask: torch.Tensor, audio_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Update both sequences, ``(B, N, dim)`` and ``(B, M, dim)``; masks are true where there is a step."""
         visual = self.visual_block(visual, visual_mask)
         audio = self.audio_block(audio, audio_mask)
         context = self.visual_norm(visual)
@@ -173,24 +175,19 @@ class EmotionEmbedder(nn.Module):
         Raises:
             EmotionError: both are missing, or a clip has no frames or steps, or more than its tensor.
         """
-        if visual is None and audio is None:
-            raise EmotionError("An emotion prior needs a face video, speech, or both; neither was given.")
         steps_per_frame = AUDIO_RATE / self.config.visual_fps
-        if visual is not None:
-            visual_lengths = _checked_lengths(visual, visual_lengths, "face video")
-        if audio is not None:
-            audio = audio.flatten(2)
-            audio_lengths = _checked_lengths(audio, audio_lengths, "speech")
-        if visual is None:
-            visual_lengths = (audio_lengths / steps_per_frame).round().long().clamp(min=1)
-            visual = audio.new_zeros(len(audio), int(visual_lengths.max()), self.config.visual_dim)
-        if audio is None:
-            audio_lengths = (visual_lengths * steps_per_frame).round().long().clamp(min=1)
-            audio = visual.new_zeros(len(visual), int(audio_lengths.max()), self.config.audio_dim)
+        seen = None if visual is None else (visual, _checked_lengths(visual, visual_lengths, "face video"))
+        heard = None if audio is None else (audio.flatten(2), _checked_lengths(audio, audio_lengths, "speech"))
+        if seen is None and heard is not None:
+            seen = _zeros(heard[0], heard[1] / steps_per_frame, self.config.visual_dim)
+        elif heard is None and seen is not None:
+            heard = _zeros(seen[0], seen[1] * steps_per_frame, self.config.audio_dim)
+        if seen is None or heard is None:
+            raise EmotionError("An emotion prior needs a face video, speech, or both; neither was given.")
 
-        visual_mask, audio_mask = _mask(visual, visual_lengths), _mask(audio, audio_lengths)
-        visual = self._entered(self.visual_in, visual, visual_mask, steps_per_frame)
-        audio = self._entered(self.audio_in, audio, audio_mask, 1.0)
+        visual_mask, audio_mask = _mask(*seen), _mask(*heard)
+        visual = self._entered(self.visual_in, seen[0], visual_mask, steps_per_frame)
+        audio = self._entered(self.audio_in, heard[0], audio_mask, 1.0)
         for layer in self.layers:
             visual, audio = layer(visual, audio, visual_mask, audio_mask)
         audio = self.norm(audio)
@@ -212,6 +209,12 @@ def _checked_lengths(x: torch.Tensor, lengths: torch.Tensor | None, what: str) -
             "Leave out clips without any, or give the other of video and speech alone."
         )
     return lengths
+
+
+def _zeros(like: torch.Tensor, lengths: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Zeros ``(B, longest, dim)`` in place of a missing sequence, and its `lengths` in whole steps, at least one."""
+    lengths = lengths.round().long().clamp(min=1)
+    return like.new_zeros(len(like), int(lengths.max()), dim), lengths
 
 
 def _mask(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

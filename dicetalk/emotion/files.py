@@ -96,8 +96,9 @@ def save_emotion(saved: SavedEmotion, path: Path | str) -> None:
         raise EmotionError(f"{path}: the track has {len(keyframes)} keyframes; expected at most {MAX_KEYFRAMES}.")
     priors = [keyframe.prior for keyframe in keyframes]
     tensors = {"mu": torch.stack([prior.mu for prior in priors])}
-    if all(prior.sigma is not None for prior in priors):
-        tensors["sigma"] = torch.stack([prior.sigma for prior in priors])
+    sigmas = [prior.sigma for prior in priors if prior.sigma is not None]
+    if len(sigmas) == len(priors):
+        tensors["sigma"] = torch.stack(sigmas)
     metadata = {
         "format": FORMAT,
         "version": FORMAT_VERSION,

@@ -78,7 +78,7 @@ def mix_all(
     Raises:
         EmotionError: as :func:`mix`.
     """
-    rows: dict[tuple, int] = {}
+    rows: dict[tuple[object, ...], int] = {}
     distinct: list[tuple[dict[str, float], str]] = []  # shares by the priors' own names, and the mixture's name
     index = []
     for weights, intensity in mixtures:
@@ -98,7 +98,7 @@ def mix_all(
     for name in names:
         mu += columns[name] * (priors[name].mu - neutral.mu)
     sigma = shared_sigma([(columns[name], priors[name].sigma) for name in names], tuple(mu.shape), neutral)
-    sigmas = [None] * len(mu) if sigma is None else sigma
+    sigmas: list[torch.Tensor | None] = [None] * len(mu) if sigma is None else [*sigma]
     made = [EmotionPrior(m, s, label) for m, s, (_, label) in zip(mu, sigmas, distinct, strict=True)]
     return [made[row] for row in index]
 
@@ -128,7 +128,7 @@ def _label(weights: Mapping[str, float], intensity: float) -> str:
 
 
 def shared_sigma(
-    shares: Sequence[tuple[torch.Tensor, torch.Tensor | None]], shape: tuple[int, int], neutral: EmotionPrior
+    shares: Sequence[tuple[torch.Tensor, torch.Tensor | None]], shape: tuple[int, ...], neutral: EmotionPrior
 ) -> torch.Tensor | None:
     """The spread of T mixtures: the average of the variances that take part, weighted by their share.
 
@@ -143,11 +143,12 @@ def shared_sigma(
     Returns:
         Standard deviations ``(T, D)``, or none.
     """
-    shares = [(weights, sigma) for weights, sigma in shares if weights.any()]
-    if any(sigma is None for _, sigma in shares) or not (shares or neutral.sigma is not None):
+    used = [(weights, sigma) for weights, sigma in shares if weights.any()]
+    known = [(weights, sigma) for weights, sigma in used if sigma is not None]
+    if len(known) < len(used) or not (used or neutral.sigma is not None):
         return None
     variance, total = torch.zeros(shape), torch.zeros(shape[0], 1)
-    for weights, sigma in shares:
+    for weights, sigma in known:
         variance += weights * sigma.square()
         total += weights
     rest = (1 - total).clamp(min=0)

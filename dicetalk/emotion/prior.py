@@ -108,7 +108,7 @@ def find_prior(name: str, priors: Mapping[str, EmotionPrior]) -> EmotionPrior:
         EmotionError: no prior has that name; the message lists those there are.
     """
     lower = name.lower()
-    for candidate in (name, lower, ALIASES.get(lower)):
+    for candidate in (name, lower, ALIASES.get(lower, lower)):
         if candidate in priors:
             return priors[candidate]
     meant = suggestion(name, [*priors, *ALIASES])
@@ -122,8 +122,9 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def space_of(priors: Mapping[str, EmotionPrior]) -> str:
-    """The hash of a model's prior space: SHA-256 of its eight presets' means, little-endian float32, in the order of
-    :data:`PRESET_NAMES`, as 64 hexadecimal digits.
+    """The hash of a model's prior space, 64 hexadecimal digits.
+
+    It is SHA-256 of the eight presets' means, little-endian float32, in the order of :data:`PRESET_NAMES`.
 
     Raises:
         EmotionError: one of the eight is missing.
@@ -295,7 +296,8 @@ def _interpret(data: bytes) -> Any:
                     (value,) = stack
                     return value
                 case "GLOBAL":
-                    stack.append(_admit(*arg.split(" ", 1)))
+                    module, name = _expect(arg, str).split(" ", 1)
+                    stack.append(_admit(module, name))
                 case "STACK_GLOBAL":
                     name, module = stack.pop(), stack.pop()
                     stack.append(_admit(module, name))
@@ -333,11 +335,11 @@ def _interpret(data: bytes) -> Any:
                     for key, value in zip(items[::2], items[1::2], strict=True):
                         _expect(stack[-1], dict)[_expect(key, str)] = value
                 case "BINPUT" | "LONG_BINPUT":
-                    memo[arg] = stack[-1]
+                    memo[_expect(arg, int)] = stack[-1]
                 case "MEMOIZE":
                     memo[len(memo)] = stack[-1]
                 case "BINGET" | "LONG_BINGET":
-                    stack.append(memo[arg])
+                    stack.append(memo[_expect(arg, int)])
                 case "REDUCE":
                     args, function = stack.pop(), stack.pop()
                     stack.append(_construct(function, args))

@@ -126,10 +126,9 @@ class EmotionTrack:
             return rows[start].lerp(rows[end], way)
 
         priors = [keyframe.prior for keyframe in self.keyframes]
-        if any(prior.sigma is None for prior in priors):
-            return Gaussians(between([prior.mu for prior in priors]), None)
-        variance = between([prior.sigma.square() for prior in priors])
-        return Gaussians(between([prior.mu for prior in priors]), variance.sqrt())
+        variances = [prior.sigma.square() for prior in priors if prior.sigma is not None]
+        sigma = between(variances).sqrt() if len(variances) == len(priors) else None
+        return Gaussians(between([prior.mu for prior in priors]), sigma)
 
     def priors(self, frames: int, fps: float = MODEL_FPS) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean prior of every frame, each distinct one once, so that its tokens need computing only once.

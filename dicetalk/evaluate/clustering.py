@@ -47,7 +47,8 @@ def clustering_strength(priors: torch.Tensor, emotions: torch.Tensor, identities
             f"none of the {len(identities.unique())} identities in {len(priors)} clips has them."
         )
     return {
-        e: (sum(inter for inter, _ in found) / sum(intra for _, intra in found)).sqrt().item()
+        e: float(torch.stack([inter for inter, _ in found]).sum() / torch.stack([intra for _, intra in found]).sum())
+        ** 0.5
         for e, found in sorted(pairs.items())
     }
 

@@ -46,7 +46,7 @@ def seam_scores(frames: np.ndarray, borders: list[int]) -> tuple[float, float]:
     at = np.zeros(len(differences), bool)
     at[np.array(borders) - 1] = True
     here, around = [], []
-    for border in np.flatnonzero(at):
+    for border in np.flatnonzero(at).tolist():
         near = np.arange(max(border - 2, 0), min(border + 3, len(differences)))
         here.append(differences[border])
         around.append(differences[near[near != border]].mean())

@@ -90,7 +90,9 @@ class BankCare:
         return {"bank_perplexity": value}
 
     def state_dict(self) -> dict[str, Any]:
+        """Use of the entries, as counted so far."""
         return {"usage": self.usage.clone(), "logged": self.logged.clone(), "recent": self.recent.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
         self.usage, self.logged, self.recent = (state[name].clone() for name in ("usage", "logged", "recent"))

@@ -76,8 +76,8 @@ class ClipLabels:
                 raise DatasetError(f"The {name} is {value!r:.80}: give 1 to {MAX_LABEL} printable characters.")
         if self.emotion is not None and self.emotion not in PRESET_NAMES:
             raise DatasetError(f"The emotion is {self.emotion!r:.80}: give one of {', '.join(PRESET_NAMES)}, or none.")
-        known = self.intensity is not None
-        if known and not (type(self.intensity) in (int, float) and 0 <= self.intensity <= 1):
+        strength = self.intensity
+        if strength is not None and not (type(strength) in (int, float) and 0 <= strength <= 1):
             raise DatasetError(f"The intensity is {self.intensity!r:.80}: give a number from 0 to 1, or none.")
         if self.split not in SPLITS:
             raise DatasetError(f"The split is {self.split!r:.80}: give one of {', '.join(SPLITS)}.")
@@ -106,6 +106,11 @@ class ClipRecord:
 
 
 def check_clip(record: ClipRecord) -> None:
+    """Check the name and the tensors of a clip.
+
+    Raises:
+        DatasetError: the name has other characters, a tensor is missing or unknown, or shapes do not fit together.
+    """
     if not _NAME.fullmatch(record.id):
         raise DatasetError(f"The clip name {record.id!r:.80} is not made of letters, digits and _.+- alone.")
     missing = [name for name, kind in TENSORS.items() if kind.required and name not in record.shapes]

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Hashable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dicetalk.bench.sizes import SIZES
 from dicetalk.checkpoints.variants import VARIANTS
@@ -19,7 +19,10 @@ from dicetalk.settings import FPS
 from dicetalk.train.losses import P_MEAN, P_STD
 
 Bank = Literal["retrieve", "learnable", "none"]
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 MAX_CONFIG_BYTES = 1 << 20
 
@@ -274,8 +277,8 @@ def parse_yaml(text: str, path: Path) -> Any:
     except ImportError as error:
         raise SettingError('Training needs PyYAML and Accelerate: pip install "dicetalk[train]".') from error
 
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen = set()
             for key_node, _ in node.value:
                 key = self.construct_object(key_node, deep=True)
@@ -335,7 +338,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return None if value is None else _convert(hint.__args__[0], value, where)
     if hint is ModelConfig:
         return _model_config(value, where)
-    if is_dataclass(hint):
+    if is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, where)
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)

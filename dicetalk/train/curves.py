@@ -73,8 +73,9 @@ class Curves:
                     csv.DictWriter(file, columns, restval="", lineterminator="\n").writerow(row)
             else:
                 _write(path, [*columns, *(key for key in row if key not in columns)], [*rows, row])
-        for key, value in values.items() if self.board else ():
-            self.board.add_scalar(f"{name}/{key}", value, step)
+        if self.board is not None:
+            for key, value in values.items():
+                self.board.add_scalar(f"{name}/{key}", value, step)
 
 
 def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:

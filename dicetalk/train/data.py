@@ -18,7 +18,8 @@ from torch.utils.data import Dataset
 from dicetalk.audio.features import STEPS_BEFORE, STEPS_PER_FRAME
 from dicetalk.errors import DiceTalkError, PortraitError, SettingError
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.train.shards import ClipRecord, DatasetError, read_clip
+from dicetalk.train.clip_record import ClipRecord, DatasetError
+from dicetalk.train.shards import read_clip
 
 Batch = dict[str, torch.Tensor]
 DrawBatch = Callable[[np.random.Generator, int], Batch]
@@ -33,7 +34,7 @@ _log = logging.getLogger("dicetalk")
 
 
 @dataclass(frozen=True, eq=False)
-class NumberedBatches(Dataset):
+class NumberedBatches(Dataset[Batch]):
     """Batches by number.
 
     Args:
@@ -61,7 +62,7 @@ class Failed:
 
 
 @dataclass(frozen=True, eq=False)
-class CheckedBatches(Dataset):
+class CheckedBatches(Dataset[Batch | Failed]):
     """`batches` for a reading process, out of which torch lets no error come without a trace around it."""
 
     batches: NumberedBatches
@@ -91,8 +92,10 @@ def readable(choices: Iterator[ClipRecord], read: Callable[[ClipRecord], Read]) 
 
 @dataclass(frozen=True)
 class ClipPart:
-    """A part of a clip for the embedder: `visual` ``(N, d)``, `audio` ``(4 N, layers * channels)``; `seen` is false
-    where the clip has no expression coefficients, and zeros stand for them."""
+    """A part of a clip for the embedder: `visual` ``(N, d)``, `audio` ``(4 N, layers * channels)``.
+
+    `seen` is false where the clip has no expression coefficients, and zeros stand for them.
+    """
 
     visual: torch.Tensor
     audio: torch.Tensor

@@ -20,6 +20,7 @@ from dicetalk.hooks import SILENT, Hooks
 from dicetalk.norms import quieten_residuals
 from dicetalk.settings import FPS
 from dicetalk.train.bank import BankCare
+from dicetalk.train.clip_record import ClipRecord
 from dicetalk.train.config import DiffusionTraining
 from dicetalk.train.data import Batch, check_sizes, with_expressions
 from dicetalk.train.diffusion_data import DiffusionBatches, emotion_levels, may_be_drawn, strong_enough
@@ -28,7 +29,7 @@ from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprin
 from dicetalk.train.loop import Run, make_accelerator, process_hooks, run_training
 from dicetalk.train.losses import drop_conditions, sample_sigmas
 from dicetalk.train.objective import DiffusionObjective
-from dicetalk.train.shards import ClipRecord, list_clips, splits
+from dicetalk.train.shards import list_clips, splits
 from dicetalk.train.start import (
     Trainable,
     begin_with_portrait,
@@ -305,10 +306,12 @@ class DiffusionTask:
         return inputs
 
     def after_step(self, run: Run, outputs: list[dict[str, torch.Tensor]]) -> None:
+        """Count which entries of the bank were taken, and revive those that nobody takes."""
         if self._retrieves:
             self.bank.after_step(run, outputs)
 
     def measures(self) -> dict[str, float]:
+        """Use of the bank, where entries are retrieved."""
         return self.bank.measures() if self._retrieves else {}
 
     @property
@@ -316,12 +319,15 @@ class DiffusionTask:
         return self.config.ablations.bank == "retrieve"
 
     def state_dict(self) -> dict[str, Any]:
+        """Use of the bank so far."""
         return self.bank.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
         self.bank.load_state_dict(state)
 
     def export(self, folder: Path) -> list[Path]:
+        """Write the four networks as one converted file."""
         path = folder / EXPORT
         export_model(self.module, self.config, path)
         return [path]

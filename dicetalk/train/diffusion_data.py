@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,10 +12,11 @@ from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import SettingError
 from dicetalk.portrait.faces import FaceBox
 from dicetalk.portrait.prepare import face_mask, to_clip_pixels
+from dicetalk.train.clip_record import ClipRecord
 from dicetalk.train.data import Batch, ClipPart, read_part, readable, stack_parts
 from dicetalk.train.latents import LatentStore
 from dicetalk.train.losses import UNLABELLED, place_weights
-from dicetalk.train.shards import ClipRecord, read_clip
+from dicetalk.train.shards import read_clip
 
 NEUTRAL = PRESET_NAMES.index("neutral")
 ORDINARY = (None, PRESET_NAMES[NEUTRAL])
@@ -50,17 +51,19 @@ def emotion_class(emotion: str | None, intensity: float | None, levels: int) -> 
     place = PRESET_NAMES.index(emotion)
     if place == NEUTRAL:
         return 0
-    if levels > 1 and intensity is None:
+    if levels == 1:
+        return place
+    if intensity is None:
         return UNLABELLED
-    level = 0 if levels == 1 else min(max(int(np.ceil(intensity * levels)) - 1, 0), levels - 1)
+    level = min(max(int(np.ceil(intensity * levels)) - 1, 0), levels - 1)
     return 1 + (place - 1) * levels + level
 
 
 def emotion_mix(emotion: str | None, intensity: float | None) -> torch.Tensor:
     """Weights of the eight presets that ask for an emotion, ``(8,)``; zeros if it is not known how strong it is."""
     weights = torch.zeros(len(PRESET_NAMES))
-    if emotion is not None and (emotion == PRESET_NAMES[NEUTRAL] or intensity is not None):
-        strength = 1.0 if emotion == PRESET_NAMES[NEUTRAL] else intensity
+    strength = 1.0 if emotion == PRESET_NAMES[NEUTRAL] else intensity
+    if emotion is not None and strength is not None:
         weights[NEUTRAL] = 1 - strength
         weights[PRESET_NAMES.index(emotion)] += strength
     return weights
@@ -114,6 +117,7 @@ class DiffusionBatches:
     mouth_weight: float = 1.0
     weakest: float = 0.0
     ordinary_share: float = 0.5
+    _kinds: tuple[Sequence[ClipRecord], Sequence[ClipRecord]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         emotional = [r for r in self.records if strong_enough(r, self.weakest)]
@@ -143,6 +147,7 @@ class DiffusionBatches:
         speech = read_clip(record, ["whisper", "box"], start=start, stop=start + self.window)
         picture, image_latents = self._portrait(record, rng)
         height, width = picture.shape[:2]
+        rows, columns = image_latents.shape[1:]
         mask = face_mask(FaceBox(*speech["box"].tolist()), (0, 0, width, height), MASK_SCALE)
         labels = record.labels
         clip = {
@@ -152,7 +157,7 @@ class DiffusionBatches:
             "mask": torch.from_numpy(mask)[None].float() / 255,
             "windows": frame_windows(speech["whisper"].float()).contiguous(),
             "weights": place_weights(
-                speech["box"], (height, width), tuple(image_latents.shape[1:]), self.face_weight, self.mouth_weight
+                speech["box"], (height, width), (rows, columns), self.face_weight, self.mouth_weight
             ),
             "mix": self._mix(record, start),
             "changing": torch.tensor("mix" in record.shapes),
@@ -176,4 +181,4 @@ class DiffusionBatches:
 def _drawn(records: Sequence[ClipRecord], rng: np.random.Generator) -> Iterator[ClipRecord]:
     """Any of `records`, again and again."""
     while True:
-        yield records[rng.integers(len(records))]
+        yield records[int(rng.integers(len(records)))]

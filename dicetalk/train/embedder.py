@@ -1,7 +1,8 @@
 """Training of the emotion embedder (paper 3.1, eq. 2-8), and its batches: identities times emotions times clips."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from dicetalk.emotion.embedder import EmbedderConfig, EmotionEmbedder
 from dicetalk.emotion.prior import PRESET_NAMES, read_prior_npy
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.train.clip_record import ClipRecord, DatasetError
 from dicetalk.train.config import EmbedderTraining
 from dicetalk.train.data import TRIES, Batch, ClipPart, check_sizes, read_part, readable, stack_parts, with_expressions
 from dicetalk.train.loop import PlainTask, make_accelerator, process_hooks, run_training
 from dicetalk.train.losses import UNLABELLED, anchor_loss, drop_modalities, group_ids, info_nce
 from dicetalk.train.seeds import seeded
-from dicetalk.train.shards import ClipRecord, DatasetError, list_clips, splits
+from dicetalk.train.shards import list_clips, splits
 
 EXPORT = "embedder.safetensors"
 
@@ -49,6 +51,8 @@ class EmbedderObjective(nn.Module):
         anchors: ``(8, dim)`` in the order of the presets, or none.
         anchor_weight: of the pull.
     """
+
+    anchors: torch.Tensor | None
 
     def __init__(
         self, embedder: EmotionEmbedder, temperature: float, anchors: torch.Tensor | None, anchor_weight: float
@@ -119,6 +123,7 @@ class EmbedderBatches:
     clips: int
     frames: tuple[int, int]
     intensity_apart: bool = False
+    _tree: list[list[list[ClipRecord]]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         tree: dict[str, dict[Hashable, list[ClipRecord]]] = {}
@@ -160,7 +165,7 @@ class EmbedderBatches:
         for turn in range(self.clips):
             frames = int(rng.integers(self.frames[0], self.frames[1] + 1))
             choices = (group[order[(turn + step) % len(group)]] for step in range(len(group)))
-            parts.append(readable(choices, lambda record, n=frames: read_part(record, self.visual_dim, n, rng)))
+            parts.append(readable(choices, partial(read_part, visual_dim=self.visual_dim, frames=frames, rng=rng)))
         return parts
 
 
@@ -208,6 +213,7 @@ class EmbedderTask(PlainTask):
         )
 
     def inputs(self, batch: Batch, generator: torch.Generator) -> dict[str, Any]:
+        """The batch with the noise of eq. 6, and with a modality left out of some clips."""
         batch = dict(batch)
         seen = batch.pop("seen")
         drop = drop_modalities(len(seen), generator, self.config.modality_dropout).to(seen.device)
@@ -218,6 +224,7 @@ class EmbedderTask(PlainTask):
         return batch | {"eps": eps.to(seen.device)}
 
     def export(self, folder: Path) -> list[Path]:
+        """Write the embedder."""
         path = folder / EXPORT
         save_embedder(self.module.embedder, path)
         return [path]

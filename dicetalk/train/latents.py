@@ -4,16 +4,19 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
 
 from dicetalk.files import explained, replacing
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.train.shards import ClipRecord, DatasetError, picture_digest, read_clip
+from dicetalk.train.clip_record import ClipRecord, DatasetError
+from dicetalk.train.shards import picture_digest, read_clip
+
+if TYPE_CHECKING:  # diffusers takes seconds to import, and nothing here needs more than the name
+    from diffusers import AutoencoderKLTemporalDecoder
 
 CHUNK = 8
 """Frames that are encoded together."""
@@ -21,8 +24,10 @@ CHUNK = 8
 
 @dataclass(frozen=True)
 class LatentStore:
-    """One file for each clip: ``latents``, the VAE's unscaled modes, float16 ``(frames, 4, h, w)``, and ``portrait``
-    ``(4, h, w)`` if the clip has one.
+    """One file for each clip.
+
+    It holds ``latents``, the VAE's unscaled modes, float16 ``(frames, 4, h, w)``, and ``portrait`` ``(4, h, w)`` if the
+    clip has one.
 
     Args:
         folder: of the files.
@@ -106,14 +111,18 @@ def fingerprint(tensors: Iterable[torch.Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def encoder_fingerprint(vae: nn.Module) -> str:
+def encoder_fingerprint(vae: "AutoencoderKLTemporalDecoder") -> str:
     """A short name of the encoder's weights."""
     return fingerprint(t for part in (vae.encoder, vae.quant_conv) for t in part.state_dict().values())
 
 
 @torch.no_grad()
 def encode_clips(
-    store: LatentStore, vae: nn.Module, records: Sequence[ClipRecord], device: torch.device, hooks: Hooks = SILENT
+    store: LatentStore,
+    vae: "AutoencoderKLTemporalDecoder",
+    records: Sequence[ClipRecord],
+    device: torch.device,
+    hooks: Hooks = SILENT,
 ) -> None:
     """Encode every clip whose latents are not there; clips that cannot be read are left out with a notice.
 
@@ -121,7 +130,7 @@ def encode_clips(
 
     Args:
         store: where to.
-        vae: diffusers' ``AutoencoderKLTemporalDecoder``.
+        vae: only its encoder is run.
         records: the clips.
         device: where `vae` is.
         hooks: progress of `encode` in clips.
@@ -142,7 +151,7 @@ def encode_clips(
         hooks.report("encode", done, len(records))
 
 
-def _encode(vae: nn.Module, record: ClipRecord, device: torch.device) -> dict[str, torch.Tensor]:
+def _encode(vae: "AutoencoderKLTemporalDecoder", record: ClipRecord, device: torch.device) -> dict[str, torch.Tensor]:
     def encode(frames: torch.Tensor) -> torch.Tensor:
         images = frames.to(device).permute(0, 3, 1, 2).float() / 255 * 2 - 1
         return vae.encode(images).latent_dist.mode().half().cpu()

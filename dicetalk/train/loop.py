@@ -45,22 +45,37 @@ _BATCHES, _NOISE, _VALIDATION, _VALIDATION_NOISE = range(4)
 class Task(Protocol):
     """What is trained."""
 
-    module: nn.Module
-    """Called with what :meth:`inputs` returns; gives tensors by name, of which ``loss`` is minimised and every other
-    scalar is logged. Parameters that shall not be trained have no gradient."""
+    @property
+    def module(self) -> nn.Module:
+        """Called with what :meth:`inputs` returns; gives tensors by name.
 
-    batches: Mapping[str, DrawBatch]
-    """What draws batches for ``train`` and, if there are clips for it, ``validation``; goes to reading processes."""
+        Of these ``loss`` is minimised and every other scalar is logged. Parameters that shall not be trained have no
+        gradient.
+        """
+        ...
 
-    config: Any
-    """What decides the result beside the loop's settings, a dataclass, or none; a run goes on with the same only."""
+    @property
+    def batches(self) -> Mapping[str, DrawBatch]:
+        """What draws batches for ``train`` and, if there are clips for it, ``validation``.
 
-    rates: Mapping[str, float]
-    """Parts of the learning rate for parameters whose names begin so; the others have all of it."""
+        It goes to reading processes.
+        """
+        ...
 
-    contents: Mapping[str, str]
-    """Digests of what `config` names as files and the result depends on, by what it is called; a run goes on with the
-    same only."""
+    @property
+    def config(self) -> Any:
+        """What decides the result beside the loop's settings, a dataclass, or `None`; a run goes on with the same."""
+        ...
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        """Parts of the learning rate for parameters whose names begin so; the others have all of it."""
+        ...
+
+    @property
+    def contents(self) -> Mapping[str, str]:
+        """Digests of the files that `config` names and the result depends on; a run goes on with the same."""
+        ...
 
     def inputs(self, batch: Batch, generator: torch.Generator) -> dict[str, Any]:
         """Arguments of `module` for a batch that lies on the training device; `generator` is on the CPU."""
@@ -98,9 +113,11 @@ class PlainTask:
         """Nothing to do."""
 
     def measures(self) -> dict[str, float]:
+        """Nothing more than the losses."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
+        """Nothing to remember."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -303,7 +320,7 @@ def _groups(module: nn.Module, rates: Mapping[str, float]) -> dict[float, list[n
     return groups
 
 
-def _loader(task: Task, config: LoopConfig, start: int, accelerator: "Accelerator") -> DataLoader:
+def _loader(task: Task, config: LoopConfig, start: int, accelerator: "Accelerator") -> DataLoader[Batch | Failed]:
     numbered = _numbered(task.batches["train"], config, _BATCHES, accelerator)
     numbers = range(start * config.accumulation, config.steps * config.accumulation)
     return DataLoader(CheckedBatches(numbered), batch_size=None, sampler=numbers, num_workers=config.workers)

@@ -32,8 +32,10 @@ def group_ids(keys: Sequence[Hashable]) -> torch.Tensor:
 
 
 def exactly(loss: Callable[Concatenate[torch.Tensor, P], torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Compute `loss` of its first argument in float32 where networks compute in bfloat16, too: autocast would round
-    the products in it to three digits."""
+    """Compute `loss` of its first argument in float32 where networks compute in bfloat16, too.
+
+    Autocast would round the products in it to three digits.
+    """
 
     @wraps(loss)
     def exact(values: torch.Tensor, *others: P.args, **named: P.kwargs) -> torch.Tensor:
@@ -187,6 +189,8 @@ def drop_conditions(
     three (paper 4.1), so that each condition is dropped in twice `rate`.
 
     Args:
+        count: number of clips.
+        generator: draws them.
         rate: at most 1/4.
         portrait_only_rate: part of the clips that keep nothing but the image. The paper has none; guidance's middle
             branch is such a clip, and a network that never saw one has to guess it. At most ``1 - 4 * rate``.
@@ -202,6 +206,8 @@ def drop_modalities(count: int, generator: torch.Generator, rate: float = 0.5) -
     """Which sequences each clip's embedding goes without: visual, audio, as booleans ``(count, 2)``; never both.
 
     Args:
+        count: number of clips.
+        generator: draws them.
         rate: part of the clips that lose one; each sequence is lost as often.
     """
     draw = torch.rand(count, 1, generator=generator, device=generator.device)

@@ -78,6 +78,8 @@ class DiffusionObjective(nn.Module):
         config: of the training.
     """
 
+    added_ids: torch.Tensor
+
     def __init__(self, networks: Trainable, config: DiffusionTraining):
         super().__init__()
         self.unet = networks.unet
@@ -138,7 +140,8 @@ class DiffusionObjective(nn.Module):
         of_clip = 1 + torch.arange(batch, device=latents.device)[:, None].expand(-1, frames)
 
         # 2. One call of the UNet
-        pyramid = mask_pyramid(mask, tuple(latents.shape[-2:]), len(self.unet.config.block_out_channels))
+        height, width = latents.shape[-2:]
+        pyramid = mask_pyramid(mask, (height, width), len(self.unet.config.block_out_channels))
         pyramid = {size: level.repeat_interleave(frames, dim=0) for size, level in pyramid.items()}
         context = AttentionContext(
             self.unet.project_clip(clip),
@@ -201,7 +204,7 @@ def checkpoint_blocks(unet: nn.Module) -> None:
     """Let the UNet's blocks keep only their inputs, and compute everything else again in the backward pass."""
     for module in unet.modules():
         if isinstance(module, (SpatioTemporalResBlock, SpatioTemporalTransformer)):
-            module.forward = _recomputed(module.forward)
+            module.forward = _recomputed(module.forward)  # type: ignore[method-assign]  # keeps hooks and names
 
 
 def _recomputed(forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -15,8 +15,10 @@ def seed_for(*numbers: int) -> int:
 
 
 def seeded(build: Callable[[], Made], seed: int) -> Made:
-    """What `build` makes with torch's global generator, as untrained networks; equal seeds make equal ones, and the
-    generator is as before."""
+    """What `build` makes with torch's global generator, such as untrained networks.
+
+    Equal seeds make equal ones, and the generator is as before.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()

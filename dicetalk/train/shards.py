@@ -177,7 +177,7 @@ class ShardWriter:
             for place in (self.folder, self.folder / _PENDING):
                 sweep(place)
             shards = _shards(self.folder)
-            self._next_shard = 1 + max((_number(path) for path in shards), default=-1)
+            self._next_shard = 1 + max((number for path in shards if (number := _number(path)) is not None), default=-1)
             self._ids = {record.id for record in _list(shards, hooks)}
             self._pending: list[ClipRecord] = []
             self._next_pending = 0
@@ -273,11 +273,14 @@ def _finite(tensor: Tensor) -> bool:
 def _shards(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(f"{folder} is no folder. Make it and its clips: `dicetalk prepare DATASET {folder}`.")
-    return sorted((path for path in folder.iterdir() if _SHARD.fullmatch(path.name)), key=_number)
+    numbers = {path: _number(path) for path in folder.iterdir()}
+    return [path for _, path in sorted((number, path) for path, number in numbers.items() if number is not None)]
 
 
-def _number(path: Path) -> int:
-    return int(_SHARD.fullmatch(path.name)[1])
+def _number(path: Path) -> int | None:
+    """Number in the name of a shard, `None` for another file."""
+    found = _SHARD.fullmatch(path.name)
+    return None if found is None else int(found[1])
 
 
 def _list(paths: Iterable[Path], hooks: Hooks) -> list[ClipRecord]:

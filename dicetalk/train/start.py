@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -24,6 +25,10 @@ from dicetalk.emotion.bank import EmotionClassifier, EmotionModel
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.train.seeds import seeded
 
+if TYPE_CHECKING:  # both take seconds to import
+    from diffusers import AutoencoderKLTemporalDecoder
+    from transformers import CLIPVisionModelWithProjection
+
 _UNET_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 _ADAPTERS = ".attn2.processor."
 
@@ -43,15 +48,19 @@ class Trainable:
 
 def random_networks(config: ModelConfig, seed: int) -> Trainable:
     """Untrained networks; equal seeds give equal weights, and the global generator is as before."""
-    return seeded(
-        lambda: Trainable(**{net.field: net.build(config, nn, sdpa_attention) for net in DICE_NETWORKS}), seed
-    )
+
+    def build() -> Trainable:
+        networks: dict[str, Any] = {net.field: net.build(config, nn, sdpa_attention) for net in DICE_NETWORKS}
+        return Trainable(**networks)
+
+    return seeded(build, seed)
 
 
 def with_random_emotion(networks: Trainable, config: ModelConfig, seed: int) -> Trainable:
     """The same networks with an emotion model that knows nothing; seeds as for :func:`random_networks`."""
     (network,) = (net for net in DICE_NETWORKS if net.field == "emotion_model")
-    return replace(networks, emotion_model=seeded(lambda: network.build(config, nn, sdpa_attention), seed))
+    untrained: Any = seeded(lambda: network.build(config, nn, sdpa_attention), seed)
+    return replace(networks, emotion_model=untrained)
 
 
 @torch.no_grad()
@@ -82,7 +91,8 @@ def begin_with_portrait(networks: Trainable, scaling_factor: float) -> None:
     _clear(unet.conv_in, carried)
     unet.conv_in.weight[carried, latent, 1, 1] = NOISY_PART * signs
     unet.conv_in.weight[carried, channels + latent, 1, 1] = -signs * scaling_factor
-    shortcut = unet.up_blocks[-1].resnets[-1].spatial_res_block.conv_shortcut
+    last: Any = unet.up_blocks[-1]
+    shortcut = last.resnets[-1].spatial_res_block.conv_shortcut
     _clear(shortcut, carried)
     shortcut.weight[carried, shortcut.in_channels - width + carried, 0, 0] = 1
     _clear(unet.conv_out, torch.arange(channels))
@@ -91,7 +101,8 @@ def begin_with_portrait(networks: Trainable, scaling_factor: float) -> None:
     _clear(networks.pose_guider.conv_out, torch.arange(width))
 
 
-def _clear(conv: nn.Module, rows: torch.Tensor) -> None:
+def _clear(conv: Any, rows: torch.Tensor) -> None:
+    """Make these output channels of a convolution of any kind zero."""
     conv.weight[rows] = 0
     conv.bias[rows] = 0
 
@@ -116,8 +127,8 @@ def svd_networks(config: ModelConfig, models: Path, seed: int) -> Trainable:
     networks.unet.load_state_dict(weights | adapters)
     for module in networks.unet.modules():
         if isinstance(module, CrossAttention):
-            for values in module.processor.to_v_ip:
-                nn.init.zeros_(values.weight)
+            for weight in module.processor.to_v_ip.parameters():
+                nn.init.zeros_(weight)
     with torch.no_grad():
         _clear(networks.pose_guider.conv_out, torch.arange(config.unet.block_out_channels[0]))
     return networks
@@ -136,7 +147,7 @@ def dice_networks(config: ModelConfig, models: Path, seed: int) -> tuple[Trainab
     with expecting(files.PACKED):
         parts, config, _ = dice_parts(found, config)
     _check_found(found, [part.field for part in parts], [network.field for network in DICE_NETWORKS])
-    loaded = {}
+    loaded: dict[str, Any] = {}
     for part in parts:
         with expecting(part.file):
             network = part.build()
@@ -154,7 +165,9 @@ def dice_networks(config: ModelConfig, models: Path, seed: int) -> tuple[Trainab
     return networks, config
 
 
-def frozen_networks(config: ModelConfig, models: Path) -> tuple[nn.Module, nn.Module]:
+def frozen_networks(
+    config: ModelConfig, models: Path
+) -> tuple["AutoencoderKLTemporalDecoder", "CLIPVisionModelWithProjection"]:
     """SVD's VAE and image encoder, in float32.
 
     Raises:
@@ -164,7 +177,7 @@ def frozen_networks(config: ModelConfig, models: Path) -> tuple[nn.Module, nn.Mo
     wanted = ("vae", "image_encoder")
     parts = {part.field: part for part in other_parts(found, config) if part.field in wanted}
     _check_found(found, list(parts), list(wanted))
-    loaded = []
+    loaded: list[Any] = []
     for field in wanted:
         part = parts[field]
         with expecting(part.file):

@@ -106,10 +106,10 @@ def write_film(
     hooks: Hooks,
     total: int,
 ) -> None:
-    """Write pictures and sound as `form` says; the other arguments and errors are those of :func:`write_mp4`.
+    """Write pictures and sound as `form` says.
 
-    Args:
-        chunks: here also (n, 4, H, W) where `form` has alpha; all pieces have as many channels as the first.
+    The other arguments and the errors are those of :func:`write_mp4`; but `chunks` may also be (n, 4, H, W) where
+    `form` has alpha. All pieces have as many channels as the first.
     """
     path = Path(path)
     fps = exact_fps(fps)

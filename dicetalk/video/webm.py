@@ -37,8 +37,12 @@ def write_webm(
     """Write VP9 (4:2:0, BT.709) with Opus sound.
 
     Args:
-        path: as for :func:`dicetalk.video.mp4.write_mp4`, as the other arguments; the errors are the same, too.
+        path: an existing file is replaced.
         chunks: pieces of one clip, (n, 3, H, W) in 0..1, or (n, 4, H, W) with alpha that is not premultiplied.
+        fps: frames per second.
+        sound: as for :func:`dicetalk.video.mp4.write_mp4`, whose errors are raised here, too.
         crf: quality, 0 (best) to 51.
+        hooks: reports the stage "write" in frames.
+        total: frames in all `chunks`, for the progress.
     """
     write_film(WEBM, path, chunks, fps=fps, sound=sound, crf=crf, hooks=hooks, total=total)

@@ -65,8 +65,8 @@ FAULTS = [
         ("ease-in is ease-out", '"ease-in": lambda t: t * t', '"ease-in": lambda t: t * (2 - t)'),
         (
             "spread moves as the deviation",
-            "Gaussians(between([prior.mu for prior in priors]), variance.sqrt())",
-            "Gaussians(between([prior.mu for prior in priors]), between([prior.sigma for prior in priors]))",
+            "between(variances).sqrt() if",
+            "between([variance.sqrt() for variance in variances]) if",
         ),
         ("values at 25 fps", "tuple(Keyframe(i / fps, prior)", "tuple(Keyframe(i / (2 * fps), prior)"),
     ),

@@ -68,7 +68,9 @@ def embed_people(
                 labels.append((number, person, take))
                 hooks.report("priors", len(labels), total)
     stacked = {
-        name: PriorDistribution(torch.stack([x.mu for x in found]), torch.stack([x.sigma for x in found]))
+        name: PriorDistribution(
+            torch.stack([x.mu for x in found]), torch.stack([x.sigma for x in found if x.sigma is not None])
+        )
         for name, found in priors.items()
     }
     return Embedded(stacked, *torch.tensor(labels).T)

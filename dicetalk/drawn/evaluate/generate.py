@@ -15,6 +15,7 @@ from dicetalk.emotion.mix import mix
 from dicetalk.emotion.prior import EmotionPrior
 from dicetalk.emotion.reference.embed import audio_states, embed_prior
 from dicetalk.emotion.track import EmotionTrack, Keyframe
+from dicetalk.errors import EmotionError
 from dicetalk.evaluate.mouth import mouth_curve
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.pipeline import generate_latents, render
@@ -76,7 +77,7 @@ class Maker:
         """The prior that the embedder takes from a clip of the take's source."""
         lines = sentences("test")
         clip = make_clip(
-            take.source, take.emotions[0], take.intensity, lines[take.seed % len(lines)], take.seed, size=UNSEEN_SIZE
+            take.giver, take.emotions[0], take.intensity, lines[take.seed % len(lines)], take.seed, size=UNSEEN_SIZE
         )
         return embed_clip(self.model, clip, self.residency)
 
@@ -84,14 +85,20 @@ class Maker:
 def take_portrait(take: Take, size: int, clip_size: int) -> Portrait:
     """The portrait of a take; the face lies where it was drawn."""
     drawn = drawn_portrait(take, size)
-    box = tuple(float(value) for value in drawn.box)
-    return prepare_portrait(drawn.pixels, box=box, short_side=size, clip_size=clip_size)
+    x, y, width, height = map(float, drawn.box)
+    return prepare_portrait(drawn.pixels, box=(x, y, width, height), short_side=size, clip_size=clip_size)
 
 
 def embed_clip(
     model: DiceModel, clip: TrainingClip, residency: Residency = CPU, *, see: bool = True, hear: bool = True
 ) -> EmotionPrior:
-    """The emotion prior of a drawn clip, of its true expression coefficients and its sound, or of one of them."""
+    """The emotion prior of a drawn clip, of its true expression coefficients and its sound, or of one of them.
+
+    Raises:
+        EmotionError: the model has no embedder.
+    """
+    if model.embedder is None:
+        raise EmotionError("This model has no embedder, which alone takes a prior from a clip.")
     visual, audio, frames = torch.from_numpy(clip.coefficients), None, len(clip.coefficients)
     if hear:
         speech = load_speech((clip.sound, clip.sample_rate), hooks=Hooks(notice=lambda _: None))

@@ -54,6 +54,7 @@ class FaceNetwork(nn.Module):
         self.features = nn.Linear(config.last * (FACE_SIDE // 16) ** 2, config.embedding)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Features ``(n, channels)`` of pictures ``(n, 3, side, side)``."""
         return self.features(self.maps(pictures).flatten(1))
 
 

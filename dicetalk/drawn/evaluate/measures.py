@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -64,7 +65,8 @@ def ordered(strengths: dict[str, dict[float, float]]) -> float:
 def change_curve(shot: ShotScores) -> tuple[np.ndarray, np.ndarray]:
     """The last emotion's strength less the first's, as asked and as shown, each ``(N,)``."""
     first, last = (PRESET_NAMES.index(shot.take.emotions[i]) for i in (0, -1))
-    return tuple(curve[:, last] - curve[:, first] for curve in (shot.weights, shot.strengths))
+    asked, shown = (curve[:, last] - curve[:, first] for curve in (shot.weights, shot.strengths))
+    return asked, shown
 
 
 def change_correlation(shots: Sequence[ShotScores]) -> float:
@@ -93,7 +95,7 @@ def leakage(videos: Sequence[ShotScores], presets: Sequence[ShotScores], gallery
     for shot in videos:
         take = shot.take
         faces = (shot.faces, same[take.person, take.seed].faces)
-        there, here = (gallery.towards(each, take.person, take.source) for each in faces)
+        there, here = (gallery.towards(each, take.person, take.giver) for each in faces)
         moved.append(there - here)
     return float(np.mean(moved))
 
@@ -116,7 +118,14 @@ def silent_opening(shots: Sequence[ShotScores]) -> float:
 def seams(shots: Sequence[ShotScores]) -> tuple[float, float]:
     """Means of :func:`dicetalk.evaluate.seams.seam_scores` over clips that have a border."""
     found = [shot.seam for shot in shots if shot.seam is not None]
-    return tuple(float(x) for x in np.mean(found, axis=0)) if found else (math.nan, math.nan)
+    if not found:
+        return math.nan, math.nan
+    difference, outside = np.mean(found, axis=0).tolist()
+    return difference, outside
+
+
+def _of_way(measure: Callable[[Sequence[ShotScores]], float], way: tuple[str, ...], scores: Scores) -> float:
+    return measure(scores.by(way))
 
 
 def rows_of(generated: Scores, drawn: Scores, gallery: Gallery) -> list[Row]:
@@ -136,8 +145,8 @@ def rows_of(generated: Scores, drawn: Scores, gallery: Gallery) -> list[Row]:
         row("emotion: intensities in order", lambda s: ordered(strengths_by_intensity(same_but_weaker(s))), 1.0)
     for way in dict.fromkeys(shot.take.emotions for shot in generated.changes):
         name = " to ".join(way)
-        row(f"emotion: {name}, correlation with what was asked", lambda s, w=way: change_correlation(s.by(w)), 0.8)
-        row(f"emotion: {name}, largest jump, of its range", lambda s, w=way: change_jump(s.by(w)), 0.5, "lower")
+        row(f"emotion: {name}, correlation with what was asked", partial(_of_way, change_correlation, way), 0.8)
+        row(f"emotion: {name}, largest jump, of its range", partial(_of_way, change_jump, way), 0.5, "lower")
     row("identity: frames nearest to the portrait's person", lambda s: nearest_accuracy(s.shots, gallery), 0.95)
     if generated.videos:
         row("identity: leak of the prior's person", lambda s: leakage(s.videos, s.presets, gallery), 0.1, "lower")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -23,8 +24,9 @@ MOMENTS = 9
 
 
 def write_pictures(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write every picture that the evaluation has something for, as PNG; of the others none is left in the folder that
-    an earlier evaluation wrote.
+    """Write every picture that the evaluation has something for, as PNG.
+
+    The others are removed from the folder, where an earlier evaluation wrote them.
 
     Raises:
         OutputError: a file cannot be written.
@@ -62,7 +64,7 @@ def _emotions(evaluation: Evaluation) -> Image.Image:
     return frame_grid(_side_by_side(rows[:CLIPS_SHOWN]), captions=_side_by_side(captions[:CLIPS_SHOWN]))
 
 
-def _side_by_side(rows: Sequence[tuple]) -> list[tuple]:
+def _side_by_side(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Rows joined to rows that are longer."""
     return [sum(rows[i : i + COLUMNS], ()) for i in range(0, len(rows), COLUMNS)]
 
@@ -119,7 +121,7 @@ def _videos(evaluation: Evaluation) -> Image.Image | None:
         preset = next(t for t in evaluation.plan.presets if (t.person, t.seed) == (take.person, take.seed))
         here, there = evaluation.shots[preset].made, evaluation.shots[take].made
         at = speaking_moment(here.mouth)
-        other = _portrait(replace(take, person=take.source), here)
+        other = _portrait(replace(take, person=take.giver), here)
         rows.append((_portrait(take, here), here.frames[at], there.frames[at], other))
     names = [take.emotions[0] for take in evaluation.plan.videos]
     return frame_grid(rows, ("portrait", "preset prior", "prior of ...", "... this person"), names) if rows else None

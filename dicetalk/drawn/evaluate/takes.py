@@ -49,6 +49,17 @@ class Take:
     seed: int = 0
 
     @property
+    def giver(self) -> int:
+        """Person whose clip the emotion is taken from.
+
+        Raises:
+            ValueError: it is made with a preset prior.
+        """
+        if self.source is None:
+            raise ValueError(f"The take {self.name!r} has no source.")
+        return self.source
+
+    @property
     def name(self) -> str:
         """What the take is called in tables and pictures; different for different takes of a plan."""
         feeling = " to ".join(self.emotions) + (f" at {self.intensity:g}" if self.intensity < 1 else "")

@@ -31,6 +31,7 @@ from dicetalk.emotion.reference.clip import Reference, reference_of
 from dicetalk.emotion.reference.expressions import ReadExpressions
 from dicetalk.emotion.reference.extract import Embedding, Recognition, extract_emotion
 from dicetalk.emotion.track import EmotionTrack
+from dicetalk.errors import EmotionError
 from dicetalk.evaluate.table import Row
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.portrait.faces import FaceBox
@@ -66,7 +67,7 @@ class ReferenceMaker(Maker):
             residency=self.residency,
             hooks=Hooks(cancelled=self.hooks.cancelled, notice=lambda _: None),
         )
-        return found.emotion if changes else EmotionTrack.constant(found.emotion)
+        return found.emotion if isinstance(found.emotion, EmotionTrack) else EmotionTrack.constant(found.emotion)
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,10 @@ def measure_transfer(make: Make, judge: Judge, takes: Sequence[Take], hooks: Hoo
 
 
 def measure_change(make: Make, judge: Judge, takes: Sequence[Take], hooks: Hooks = SILENT) -> list[float]:
-    """By how many seconds the change of each of :func:`change_takes` comes later (negative: earlier) than in its
-    reference; otherwise as :func:`measure_transfer`."""
+    """Seconds by which each change comes later (negative: earlier) than in its reference.
+
+    The takes are those of :func:`change_takes`; otherwise as :func:`measure_transfer`.
+    """
     late = []
     for take in takes:
         shown = judge(make(take, spoken(take)).frames)
@@ -175,16 +178,20 @@ def transfer_rows(
         hooks: progress of `transfer` in takes.
 
     Raises:
+        EmotionError: the model lacks one of the two.
         DiceTalkError: as :func:`measure_transfer`.
     """
     judge = emotion_judge(judges)
+    embedder, reader = model.embedder, model.expression_reader
+    if embedder is None or reader is None:
+        raise EmotionError("A transfer needs a model with an embedder and an expression reader.")
 
     def listen(samples: np.ndarray) -> SpeechFeatures:
         return speech_features(samples, model.whisper, residency=residency)
 
     def make_by(modality: str) -> ReferenceMaker:
-        express = ReadExpressions(model.expression_reader, residency)
-        way = Embedding(model.embedder, express, listen, modality)
+        express = ReadExpressions(reader, residency)
+        way = Embedding(embedder, express, listen, modality)
         return ReferenceMaker(model, settings, size, residency, hooks, way=way)
 
     def share(found: Sequence[Transfer]) -> float:
@@ -202,7 +209,7 @@ def transfer_rows(
         for name, modality, bar in (("face", "video", 0.85), ("voice", "audio", None), ("face and voice", "both", 0.85))
     ]
     late = measure_change(make_by("video"), judge, changes, hooks)
-    seen = measure_change(lambda take, _: Shot(take, reference_clip(take).frames, None, None), judge, changes, hooks)
+    seen = measure_change(lambda take, _: reference_shot(take), judge, changes, hooks)
     return [
         *rows,
         Row(
@@ -238,8 +245,14 @@ def change_frame(scores: np.ndarray, take: Take) -> int:
 def reference_clip(take: Take) -> TrainingClip:
     """The drawn clip that a take's emotion comes from."""
     if len(take.emotions) > 1:
-        return make_changing_clip(take.source, take.emotions, take.intensity, take.sentences, take.seed)
-    return make_clip(take.source, take.emotions[0], take.intensity, take.sentences[0], take.seed)
+        return make_changing_clip(take.giver, take.emotions, take.intensity, take.sentences, take.seed)
+    return make_clip(take.giver, take.emotions[0], take.intensity, take.sentences[0], take.seed)
+
+
+def reference_shot(take: Take) -> Shot:
+    """The reference clip of a take in place of what is made with its emotion."""
+    clip = reference_clip(take)
+    return Shot(take, clip.frames, clip.mouth, clip.weights)
 
 
 def reference(clip: TrainingClip) -> Reference:

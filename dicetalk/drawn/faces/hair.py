@@ -136,7 +136,8 @@ def _strands(
     if style in ("curly", "afro"):
         across, at = rng.uniform(0.06, 0.94, 70), rng.integers(1, n - 1, 70)
         centres = outer[at] * (1 - across[:, None]) + inner[at] * across[:, None]
-        curves = [ellipse(*c, 0.05, 0.045, 12)[r : r + 7] for c, r in zip(centres, rng.integers(0, 5, 70), strict=True)]
+        starts = rng.integers(0, 5, 70)
+        curves = [ellipse(x, y, 0.05, 0.045, 12)[r : r + 7] for (x, y), r in zip(centres, starts, strict=True)]
     elif style in ("fringe", "quiff", "short", "buzz", "receding", "bun"):
         across = np.linspace(0.04, 0.98, 7)[:, None]
         curves = []
@@ -194,11 +195,11 @@ def paint_beard(pen: Pen, person: Identity, units: dict[str, float], shape: Lips
     jaw, colour = units["jaw_open"], shade(person.hair.colour, 0.9)
     if kind in ("stubble", "full"):
         edge = outline(person.shape)
-        low = edge[edge[:, 1] > 0.1]
+        lower = edge[edge[:, 1] > 0.1]
         cheek = person.shape.cheek
         line = _mirrored_line(((-cheek, 0.1), (-0.8 * cheek, 0.32), (-0.5, 0.44), (-0.3, 0.4), (0, 0.38)))
-        order = np.argsort(np.arctan2(low[:, 0], low[:, 1] - 0.1))
-        area = dropped(np.concatenate((low[order] * (0.98, 1), line[::-1] if low[order][0, 0] < 0 else line)), jaw)
+        rim = lower[np.argsort(np.arctan2(lower[:, 0], lower[:, 1] - 0.1))]
+        area = dropped(np.concatenate((rim * (0.98, 1), line[::-1] if rim[0, 0] < 0 else line)), jaw)
         pen.tint(area, colour, 0.3 if kind == "stubble" else 0.88, 0.1, 0.04)
         if kind == "full":
             rng = np.random.default_rng(person.hair.seed)

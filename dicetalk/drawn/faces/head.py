@@ -10,7 +10,7 @@ from dicetalk.drawn.faces.paint import Pen, Relief, mix_colours, shade
 JAW_DROP = 0.13
 """How far the chin falls when the mouth is fully open, in face units."""
 
-WARMTH = np.float32((0.62, 0.86, 0.95))
+WARMTH = np.array((0.62, 0.86, 0.95), np.float32)
 """Light changes red least: shadows on skin are warm."""
 
 

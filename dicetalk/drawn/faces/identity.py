@@ -201,12 +201,13 @@ def sample_identity(seed: int) -> Identity:
         uneven=0.012 * uneven[1],
         lashes=rng.uniform(0.6, 1) if high else rng.uniform(0, 0.35),
     )
+    red, green, blue = hair.colour
     brows = Brows(
         gap=rng.uniform(0.2, 0.26),
         length=rng.uniform(0.2, 0.25),
         thickness=rng.uniform(0.035, 0.055) if high else rng.uniform(0.045, 0.08),
         arch=rng.uniform(0.01, 0.06),
-        colour=tuple(0.64 * c for c in hair.colour),
+        colour=(0.64 * red, 0.64 * green, 0.64 * blue),
         uneven=0.013 * uneven[2],
     )
     nose = Nose(rng.uniform(0.2, 0.3), rng.uniform(0.12, 0.2), rng.uniform(0.06, 0.1), 0.02 * uneven[3])
@@ -227,7 +228,7 @@ def sample_identity(seed: int) -> Identity:
 
 def _hair(rng: np.random.Generator, high: bool, age: float, skin_tone: float) -> Hair:
     style = str(rng.choice(HIGH_VOICE_STYLES if high else LOW_VOICE_STYLES))
-    palette = NATURAL_HAIR[:3] if skin_tone > 3.8 else NATURAL_HAIR
+    palette: tuple[tuple[int, int, int], ...] = NATURAL_HAIR[:3] if skin_tone > 3.8 else NATURAL_HAIR
     palette = GREY_HAIR if rng.random() < max(0, 1.6 * age - 0.5) else palette
     palette = DYED_HAIR if rng.random() < 0.06 and style not in ("bald", "buzz") else palette
     colour = _mix(palette, int(rng.integers(len(palette))), rng, 6)

@@ -129,8 +129,9 @@ def _paint_inside(pen: Pen, shape: Lips, opening: float) -> None:
 
 
 def measure_mouth(frames: np.ndarray) -> np.ndarray:
-    """How far the mouth is open in frames that a :class:`dicetalk.drawn.faces.render.FaceRenderer` drew, or that a
-    network made in their likeness.
+    """Opening of the mouth in frames of drawn faces.
+
+    A :class:`dicetalk.drawn.faces.render.FaceRenderer` drew them, or a network made them in their likeness.
 
     The inside of the mouth is redder, against its green and blue, than anything else on a face. A column's redness adds
     up to the height of the opening there, and stays so when the picture is blurred.

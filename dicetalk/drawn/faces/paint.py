@@ -59,7 +59,7 @@ class Pen:
         under = self.pixels[y0:y1, x0:x1]
         over = under.copy()
         paint(Pen(over, self.place.moved(x0, y0)))
-        mask = np.zeros(under.shape[:2], np.uint8)
+        mask: np.ndarray = np.zeros(under.shape[:2], np.uint8)
         corner = np.array([x0, y0], np.int32) << SHIFT
         cv2.fillPoly(mask, [outline - corner], round(255 * alpha), cv2.LINE_AA, SHIFT)
         if blur > 0:

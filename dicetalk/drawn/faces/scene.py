@@ -92,8 +92,8 @@ def paint_background(scene: Scene, side: int) -> np.ndarray:
         for y in (0.3, 0.62, 0.94):
             for x in np.arange(0, 1, 0.055):
                 height = rng.uniform(0.12, 0.22)
-                spine = tuple(mix_colours(scene.wall, rng.uniform(50, 210, 3).tolist(), 0.55))
-                box(x, y - height, x + rng.uniform(0.03, 0.05), y, 0.85, spine)
+                red, green, blue = mix_colours(scene.wall, rng.uniform(50, 210, 3).tolist(), 0.55)
+                box(x, y - height, x + rng.uniform(0.03, 0.05), y, 0.85, (red, green, blue))
             box(0, y, 1, y + 0.03, 0.6)
     elif scene.background == "corner":
         x = rng.uniform(0.1, 0.3) if rng.random() < 0.5 else rng.uniform(0.7, 0.9)

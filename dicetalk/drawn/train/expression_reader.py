@@ -118,7 +118,8 @@ def train_expression_reader(
         seed: of weights and order.
         hooks: hears the stage ``train``, in steps.
     """
-    reader = seeded(lambda: ExpressionReader(config), seed).to(memory_format=torch.channels_last)
+    reader = seeded(lambda: ExpressionReader(config), seed)
+    reader.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types leave it out
     generator = torch.Generator().manual_seed(seed)
     steps = len(faces.crops) // BATCH * epochs
     optimizer = torch.optim.AdamW(reader.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)

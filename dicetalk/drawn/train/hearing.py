@@ -55,8 +55,11 @@ class VoiceBatches:
     chunks: int = CHUNKS
 
     def __call__(self, rng: np.random.Generator, number: int) -> Batch:
-        """`mel` ``(B, 80, 3000)``; `curves`, opening of the mouth and stress at 50 Hz, ``(B, 1500, 2)``; `steps`, where
-        each utterance begins and ends, int64 ``(B, 8, 2)``; and its `emotions` ``(B, 8)``."""
+        """Draw a batch of speech.
+
+        `mel` ``(B, 80, 3000)``; `curves`, opening of the mouth and stress at 50 Hz, ``(B, 1500, 2)``; `steps`, where
+        each utterance begins and ends, int64 ``(B, 8, 2)``; and its `emotions` ``(B, 8)``.
+        """
         chunks = [self._chunk(rng) for _ in range(self.chunks)]
         return {name: torch.stack([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
@@ -130,9 +133,11 @@ class HearingTask(PlainTask):
         self.batches = {"train": VoiceBatches("train"), "validation": VoiceBatches("test")}
 
     def inputs(self, batch: Batch, generator: torch.Generator) -> dict[str, Any]:
+        """The batch as it is."""
         return batch
 
     def export(self, folder: Path) -> list[Path]:
+        """Write the encoder in half precision, and its config, into the model folder."""
         encoder = self.module.encoder.cpu()
         weights = save_half(encoder, self.folder / WHISPER.name, "encoder.")
         config = self.folder / WHISPER_CONFIG.name
@@ -144,8 +149,9 @@ class HearingTask(PlainTask):
 def train_hearing(
     build: Callable[[], WhisperEncoder], folder: Path, out: Path, config: LoopConfig, hooks: Hooks
 ) -> list[Path]:
-    """Train what `build` makes, with all that is random from the seed of `config`, and write it into the model folder
-    `folder`; checkpoints and curves go to `out`.
+    """Train what `build` makes and write it into the model folder `folder`.
+
+    All that is random comes from the seed of `config`; checkpoints and curves go to `out`.
 
     Raises:
         DiceTalkError: see :func:`dicetalk.train.loop.run_training`.

@@ -29,14 +29,14 @@ from dicetalk.drawn.clips import UNSEEN_SIZE
 from dicetalk.drawn.faces.expression import ACTION_UNITS
 from dicetalk.drawn.shards import DrawnMaker, SourcePlan, pair_sources, take_sources
 from dicetalk.drawn.train.config import TinyTraining
-from dicetalk.drawn.train.expression_reader import crop_of, draw_faces, train_expression_reader
+from dicetalk.drawn.train.expression_reader import draw_faces, train_expression_reader
 from dicetalk.drawn.train.hearing import train_hearing
 from dicetalk.drawn.train.priors import mean_priors, save_priors
 from dicetalk.drawn.train.record import TIMES, StageRecord, StageTimes
 from dicetalk.drawn.train.seeing import train_seeing
 from dicetalk.drawn.train.vae import train_vae
 from dicetalk.emotion.embedder import EmbedderConfig
-from dicetalk.emotion.reference.expressions import ExpressionReaderConfig
+from dicetalk.emotion.reference.expressions import ExpressionReaderConfig, crop_of
 from dicetalk.errors import SettingError
 from dicetalk.files import explained, make_folder, only_writer, replacing
 from dicetalk.hooks import SILENT, Hooks

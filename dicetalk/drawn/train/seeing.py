@@ -71,8 +71,10 @@ class SeeingObjective(nn.Module):
         self.encoder = encoder
 
     def forward(self, pixels: torch.Tensor, people: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Losses of a batch of :class:`PeopleBatches`; ``accuracy`` is how often the nearest other picture shows the
-        same person."""
+        """Losses of a batch of :class:`PeopleBatches`.
+
+        ``accuracy`` is how often the nearest other picture shows the same person.
+        """
         embeds = self.encoder(pixels).image_embeds.float()
         unit = nn.functional.normalize(embeds.detach(), dim=-1)
         nearest = (unit @ unit.T).fill_diagonal_(-1).argmax(dim=1)
@@ -92,17 +94,20 @@ class SeeingTask(PlainTask):
         self.batches = {"train": PeopleBatches("train", size), "validation": PeopleBatches("test", size)}
 
     def inputs(self, batch: Batch, generator: torch.Generator) -> dict[str, Any]:
+        """The batch as it is."""
         return batch
 
     def export(self, folder: Path) -> list[Path]:
+        """Write the image encoder in half precision into the model folder."""
         return [save_half(self.module.encoder.cpu(), self.folder / IMAGE_ENCODER.name)]
 
 
 def train_seeing(
     build: Callable[[], CLIPVisionModelWithProjection], folder: Path, out: Path, config: LoopConfig, hooks: Hooks
 ) -> list[Path]:
-    """Train what `build` makes, with all that is random from the seed of `config`, and write it into the model folder
-    `folder`; checkpoints and curves go to `out`.
+    """Train what `build` makes and write it into the model folder `folder`.
+
+    All that is random comes from the seed of `config`; checkpoints and curves go to `out`.
 
     Raises:
         DiceTalkError: see :func:`dicetalk.train.loop.run_training`.

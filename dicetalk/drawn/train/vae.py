@@ -1,5 +1,6 @@
-"""Trains a small VAE of Stable Video Diffusion's kind: pictures for the encoder and the spatial layers of the decoder,
-short strips for its temporal layers.
+"""Trains a small VAE of Stable Video Diffusion's kind.
+
+Pictures are for the encoder and the spatial layers of the decoder, short strips for its temporal layers.
 
 Its loss sees more than pixels, or it would learn brightness alone, by which nine tenths of their differences go. A deep
 network learns one direction of its data after another, the largest first (Saxe et al., "Exact solutions to the
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLTemporalDecoder
+from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import TemporalDecoder
 from torch import nn
 
 from dicetalk.checkpoints.files import VAE
@@ -97,9 +99,11 @@ def coarse_code(pictures: torch.Tensor) -> torch.Tensor:
     return torch.cat([colours, QUARTERS * changes], dim=1)
 
 
-def decode_pictures(decoder: nn.Module, latents: torch.Tensor) -> torch.Tensor:
-    """What `decoder`, a diffusers ``TemporalDecoder``, makes of single pictures ``(B, 4, h, w)`` without its temporal
-    layers; equal to the whole decoder while these do nothing, at half the cost."""
+def decode_pictures(decoder: TemporalDecoder, latents: torch.Tensor) -> torch.Tensor:
+    """Decode single pictures ``(B, 4, h, w)`` without the decoder's temporal layers.
+
+    Equal to the whole decoder while these do nothing, at half the cost.
+    """
     x = decoder.conv_in(latents)
     mid = decoder.mid_block
     x = mid.resnets[0].spatial_res_block(x, None)
@@ -114,12 +118,15 @@ def decode_pictures(decoder: nn.Module, latents: torch.Tensor) -> torch.Tensor:
 
 
 def begin_evenly(vae: AutoencoderKLTemporalDecoder) -> None:
-    """Let nothing about pictures be much louder than the rest before `vae` has learned anything: isometric layers,
-    opponent colours of even size, latents with little noise."""
+    """Initialise `vae` so that nothing about pictures is much louder than the rest.
+
+    Layers are isometric, opponent colours of even size, and latents have little noise.
+    """
     for half in (vae.encoder, vae.decoder):
         for layer in (m for m in half.modules() if isinstance(m, nn.Conv2d)):
             nn.init.orthogonal_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     channels = vae.quant_conv.out_channels // 2
     louder = OPPONENT.T @ torch.diag(torch.tensor(GAINS)) @ OPPONENT
     with torch.no_grad():
@@ -130,8 +137,8 @@ def begin_evenly(vae: AutoencoderKLTemporalDecoder) -> None:
         vae.quant_conv.bias[channels:] = QUIET_LOGVAR
 
 
-def silence_time(decoder: nn.Module) -> None:
-    """Let the temporal layers of a diffusers ``TemporalDecoder`` pass everything on as it is."""
+def silence_time(decoder: TemporalDecoder) -> None:
+    """Let the temporal layers of a decoder pass everything on as it is."""
     for block in (m for m in decoder.modules() if hasattr(m, "temporal_res_block")):
         nn.init.zeros_(block.temporal_res_block.conv2.weight)
         nn.init.zeros_(block.temporal_res_block.conv2.bias)
@@ -160,8 +167,10 @@ def detail_weights(landmarks: torch.Tensor, boxes: torch.Tensor, size: tuple[int
 
 
 def picture_loss(pictures: torch.Tensor, truth: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean absolute error of pixels' opponent colours, and of pixels' differences to neighbours, which keeps
-    edges sharp."""
+    """Weighted mean absolute error of pixels' opponent colours, and of their differences to neighbours.
+
+    The latter keeps edges sharp.
+    """
     error = pictures - truth
     colours = opponent(error).abs() * torch.tensor(AXIS_WEIGHTS).to(error)[:, None, None]
     across, down = error.diff(dim=-1).abs(), error.diff(dim=-2).abs()
@@ -182,8 +191,11 @@ class VAEObjective(nn.Module):
     def forward(
         self, pictures: torch.Tensor, landmarks: torch.Tensor, boxes: torch.Tensor, eps: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Losses of `pictures` ``(B, T, 3, H, W)`` in -1..1; `eps` ``(B * T, channels, H / 8, W / 8)`` is the noise of
-        the latents, `landmarks` and `boxes` as in :func:`detail_weights`, ``(B * T, ...)``."""
+        """Losses of `pictures` ``(B, T, 3, H, W)`` in -1..1.
+
+        `eps` ``(B * T, channels, H / 8, W / 8)`` is the noise of the latents; `landmarks` and `boxes` are as in
+        :func:`detail_weights`, ``(B * T, ...)``.
+        """
         frames = pictures.shape[1]
         truth = pictures.flatten(0, 1)
         posterior = self.vae.encode(truth).latent_dist
@@ -192,7 +204,8 @@ class VAEObjective(nn.Module):
             made = decode_pictures(self.vae.decoder, latents)
         else:
             made = self.vae.decode(latents, num_frames=frames).sample
-        weights = detail_weights(landmarks, boxes, tuple(truth.shape[-2:]))
+        height, width = truth.shape[-2:]
+        weights = detail_weights(landmarks, boxes, (height, width))
         loss = picture_loss(made.float(), truth, weights)
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
@@ -209,8 +222,10 @@ class VAEObjective(nn.Module):
 
 
 class VAETask(PlainTask):
-    """See :class:`dicetalk.train.loop.Task`; the VAE is trained on drawn faces and its half-precision weights go to
-    where a model folder has them."""
+    """See :class:`dicetalk.train.loop.Task`.
+
+    The VAE is trained on drawn faces, and its half-precision weights go to where a model folder has them.
+    """
 
     def __init__(self, objective: VAEObjective, folder: Path):
         self.module = objective
@@ -221,6 +236,7 @@ class VAETask(PlainTask):
         }
 
     def inputs(self, batch: Batch, generator: torch.Generator) -> dict[str, Any]:
+        """Pictures in -1..1 with the noise of their latents."""
         pictures = batch["frames"].movedim(-1, 2).float() / 127.5 - 1
         batch_size, frames, _, height, width = pictures.shape
         latents = (batch_size * frames, self.module.vae.config.latent_channels, height // 8, width // 8)
@@ -232,19 +248,20 @@ class VAETask(PlainTask):
         }
 
     def export(self, folder: Path) -> list[Path]:
+        """Scale the latents to a deviation of 1 and write the VAE in half precision into the model folder."""
         vae = self.module.vae.cpu()
         normalise(vae, self._latents(vae))
         return [save_half(vae, self.folder / VAE.name)]
 
     @torch.no_grad()
-    def _latents(self, vae: nn.Module) -> torch.Tensor:
+    def _latents(self, vae: AutoencoderKLTemporalDecoder) -> torch.Tensor:
         drawn = [draw_strip("train", 1, np.random.default_rng([n]))[0].pixels for n in range(MEASURED_PICTURES)]
         pictures = torch.from_numpy(np.stack(drawn)).movedim(-1, 1).float() / 127.5 - 1
         return torch.cat([vae.encode(part).latent_dist.mode() for part in pictures.split(8)])
 
 
 @torch.no_grad()
-def normalise(vae: nn.Module, latents: torch.Tensor) -> None:
+def normalise(vae: AutoencoderKLTemporalDecoder, latents: torch.Tensor) -> None:
     """Give the latents, which are `latents` now, the standard deviation 1, so that no scaling factor is needed."""
     std = latents.std().item()
     half = vae.quant_conv.out_channels // 2
@@ -257,8 +274,9 @@ def normalise(vae: nn.Module, latents: torch.Tensor) -> None:
 def train_vae(
     build: Callable[[], AutoencoderKLTemporalDecoder], folder: Path, out: Path, config: LoopConfig, hooks: Hooks
 ) -> list[Path]:
-    """Train what `build` makes, with all that is random from the seed of `config`, and write it into the model folder
-    `folder`; checkpoints and curves go to `out`.
+    """Train what `build` makes and write it into the model folder `folder`.
+
+    All that is random comes from the seed of `config`; checkpoints and curves go to `out`.
 
     Raises:
         DiceTalkError: see :func:`dicetalk.train.loop.run_training`.

@@ -135,7 +135,7 @@ def parse_description(values: Any) -> RecogniserDescription:
     missing = [name for name in ("size", "classes") if name not in values]
     if missing:
         raise EmotionError(f"entry {missing[0]!r} is missing.")
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     if isinstance(given["classes"], tuple):
         given["classes"] = tuple(map(_preset, given["classes"]))
     if given.get("colour") == "grey":

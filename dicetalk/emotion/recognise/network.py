@@ -7,6 +7,7 @@ those of onnx.proto; of each only the fields that lead to tensors are followed.
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -89,7 +90,7 @@ def opencv_network(content: bytes, path: Path) -> Network:
     return run
 
 
-def onnxruntime_network(content: bytes, path: Path, onnxruntime) -> Network:
+def onnxruntime_network(content: bytes, path: Path, onnxruntime: ModuleType) -> Network:
     """The network of an ONNX file's bytes, run by `onnxruntime`, which is the imported package.
 
     Raises:

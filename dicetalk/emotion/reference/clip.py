@@ -16,6 +16,7 @@ from dicetalk.audio.timeline import NOTED_SECONDS
 from dicetalk.errors import SpeechError, VideoError
 from dicetalk.film import MAX_SECONDS, NoStreamError, Span, frames_between, measure, missing_seconds, speech_parts
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.media import Kind
 from dicetalk.paths import checked_path
 from dicetalk.portrait.files import SEVERAL_STILLS, HeicError, open_picture
 from dicetalk.portrait.read import read_picture
@@ -89,8 +90,10 @@ def open_reference(path: Path | str, *, stream: int | None = None, hooks: Hooks 
     except VideoError as error:
         return _sound_alone(path, stream, error, hooks)
     main = seen or heard
+    if main is None:
+        raise NoStreamError(f"{path} holds neither pictures nor sound.")
     frames = max(round((main.end - main.start) * FPS), 1)
-    lasting = heard if seen is not None and heard is not None and frames == 1 else main
+    lasting = heard if heard is not None and frames == 1 else main
     notice = _once(hooks.notice)
     pictures = speech = None
     if seen is not None:
@@ -194,9 +197,10 @@ def reference_of(
 
 def _spans(path: Path, stream: int | None) -> tuple[Span | None, Span | None, tuple[str, ...]]:
     """When pictures and sound of a file start and end, and what is wrong with them."""
-    spans: dict[str, Span] = {}
+    spans: dict[Kind, Span] = {}
     errors: list[VideoError] = []
-    for kind in ("video", "audio"):
+    kinds: tuple[Kind, ...] = ("video", "audio")
+    for kind in kinds:
         try:
             spans[kind] = measure(path, kind, stream) if kind == "audio" and stream else measure(path, kind)
         except VideoError as error:
@@ -248,7 +252,7 @@ def _shown(path: Path) -> Iterator[tuple[float, Image.Image]]:
     until = 0.0
     try:
         with open_picture(path) as animation:
-            for number in range(animation.n_frames):
+            for number in range(getattr(animation, "n_frames", 1)):
                 animation.seek(number)
                 animation.load()  # only now it knows how long this one is shown
                 seconds = animation.info.get("duration", 0) / 1000

@@ -132,13 +132,13 @@ def extract_emotion(
     for problem in reference.problems:
         hooks.notice(problem)
     if isinstance(way, Recognition):
-        readings = watch(reference, way.recogniser, detector, hooks)
-        mus = blend(readings.values, way.priors, way.strength)
-        emotion = blended_track(mus, smoothing, name) if as_track else blended_prior(mus, ~readings.lost, name)
-        return ExtractedEmotion(emotion, readings.values, readings.spans)
+        scored = watch(reference, way.recogniser, detector, hooks)
+        mus = blend(scored.values, way.priors, way.strength)
+        emotion = blended_track(mus, smoothing, name) if as_track else blended_prior(mus, ~scored.lost, name)
+        return ExtractedEmotion(emotion, scored.values, scored.spans)
 
     use_face, use_voice = _modalities(reference, way)
-    readings = watch(reference, way.express, detector, hooks) if use_face else None
+    readings = watch(reference, way.express, detector, hooks) if use_face and way.express is not None else None
     visual = None if readings is None else torch.from_numpy(readings.values)
     audio = _heard(reference, way) if use_voice else None
     if visual is not None and audio is not None and len(visual) == 1:
@@ -179,7 +179,9 @@ def _modalities(reference: Reference, way: Embedding) -> tuple[bool, bool]:
     return use_face, use_voice
 
 
-def _heard(reference: Reference, way: Embedding) -> torch.Tensor:
+def _heard(reference: Reference, way: Embedding) -> torch.Tensor | None:
+    if reference.speech is None or way.listen is None:
+        return None
     samples = reference.speech()
     if len(samples) < SAMPLES_PER_FRAME:
         raise EmotionError(f"{reference.name} has {len(samples)} samples of sound; at least 0.08 s are needed.")

@@ -50,8 +50,9 @@ class FaceCrop:
     square: bool = True
 
     def __call__(self, picture: np.ndarray, face: FaceBox) -> np.ndarray:
-        """Cut `face` out of `picture` (uint8 RGB ``(H, W, 3)``), whose edge is drawn out where the crop reaches over
-        it.
+        """Cut `face` out of `picture` (uint8 RGB ``(H, W, 3)``).
+
+        The picture's edge is drawn out where the crop reaches over it.
 
         Returns:
             uint8 ``(size, size, 3)``.

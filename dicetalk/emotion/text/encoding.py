@@ -114,7 +114,7 @@ def _mostly_utf8(content: bytes) -> tuple[str, str] | None:
 
 def _detected(content: bytes) -> tuple[str, str]:
     order = list(CANDIDATES)
-    likely = {}  # charset-normalizer lists encodings that give the same text as one
+    likely: dict[str, int] = {}  # charset-normalizer lists encodings that give the same text as one
     for rank, match in enumerate(from_bytes(content, cp_isolation=order)):
         likely |= {name: rank for name in (match.encoding, *match.could_be_from_charset) if name not in likely}
     best: tuple[tuple[float, ...], str, str] | None = None

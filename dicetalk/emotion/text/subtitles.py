@@ -114,14 +114,15 @@ def parse_subtitles(text: str, leave: Callable[[str], None] | None = None) -> li
     """
     leave = leave or (lambda _: None)
     lines = text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff").split("\n")
-    blocks = [block for block in _blocks(lines, leave) if block.start is not None]
+    blocks = [(block.start, block) for block in _blocks(lines, leave) if block.start is not None]
     if not 0 < len(blocks) <= MAX_CUES:
         raise EmotionError(f"there are {len(blocks)} subtitles; expected 1 to {MAX_CUES}, in SRT or WebVTT.")
-    blocks.sort(key=lambda block: (block.start, block.end))
-    starts = [block.start for block in blocks]
+    blocks.sort(key=lambda timed: (timed[0], timed[1].end))
+    starts = [start for start, _ in blocks]
+    texts = _without_rolled([_lines(block) for _, block in blocks])
     cues = []
-    for i, (block, said) in enumerate(zip(blocks, _without_rolled([_lines(block) for block in blocks]), strict=True)):
-        start, end = block.start, block.end
+    for i, ((start, block), said) in enumerate(zip(blocks, texts, strict=True)):
+        end = block.end
         if end < start:
             later = next((other for other in starts[i + 1 : i + 9] if other > start), start + UNKNOWN_END_SECONDS)
             leave(f"the end of the subtitle in line {block.number}, {end:g} s, before its start at {start:g} s")

@@ -1,4 +1,4 @@
-"""Text with emotions in brackets: ``[happy 0.8] Good morning! [sad] It rains.``
+"""Text with emotions in brackets, for example ``[happy 0.8] Good morning! [sad] It rains.``.
 
 Brackets of East Asian keyboards are brackets too: ``【开心】早上好！［悲伤 ０．８］下雨了。``
 """

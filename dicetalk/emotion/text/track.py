@@ -102,8 +102,12 @@ def subtitle_track(
     for number, cue in enumerate(cues, start=1):
         line = f"line {cue.line}, " if cue.line else ""
         where = f"subtitle {number} ({line}at {cue.start:g} s)"
+
+        def leave(tag: str, _: EmotionError, where: str = where) -> None:
+            alone.append(f"[{tag[:40]}] of {where}")
+
         try:
-            parts = parse_tagged(cue.text, lambda tag, _, where=where: alone.append(f"[{tag[:40]}] of {where}"))
+            parts = parse_tagged(cue.text, leave)
         except EmotionError as error:
             raise EmotionError(f"{where[0].upper()}{where[1:]}: {error}") from error
         unseen += [f"[{part.tag[:40]}] of {where}, after which nothing is said" for part in without_words(parts)]

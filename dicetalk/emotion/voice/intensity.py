@@ -93,8 +93,9 @@ def voice_intensity(
     scale: IntensityScale | None = None,
     direction: str = "louder",
 ) -> Curve:
-    """The intensity of a voice at the model's frames; multiply it into a track with
-    :func:`dicetalk.emotion.algebra.scale`.
+    """The intensity of a voice at the model's frames.
+
+    :func:`dicetalk.emotion.algebra.scale` multiplies it into a track.
 
     Args:
         features: of the speech.

@@ -64,7 +64,8 @@ def unite(boxes: Sequence[FaceBox | None]) -> FaceBox:
     usual = np.median(smooth[:, 2:] - smooth[:, :2], axis=0)
     if ((high - low) > MAX_GROWTH * usual).any():
         raise PortraitError("The face moves through more than three times its size, or the scene changes.")
-    return FaceBox(*map(float, (*low, *(high - low))))
+    x, y, width, height = map(float, (*low, *(high - low)))
+    return FaceBox(x, y, width, height)
 
 
 def region_of(face: FaceBox, width: int, height: int) -> Region:

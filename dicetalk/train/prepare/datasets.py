@@ -94,7 +94,7 @@ def _from_names(folder: Path, kinds: list[str]) -> list[SourceVideo]:
     """The videos of the first of `kinds` that has any."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mp4", ".flv"))
     for kind in kinds:
-        videos = {}
+        videos: dict[str, SourceVideo] = {}
         for path in paths:
             named = PARSERS[kind](path)
             if named is not None:

@@ -84,7 +84,7 @@ class VideoMaker:
         samples: np.ndarray,
         hooks: Hooks,
     ) -> clips.MadeClip:
-        cut = []
+        cut: list[np.ndarray] = []
         for picture in pictures:
             if not cut:
                 region = region_of(face, picture.shape[1], picture.shape[0])
