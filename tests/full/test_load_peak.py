@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from measured_process import own_environment
 
 from dicetalk.config import FULL
 from dicetalk.denoise.unet import UNet
@@ -17,33 +18,21 @@ MARGIN = 10**9
 """What loading may need beside the weights, in bytes."""
 
 LOAD = """
-import sys, threading, time
+import sys
 from pathlib import Path
 import torch
 from dicetalk.checkpoints.read import read_tensors
 from dicetalk.checkpoints.strict import fill_from_file
 from dicetalk.config import FULL
 from dicetalk.denoise.unet import UNet
+from measured_process import PeakMemory
 
 path, dtype = Path(sys.argv[1]), getattr(torch, sys.argv[2])
 with torch.device("meta"):
     unet = UNet(FULL.unet)
-
-def resident():
-    return 1024 * int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
-
-before, peak, done = resident(), 0, False
-def watch():
-    global peak
-    while not done:
-        peak = max(peak, resident())
-        time.sleep(0.005)
-watcher = threading.Thread(target=watch)
-watcher.start()
-unet = fill_from_file(path, unet, lambda names: read_tensors(path), dtype)
-done = True
-watcher.join()
-print(peak - before, sum(weight.nbytes for weight in unet.parameters()))
+with PeakMemory() as peak:
+    unet = fill_from_file(path, unet, lambda names: read_tensors(path), dtype)
+print(peak.grown, sum(weight.nbytes for weight in unet.parameters()))
 """
 
 
@@ -62,7 +51,11 @@ def unet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_loading_takes_the_weights_and_a_gigabyte(unet_file: Path, dtype: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(unet_file), dtype], capture_output=True, text=True, check=True
+        [sys.executable, "-c", LOAD, str(unet_file), dtype],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=own_environment(),
     )
     peak, weights = map(int, done.stdout.split())
     print(

@@ -1,13 +1,12 @@
 """Main memory of loading, every resident page counted: the weights in the chosen dtype and little more."""
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from measured_process import own_environment
 from safetensors.torch import save_file
 from torch import nn
 
@@ -17,36 +16,23 @@ from dicetalk.checkpoints.strict import fill, fill_from_file
 
 LAYERS, SIDE = 24, 2048
 LOADER = """
-import json, sys, threading, time
+import sys
 from pathlib import Path
 import torch
 from torch import nn
 from dicetalk.checkpoints.read import read_tensors
 from dicetalk.checkpoints.strict import fill, fill_from_file
+from measured_process import PeakMemory
 
 path, how, layers, side = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 with torch.device("meta"):
     network = nn.Sequential(*(nn.Linear(side, side, bias=False) for _ in range(layers)))
-
-def resident():
-    return 1024 * int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
-
-before, peak, done = resident(), 0, False
-def watch():
-    global peak
-    while not done:
-        peak = max(peak, resident())
-        time.sleep(0.001)
-watcher = threading.Thread(target=watch)
-watcher.start()
-if how == "at once":  # what the measurement has to see
-    fill(path, network, read_tensors(path), torch.float16)
-else:
-    fill_from_file(path, network, lambda names: read_tensors(path), torch.float16)
-done = True
-watcher.join()
-peak = max(peak, resident())
-print(json.dumps(peak - before))
+with PeakMemory() as peak:
+    if how == "at once":  # what the measurement has to see
+        fill(path, network, read_tensors(path), torch.float16)
+    else:
+        fill_from_file(path, network, lambda names: read_tensors(path), torch.float16)
+print(peak.grown)
 """
 HALF = LAYERS * SIDE * SIDE * 2
 """Bytes of the weights in half precision; the file has twice as many."""
@@ -61,10 +47,10 @@ def peak(path: Path, how: str) -> int:
         [sys.executable, "-c", LOADER, str(path), how, str(LAYERS), str(SIDE)],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        env=own_environment(),
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return int(done.stdout)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
