@@ -35,7 +35,7 @@ from dicetalk.motion.ids import added_ids, check_length
 from dicetalk.motion.voice import follow_voice
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.residency import CPU, Residency
-from dicetalk.settings import FPS, MAX_FPS, SamplerSettings
+from dicetalk.settings import FPS, SamplerSettings, VideoSettings
 from dicetalk.video.clip import exact_fps
 from dicetalk.video.decode import decode_frames
 from dicetalk.video.interpolate import interpolate_frames
@@ -257,7 +257,7 @@ def check_fps(fps: Fraction | float | None, interpolate: bool = True) -> None:
     """Refuse a frame rate that :func:`render` cannot make.
 
     Args:
-        fps: 12.5, the network's own, to 120; or `None`, for what `interpolate` says.
+        fps: in the range of :class:`dicetalk.settings.VideoSettings`; or `None`, for what `interpolate` says.
         interpolate: new frames may be made.
 
     Raises:
@@ -265,8 +265,7 @@ def check_fps(fps: Fraction | float | None, interpolate: bool = True) -> None:
     """
     if fps is None:
         return
-    if not FPS <= fps <= MAX_FPS:
-        raise SettingError(f"fps is {fps}: give a number from {FPS} to {MAX_FPS:g}, for example 24, 25, 30, 50 or 60.")
+    VideoSettings(fps=float(fps))
     if not interpolate and fps != FPS:
         raise SettingError(
             f"fps is {float(fps):g}, and interpolation is off, which gives {FPS}. Leave one of them out."

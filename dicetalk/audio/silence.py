@@ -1,6 +1,5 @@
 """Silence: before and after speech, and where in it nobody speaks."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +8,7 @@ import torch
 from dicetalk.audio.level import audible_levels
 from dicetalk.audio.speech import MAX_SECONDS, SAMPLE_RATE, SAMPLES_PER_FRAME, Speech
 from dicetalk.errors import SpeechError
-
-MAX_PAD_SECONDS = 60.0
-
-LEAST_DB = -120.0
+from dicetalk.settings import SpeechSettings
 
 FADE_SAMPLES = 160
 """10 ms."""
@@ -26,15 +22,14 @@ def pad_speech(speech: Speech, start: float = 0.0, end: float = 0.0) -> Speech:
 
     Args:
         speech: as :func:`dicetalk.audio.speech.load_speech` made it.
-        start: seconds before it, 0 to 60.
-        end: seconds after it, 0 to 60.
+        start: seconds before it, in the range of :class:`dicetalk.settings.SpeechSettings`.
+        end: seconds after it.
 
     Raises:
-        SpeechError: a length is out of range, or the whole is longer than an hour.
+        SettingError: a length is out of range.
+        SpeechError: the whole is longer than an hour.
     """
-    for name, seconds in (("start", start), ("end", end)):
-        if not (math.isfinite(seconds) and 0 <= seconds <= MAX_PAD_SECONDS):
-            raise SpeechError(f"The silence at the {name} is {seconds:g} s; expected 0 to {MAX_PAD_SECONDS:g}.")
+    SpeechSettings(pad_start=start, pad_end=end)
     if start == end == 0:
         return speech
     if speech.seconds + start + end > MAX_SECONDS:
@@ -52,14 +47,15 @@ def shut_in_silence(speech: Speech, below: float | None) -> Speech:
 
     Args:
         speech: as :func:`dicetalk.audio.speech.load_speech` made it.
-        below: level in dB of full scale, -120 to 0; `None` changes nothing.
+        below: level in dB of full scale, in the range of :class:`dicetalk.settings.SpeechSettings`; `None` changes
+            nothing.
 
     Raises:
-        SpeechError: the level is out of range.
+        SettingError: the level is out of range.
     """
     if below is None:
         return speech
-    _check_level(below)
+    SpeechSettings(silence_below=below)
     return replace(speech, silence_below=below)
 
 
@@ -71,12 +67,12 @@ def quiet_frames(samples: np.ndarray, below: float) -> torch.Tensor:
 
     Args:
         samples: mono at 16 kHz, float32 ``(n,)``.
-        below: level in dB of full scale, effective value over 20 ms; -120 to 0.
+        below: level in dB of full scale, effective value over 20 ms.
 
     Raises:
-        SpeechError: the level is out of range.
+        SettingError: the level is out of range.
     """
-    _check_level(below)
+    SpeechSettings(silence_below=below)
     frames = len(samples) // SAMPLES_PER_FRAME
     levels = audible_levels(samples[: frames * SAMPLES_PER_FRAME], SAMPLES_PER_FRAME // STEPS_PER_FRAME)
     still = np.pad((levels < below).reshape(frames, STEPS_PER_FRAME).all(axis=1), 1, mode="edge")
@@ -107,8 +103,3 @@ def with_pauses(speech: Speech) -> np.ndarray:
         else:
             factors[edge : edge + FADE_SAMPLES] = ramp[::-1]
     return speech.samples * factors
-
-
-def _check_level(below: float) -> None:
-    if not LEAST_DB <= below <= 0:
-        raise SpeechError(f"The level of silence is {below:g} dB; expected {LEAST_DB:g} to 0.")

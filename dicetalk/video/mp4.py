@@ -16,9 +16,10 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 from torch import Tensor
 
-from dicetalk.errors import SettingError, VideoError
+from dicetalk.errors import VideoError
 from dicetalk.files import check_file_target, explained, replacing
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.settings import VideoSettings
 from dicetalk.video.clip import NO_FRAMES, exact_fps
 from dicetalk.video.colour import rgb_to_yuv420, rgba_to_yuva420
 
@@ -113,8 +114,7 @@ def write_film(
     """
     path = Path(path)
     fps = exact_fps(fps)
-    if not 0 <= crf <= 51:
-        raise SettingError(f"crf must be between 0 and 51, got {crf}.")
+    VideoSettings(crf=crf)
     if sound is not None:
         _check_sound(*sound)
     check_file_target(path)

@@ -9,7 +9,7 @@ import torch
 from dicetalk.audio.level import audible, audible_levels, frame_levels
 from dicetalk.audio.silence import pad_speech, quiet_frames, shut_in_silence, with_pauses
 from dicetalk.audio.speech import load_speech
-from dicetalk.errors import SpeechError
+from dicetalk.errors import SettingError, SpeechError
 from dicetalk.talk import DiceTalk
 
 
@@ -28,7 +28,7 @@ def test_silence_around_speech_is_as_long_for_the_network_as_for_the_viewer() ->
     assert np.array_equal(padded.sound[:, 22_050:-55_125], plain.sound)
     assert pad_speech(plain) is plain
     for start, end in ((-1, 0), (0, 61), (float("nan"), 0)):
-        with pytest.raises(SpeechError, match="expected 0 to 60"):
+        with pytest.raises(SettingError, match="from 0 to 60"):
             pad_speech(plain, start, end)
     hour = load_speech((np.zeros(8_000 * 3590, np.int16), 8_000))
     with pytest.raises(SpeechError, match="an hour is the most"):
@@ -41,9 +41,9 @@ def test_quiet_frames_are_those_with_nothing_beside_them() -> None:
     samples[12 * 1280 :] = np.random.default_rng(0).normal(0, 10 ** (-50 / 20), 8 * 1280)
     assert torch.nonzero(~quiet_frames(samples, -45.0)).flatten().tolist() == [4, 5, 6]
     assert torch.nonzero(~quiet_frames(samples, -60.0)).flatten().tolist() == [4, 5, 6, *range(11, 20)]
-    with pytest.raises(SpeechError, match="expected -120 to 0"):
+    with pytest.raises(SettingError, match="from -120 to 0"):
         quiet_frames(samples, 3.0)
-    with pytest.raises(SpeechError, match="expected -120 to 0"):
+    with pytest.raises(SettingError, match="from -120 to 0"):
         shut_in_silence(speech(), -200.0)
 
 
