@@ -6,21 +6,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from dicetalk.adapters import EMOTION
 from dicetalk.attention import sdpa_attention
 from dicetalk.bench.sizes import Size
 from dicetalk.checkpoints import networks
-from dicetalk.checkpoints.load import DiceModel
+from dicetalk.checkpoints.load import MAY_BE_ABSENT, DiceModel
 from dicetalk.checkpoints.strict import fill
 from dicetalk.emotion.prior import PRESET_NAMES, PRIOR_DIM, EmotionPrior
 
 
 def random_model(size: Size, dtype: torch.dtype, seed: int = 0) -> DiceModel:
     """The model of `size`, on the CPU, with weights that keep activations finite; Whisper and RIFE in float32."""
-    config = size.config
+    variant, config = size.variant, size.config
     generator = torch.Generator().manual_seed(seed)
-    built: dict[str, Any] = {
-        net.field: networks.dice_network(net, config, nn, sdpa_attention) for net in networks.DICE_NETWORKS
-    }
+    own = {net: networks.dice_network(net, config, nn, sdpa_attention) for net in variant.networks}
+    built: dict[str, Any] = {net.field: network for net, network in own.items() if not net.full_precision}
     built |= {"vae": networks.vae(config.vae), "image_encoder": networks.image_encoder(config.image_encoder)}
     whisper_sizes = {
         "d_model": config.audio.channels,
@@ -28,17 +28,26 @@ def random_model(size: Size, dtype: torch.dtype, seed: int = 0) -> DiceModel:
         "encoder_attention_heads": size.whisper_heads,
         "encoder_ffn_dim": 4 * config.audio.channels,
     }
-    precise: dict[str, Any] = {"whisper": networks.whisper_encoder(whisper_sizes), "flownet": networks.flownet()}
+    precise: dict[str, Any] = {net.field: network for net, network in own.items() if net.full_precision}
+    precise |= {"whisper": networks.whisper_encoder(whisper_sizes), "flownet": networks.flownet()}
+    filled: dict[str, Any] = dict.fromkeys(MAY_BE_ABSENT)
+    filled |= {field: _fill(network, dtype, generator) for field, network in built.items()}
+    filled |= {field: _fill(network, torch.float32, generator) for field, network in precise.items()}
     return DiceModel(
-        **{field: _fill(network, dtype, generator) for field, network in built.items()},
-        **{field: _fill(network, torch.float32, generator) for field, network in precise.items()},
-        priors={n: EmotionPrior(torch.randn(PRIOR_DIM, generator=generator), name=n) for n in PRESET_NAMES},
+        **filled,
+        priors=_random_priors(generator) if EMOTION in variant.adapters else {},
         embedder=None,
         expression_reader=None,
         detector_path=None,
         config=config,
         dtype=dtype,
+        adapters=variant.adapters,
+        added_ids=variant.added_ids,
     )
+
+
+def _random_priors(generator: torch.Generator) -> dict[str, EmotionPrior]:
+    return {name: EmotionPrior(torch.randn(PRIOR_DIM, generator=generator), name=name) for name in PRESET_NAMES}
 
 
 def _fill(network: Any, dtype: torch.dtype, generator: torch.Generator) -> Any:

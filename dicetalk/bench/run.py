@@ -20,7 +20,7 @@ import torch
 
 from dicetalk.audio.speech import Speech, load_speech
 from dicetalk.bench.plain import PlainGuidedUNet
-from dicetalk.bench.sizes import Size
+from dicetalk.bench.sizes import ClipSize
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.denoise.guided import GuidedUNet
 from dicetalk.emotion.track import EmotionTrack
@@ -111,7 +111,7 @@ class Setting:
     decode_chunk: int | None = None
 
 
-def measure_run(model: DiceModel, size: Size, setting: Setting, device: torch.device) -> dict[str, Any]:
+def measure_run(model: DiceModel, size: ClipSize, setting: Setting, device: torch.device) -> dict[str, Any]:
     """One run from arrays to an MP4.
 
     Returns:
@@ -151,7 +151,7 @@ def measure_run(model: DiceModel, size: Size, setting: Setting, device: torch.de
 
 
 def compare_runs(
-    model: DiceModel, size: Size, base: Setting, against: Setting | None, device: torch.device, repeats: int
+    model: DiceModel, size: ClipSize, base: Setting, against: Setting | None, device: torch.device, repeats: int
 ) -> dict[str, Any]:
     """Measure `base`, alternating with `against` if given, after one run of each that does not count.
 
@@ -182,7 +182,7 @@ def _ratios(base: list[dict[str, Any]], against: list[dict[str, Any]]) -> dict[s
     return {stage: first[stage] / second[stage] for stage in first if second.get(stage)}
 
 
-def synthetic_portrait(size: Size, model: DiceModel) -> Portrait:
+def synthetic_portrait(size: ClipSize, model: DiceModel) -> Portrait:
     """A smooth colour gradient with a face box in its middle."""
     side = size.short_side
     ramp = np.linspace(0, 255, side, dtype=np.uint8)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from dicetalk.checkpoints.variants import RELEASED, Variant
 from dicetalk.config import (
-    FULL,
     AudioConfig,
     EmotionConfig,
     ImageEncoderConfig,
@@ -39,24 +39,40 @@ def _reduced(widths: tuple[int, ...], heads: tuple[int, ...], layers: int, conte
 
 
 @dataclass(frozen=True)
-class Size:
-    """A model and a clip to measure with.
+class ClipSize:
+    """A clip to measure with.
 
     Args:
-        config: of the networks.
         short_side: of the picture in pixels.
         seconds: of speech.
+    """
+
+    short_side: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Size(ClipSize):
+    """A clip, and the model to make it with.
+
+    Args:
+        variant: kind of the model, and its sizes.
         whisper_heads: attention heads of the Whisper encoder.
     """
 
-    config: ModelConfig
-    short_side: int
-    seconds: float
+    variant: Variant
     whisper_heads: int
 
+    @property
+    def config(self) -> ModelConfig:
+        """Sizes of the networks."""
+        return self.variant.config
 
-SIZES = {
-    "small": Size(_reduced((32, 64, 64, 64), (2, 4, 4, 4), 1, 64), 128, 2.0, 4),
-    "middle": Size(_reduced((128, 256, 512, 512), (2, 4, 8, 8), 2, 512), 256, 2.0, 4),
-    "full": Size(FULL, 512, 4.0, 6),
+
+SMALL = Variant("small", "DICE-Talk with narrow networks", _reduced((32, 64, 64, 64), (2, 4, 4, 4), 1, 64))
+MIDDLE = Variant("middle", "DICE-Talk with wider networks", _reduced((128, 256, 512, 512), (2, 4, 8, 8), 2, 512))
+
+SIZES = {SMALL.name: Size(128, 2.0, SMALL, 4), MIDDLE.name: Size(256, 2.0, MIDDLE, 4)} | {
+    variant.name: Size(variant.config.sampling.short_side, 4.0, variant, 6) for variant in RELEASED
 }
+"""Two reduced models, and every variant that is released."""

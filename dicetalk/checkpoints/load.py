@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # both take seconds to import
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 
-_MAY_BE_ABSENT = ("emotion_model", "pose_guider", "flownet")
+MAY_BE_ABSENT = ("emotion_model", "pose_guider", "flownet")
 """Fields of networks that not every model has."""
 
 
@@ -129,7 +129,7 @@ def load_model(
         parts, config, bank = dice_parts(found, config or variant.config, operations, attention)
     if found.missing:
         raise CheckpointError(_missing(found))
-    loaded: dict[str, Any] = dict.fromkeys(_MAY_BE_ABSENT)
+    loaded: dict[str, Any] = dict.fromkeys(MAY_BE_ABSENT)
     every = (*parts, *other_parts(found, config))
     for done, part in enumerate(every, start=1):
         hooks.check()

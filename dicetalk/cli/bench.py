@@ -10,7 +10,7 @@ import torch
 from dicetalk.audio.speech import MAX_SECONDS, MIN_SECONDS
 from dicetalk.bench.random_model import random_model
 from dicetalk.bench.run import Setting, compare_runs
-from dicetalk.bench.sizes import SIZES, Size
+from dicetalk.bench.sizes import SIZES, ClipSize
 from dicetalk.checkpoints.load import DiceModel, load_model
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.sampler_options import parse_setting
@@ -70,22 +70,20 @@ def _check_clip(options: argparse.Namespace) -> None:
         refuse_idle(options, ["svd"], "on random weights", "give --models")
 
 
-def _measured(options: argparse.Namespace, dtype: torch.dtype) -> tuple[DiceModel, Size, Setting]:
+def _measured(options: argparse.Namespace, dtype: torch.dtype) -> tuple[DiceModel, ClipSize, Setting]:
     """The model, the clip's size, and the settings that the model is used with.
 
     Raises:
         CheckpointError: as :func:`dicetalk.checkpoints.load.load_model`.
     """
-    given = {"seconds": options.seconds, "short_side": options.short_side}
-    given = {name: value for name, value in given.items() if value is not None}
+    asked = {"seconds": options.seconds, "short_side": options.short_side}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if options.models is None:
-        size = replace(SIZES[options.size], **given)
-        return random_model(size, dtype), size, Setting()
+        named = replace(SIZES[options.size], **given)
+        return random_model(named, dtype), named, Setting()
     model = load_model(options.models, svd=options.svd, dtype=dtype)
     sampler, short_side = recommended(model)
-    heads = model.whisper.config.encoder_attention_heads
-    size = replace(Size(model.config, short_side, MODEL_SECONDS, heads), **given)
-    return model, size, Setting(sampler)
+    return model, replace(ClipSize(short_side, MODEL_SECONDS), **given), Setting(sampler)
 
 
 def _sides(options: argparse.Namespace, start: Setting) -> tuple[Setting, Setting | None]:

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from dicetalk import __version__
-from dicetalk.bench.sizes import SIZES
 from dicetalk.cli.emotion import add_emotion, add_intensity_from_voice
 from dicetalk.cli.models_option import MODELS, add_models_option
 from dicetalk.cli.sampler_options import add_options, add_sampler_options
@@ -13,6 +12,7 @@ from dicetalk.settings import PortraitSettings, VideoSettings
 
 DTYPES = ("fp16", "bf16", "fp32")
 VARIANTS = ("full", "sonic")
+SIZES = ("small", "middle", *VARIANTS)
 
 _DESCRIPTION = """\
 Turn one portrait, recorded speech and an emotion into a talking-head video (DICE-Talk).
@@ -207,7 +207,7 @@ def _add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        "--size", choices=list(SIZES), default="small", help="model with random weights, and clip (default: small)"
+        "--size", choices=SIZES, default="small", help="model with random weights, and clip (default: small)"
     )
     what.add_argument(
         "--models", type=Path, help="instead: folder of the weights, or tiny, the bundled model, with its own settings"
