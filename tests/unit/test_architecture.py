@@ -1,0 +1,46 @@
+"""The picture of the packages: as the script draws it now, and as the import statements say."""
+
+import re
+from pathlib import Path
+
+from docs.draw_architecture import FOUNDATION, PICTURE, picture
+
+ROOT = Path(__file__).resolve().parents[2]
+STATEMENT = re.compile(r"^\s*from dicetalk(?:\.(\w+))?[\w.]* import (\w+)", re.MULTILINE)
+
+
+def test_the_picture_is_drawn_from_the_code_as_it_is() -> None:
+    assert PICTURE.read_text("utf-8") == picture(), "draw it anew: python docs/draw_architecture.py"
+    assert f"({PICTURE.relative_to(PICTURE.parents[1])})" in (ROOT / "docs" / "architecture.md").read_text("utf-8")
+
+
+def test_every_import_statement_follows_from_the_arrows() -> None:
+    arrows: dict[str, set[str]] = {}
+    for importer, imported in re.findall(r"<title>(\w+) imports (\w+)</title>", PICTURE.read_text("utf-8")):
+        arrows.setdefault(importer, set()).add(imported)
+    boxes = set(re.findall(r'font-weight="bold"[^>]*>(\w+)<', PICTURE.read_text("utf-8")))
+    stated = set()
+    for path in [*(ROOT / "dicetalk").rglob("*.py"), *(ROOT / "nodes").glob("*.py")]:
+        top, *inner = path.relative_to(ROOT).with_suffix("").parts
+        importer = top if top == "nodes" or inner == ["__init__"] else inner[0].replace("__main__", "cli")
+        text = path.read_text("utf-8")
+        modules = [module or (name if is_module(name) else "dicetalk") for module, name in STATEMENT.findall(text)]
+        modules += ["dicetalk"] if re.search(r"^\s*import dicetalk$", text, re.MULTILINE) else []
+        stated |= {tuple(each if each in boxes else FOUNDATION for each in (importer, module)) for module in modules}
+    stated = {(importer, imported) for importer, imported in stated if importer != imported}
+    assert len(stated) > 60 and sum(map(len, arrows.values())) < 30
+    assert {(a, b) for a in arrows for b in arrows[a]} <= stated
+    assert {(a, b) for a, b in stated if b not in reached(a, arrows)} == set()
+
+
+def reached(start: str, arrows: dict[str, set[str]]) -> set[str]:
+    found, todo = set(), [start]
+    while todo:
+        new = arrows.get(todo.pop(), set()) - found
+        found |= new
+        todo += new
+    return found
+
+
+def is_module(name: str) -> bool:
+    return (ROOT / "dicetalk" / f"{name}.py").is_file() or (ROOT / "dicetalk" / name).is_dir()
