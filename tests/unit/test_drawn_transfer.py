@@ -153,7 +153,7 @@ def test_the_table_tells_face_from_voice_and_how_late_a_change_is(drawn: None, m
 
     monkeypatch.setattr(transfer, "drawn_shot", drawn_shot)
     monkeypatch.setattr(transfer, "ReferenceMaker", Obedient)
-    model = SimpleNamespace(embedder=None, expression_reader=None, whisper=None)
+    model = SimpleNamespace(embedder=object(), expression_reader=object(), whisper=None)
     rows = transfer_rows(model, Levels(), SamplerSettings(), 64)
     assert [row.generated for row in rows] == pytest.approx([1, 1 / 8, 1, 3 / 12.5])
     assert [row.drawn for row in rows] == pytest.approx([1, 1, 1, 0])
