@@ -26,7 +26,7 @@ from import_graph import imports, modules  # noqa: E402
 PICTURE = ROOT / "docs" / "pictures" / "architecture.svg"
 
 COLOURS = {
-    "stages": ("#dbeafe", "#2563eb", ("audio", "portrait", "emotion", "denoise", "video", "film")),
+    "stages": ("#dbeafe", "#2563eb", ("audio", "portrait", "emotion", "motion", "denoise", "video", "film")),
     "model and pipeline": ("#dcfce7", "#15803d", ("adapters", "checkpoints", "pipeline", "talking_clip", "talk")),
     "training and measures": ("#fef3c7", "#b45309", ("train", "evaluate", "bench", "drawn")),
     "ways in": ("#fce7f3", "#be185d", ("dicetalk", "cli", "nodes")),

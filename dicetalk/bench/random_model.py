@@ -42,7 +42,6 @@ def random_model(size: Size, dtype: torch.dtype, seed: int = 0) -> DiceModel:
         config=config,
         dtype=dtype,
         adapters=variant.adapters,
-        added_ids=variant.added_ids,
     )
 
 

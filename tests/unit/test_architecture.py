@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from docs.draw_architecture import FOUNDATION, PICTURE, picture
+from docs.draw_architecture import COLOURS, FOUNDATION, PICTURE, picture
 
 ROOT = Path(__file__).resolve().parents[2]
 STATEMENT = re.compile(r"^\s*from dicetalk(?:\.(\w+))?[\w.]* import (\w+)", re.MULTILINE)
@@ -19,6 +19,7 @@ def test_every_import_statement_follows_from_the_arrows() -> None:
     for importer, imported in re.findall(r"<title>(\w+) imports (\w+)</title>", PICTURE.read_text("utf-8")):
         arrows.setdefault(importer, set()).add(imported)
     boxes = set(re.findall(r'font-weight="bold"[^>]*>(\w+)<', PICTURE.read_text("utf-8")))
+    assert boxes - {name for _, _, names in COLOURS.values() for name in names} == {FOUNDATION}
     stated = set()
     for path in [*(ROOT / "dicetalk").rglob("*.py"), *(ROOT / "nodes").glob("*.py")]:
         top, *inner = path.relative_to(ROOT).with_suffix("").parts
