@@ -126,7 +126,7 @@ def sonic(nodes: dict[str, Any], models: Path, sonic_folder: Path) -> Any:
 @pytest.fixture
 def given(nodes: dict[str, Any], sonic: Any, audio: Any, image: torch.Tensor, box: dict[str, int]) -> tuple[Any, Any]:
     portrait = nodes["DICETalk_PortraitCrop"].execute(sonic, image, FACE, 64, 1.1, box=box).result[0][0]
-    return portrait, nodes["DICETalk_AudioEncode"].execute(sonic, audio, 0.0, 0.0).result[0]
+    return portrait, nodes["DICETalk_AudioEncode"].execute(sonic, audio, 0.0, 0.0, pad_end=0.4).result[0]
 
 
 @pytest.mark.parametrize("preset", ["reference", "custom"])
@@ -138,7 +138,7 @@ def test_a_clip_without_an_emotion(
         chosen["preset"] = {"preset": preset}
     made = nodes["DICETalk_Sampler"].execute(sonic, *given, node_module("sampler").UNWIRED, **chosen)
     images, audio, fps, *_ = made.result
-    assert len(images) == 10 and fps == 25 and images.isfinite().all() and audio["sample_rate"] == 44_100
+    assert len(images) == 20 and fps == 25 and images.isfinite().all() and audio["sample_rate"] == 44_100
     assert made.ui[NOTICES] == []
 
 

@@ -28,7 +28,7 @@ def test_a_variant_without_emotion_is_measured() -> None:
         unet=replace(small.config.unet, num_adapters=1),
         bucket=BucketConfig(50, 64, 64, intermediate_dim=8),
     )
-    size = replace(small, variant=replace(SONIC, name="small-sonic", config=config), short_side=64, seconds=0.3)
+    size = replace(small, variant=replace(SONIC, name="small-sonic", config=config), short_side=64, seconds=0.5)
     model = random_model(size, torch.float32)
     assert model.emotion_model is model.pose_guider is None and model.priors == {}
     assert [adapter.name for adapter in model.adapters] == ["audio"]

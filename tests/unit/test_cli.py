@@ -228,7 +228,7 @@ def test_no_memory_is_explained(
     def no_memory(*args: object) -> torch.Tensor:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore text.")
 
-    monkeypatch.setattr("dicetalk.denoise.conditioning._mode", no_memory)
+    monkeypatch.setattr("dicetalk.denoise.conditioning._modes", no_memory)
     assert generate(models, tmp_path / "out.mp4") == 1
     error = capsys.readouterr().err
     assert "not enough memory (CUDA out of memory. Tried to allocate 2 GiB.)" in error and "--short-side" in error

@@ -101,12 +101,12 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "reference_clip", clip)
     monkeypatch.setattr(transfer, "reference", lambda clip: transfer.reference_of(clip.frames, clip.fps))
     monkeypatch.setattr(transfer, "spoken", lambda take: None)
-    monkeypatch.setattr(transfer, "DrawnFaces", lambda clip: Everywhere())
+    monkeypatch.setattr(transfer, "DrawnFaceDetector", lambda clip: Everywhere())
 
 
 def test_the_face_of_a_drawn_clip_is_where_it_was_drawn() -> None:
     clip = make_clip(100_013, "fear", 1.0, None, 3, 64)
-    faces = transfer.DrawnFaces(clip)
+    faces = transfer.DrawnFaceDetector(clip)
     (found,) = faces.detect(clip.frames[30].copy())
     assert found == clip.face_in(30) != clip.face
     assert [found.x, found.y, found.width, found.height] == clip.boxes[30].tolist()

@@ -254,8 +254,8 @@ def test_a_file_of_another_model(models: Path, tmp_path: Path, capsys: pytest.Ca
 def generated(tmp_path: Path, *options: str) -> np.ndarray:
     files = ["--image", "x.png", "--audio", str(SPEECH), "--out", str(tmp_path / "x.mp4")]
     parsed = build_parser().parse_args(["generate", *files, *options])
-    model = type("Model", (), {"priors": PRIORS})
-    given = parsed.emotion_track or parsed.emotion
+    model = type("Model", (), {"priors": PRIORS, "has_emotions": True})
+    given = parsed.emotion_track or parsed.emotion or "neutral"  # as DiceTalk.generate without one
     return values(DiceTalk(model, CPU).emotion(given, SPEECH, intensity_from_voice=parsed.intensity_from_voice))
 
 

@@ -56,7 +56,8 @@ latents: elsewhere
 
 def test_a_model_may_be_a_whole_table(read) -> None:
     table = {
-        name: {k: list(v) if isinstance(v, tuple) else v for k, v in part.items()} for name, part in _plain().items()
+        name: part and {k: list(v) if isinstance(v, tuple) else v for k, v in part.items()}
+        for name, part in _plain().items()
     }
     assert read(DIFFUSION + yaml.safe_dump({"model": table})).model == TINY
 
