@@ -1,7 +1,6 @@
 """Sonic's motion network beside another model, whose two buckets it then predicts from the speech."""
 
 from dataclasses import replace
-from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from dicetalk.checkpoints.files import SONIC_BUCKETS
 from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.checkpoints.parts import expecting
-from dicetalk.checkpoints.read import Tensors, read_tensors
+from dicetalk.checkpoints.read import read_tensors
 from dicetalk.checkpoints.strict import fill_from_file
 from dicetalk.checkpoints.variants import SONIC
 from dicetalk.config import BucketConfig, ModelConfig
@@ -54,7 +53,7 @@ def load_motion_network(path: Path, config: ModelConfig) -> AudioToBucket:
         )
         with torch.device("meta"):
             network = AudioToBucket(sizes)
-        return fill_from_file(path, network, partial(_read, path), torch.float32)
+        return fill_from_file(path, network, lambda _names: tensors, torch.float32)
 
 
 def with_predicted_motion(model: DiceModel, path: Path) -> DiceModel:
@@ -64,7 +63,3 @@ def with_predicted_motion(model: DiceModel, path: Path) -> DiceModel:
         CheckpointError: the file does not fit the model, or as :func:`load_motion_network`.
     """
     return replace(model, audio_to_bucket=load_motion_network(path, model.config))
-
-
-def _read(path: Path, _names: list[str]) -> Tensors:
-    return read_tensors(path)
