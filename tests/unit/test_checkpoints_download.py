@@ -6,13 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import SHARED
-from fake_hub import DICE_COMMIT, CutOff, FakeHub, Refused, Request, point_clients_at, published, serving
+from fake_hub import DICE_COMMIT, CutOff, FakeHub, Refused, Request, point_clients_at, serving
 from released_files import SMALL
 
 from dicetalk.checkpoints import download, files, sources
@@ -24,18 +24,10 @@ from dicetalk.hooks import SILENT, Hooks
 RANGE = 100_000
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> FakeHub:
-    return published(tmp_path_factory.mktemp("published"))
-
-
-@pytest.fixture
-def hub(made: FakeHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    copy = FakeHub({key: dict(content) for key, content in made.content.items()})
-    with serving(copy):
-        point_clients_at(copy, monkeypatch)
-        monkeypatch.setattr(download, "RANGE_BYTES", RANGE)
-        yield copy
+@pytest.fixture(autouse=True)
+def _short_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several requests for each of the small files."""
+    monkeypatch.setattr(download, "RANGE_BYTES", RANGE)
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import SHARED
-from fake_hub import SONIC_LISTING, FakeHub, point_clients_at, published, serving
+from fake_hub import SONIC_LISTING, FakeHub
 from released_files import SMALL, SMALL_SONIC, random_weight, write_networks, write_released
 from torch import nn
 
@@ -234,19 +233,6 @@ def test_a_converted_file_is_recognised(models: Path, tmp_path: Path) -> None:
     assert find_files(models, variant=SONIC).paths[files.SONIC_PACKED] == out
     with pytest.raises(CheckpointError, match="holds released Sonic, not released DICE-Talk"):
         load_model(out, variant=FULL)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> FakeHub:
-    return published(tmp_path_factory.mktemp("published"))
-
-
-@pytest.fixture
-def hub(made: FakeHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    copy = FakeHub({key: dict(content) for key, content in made.content.items()})
-    with serving(copy):
-        point_clients_at(copy, monkeypatch)
-        yield copy
 
 
 def test_a_download_fetches_what_sonic_needs_and_no_more(hub: FakeHub, tmp_path: Path) -> None:
