@@ -20,11 +20,9 @@ from dicetalk.denoise.conditioning import (
     pad_tokens,
     pose_features,
 )
-from dicetalk.denoise.guided import GuidedUNet
+from dicetalk.denoise.guided import GuidedUNet, sampling_bytes
 from dicetalk.denoise.latents import Latents, Noise, draw_noise
-from dicetalk.denoise.memory import sampling_bytes
-from dicetalk.denoise.sampler import PredictV, sample_euler
-from dicetalk.denoise.schedule import karras_sigmas
+from dicetalk.denoise.sampler import PredictV, karras_sigmas, sample_euler
 from dicetalk.denoise.windows import padding, window_schedule
 from dicetalk.emotion.bank import EmotionModel
 from dicetalk.emotion.track import EmotionTrack

@@ -18,9 +18,9 @@ from typing import Any
 from dicetalk.audio.silence import pad_speech, shut_in_silence
 from dicetalk.audio.speech import Speech, load_speech
 from dicetalk.audio.whisper import speech_features
+from dicetalk.checkpoints.find import TINY
 from dicetalk.checkpoints.load import DiceModel, load_model
 from dicetalk.checkpoints.motion import find_motion_network, with_predicted_motion
-from dicetalk.checkpoints.tiny import TINY
 from dicetalk.checkpoints.variants import recommended_settings
 from dicetalk.emotion.algebra import scale
 from dicetalk.emotion.mix import NEUTRAL

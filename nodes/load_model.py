@@ -9,9 +9,8 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy_api.latest import io
 
-from dicetalk.checkpoints.find import find_files
+from dicetalk.checkpoints.find import find_files, tiny_folder
 from dicetalk.checkpoints.load import load_model
-from dicetalk.checkpoints.tiny import tiny_folder
 from dicetalk.checkpoints.variants import Variant
 
 from .folders import (
@@ -154,5 +153,5 @@ def _fitting_dtype() -> torch.dtype:
 
 
 def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
-    """ComfyUI's attention under the library's name for it, :class:`dicetalk.attention.Attention`."""
+    """ComfyUI's attention under the library's name for it, :class:`dicetalk.layers.Attention`."""
     return optimized_attention(q, k, v, heads)

@@ -17,9 +17,9 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from dicetalk.audio.projection import AudioProjection
 from dicetalk.config import AudioConfig, EmotionConfig, PoseGuiderConfig, TokenMLPConfig, UNetConfig
-from dicetalk.denoise.context import AdapterContext, AttentionContext, mask_pyramid
+from dicetalk.denoise.attention import AdapterContext, AttentionContext, mask_pyramid
+from dicetalk.denoise.conditioning import PoseGuider
 from dicetalk.denoise.guided import GuidedUNet
-from dicetalk.denoise.pose_guider import PoseGuider
 from dicetalk.denoise.unet import UNet
 from dicetalk.emotion.bank import EmotionModel
 

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from dicetalk.attention import sdpa_attention
 from dicetalk.checkpoints import networks, svd, variants
 from dicetalk.checkpoints.variants import Variant
 from dicetalk.checkpoints.write import write_safetensors
@@ -39,6 +38,7 @@ from dicetalk.config import (
 )
 from dicetalk.emotion.prior import PRESET_NAMES, PRIOR_DIM
 from dicetalk.hooks import SILENT
+from dicetalk.layers import sdpa_attention
 
 SMALL = ModelConfig(
     unet=UNetConfig(

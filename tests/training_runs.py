@@ -8,7 +8,7 @@ import torch
 from accelerate.state import AcceleratorState
 from released_files import write_released
 
-from dicetalk.checkpoints.embedder import save_embedder
+from dicetalk.checkpoints.single import save_embedder
 from dicetalk.config import (
     AudioConfig,
     EmotionConfig,

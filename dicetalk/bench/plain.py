@@ -15,11 +15,9 @@ import torch
 from einops import repeat
 from torch import nn
 
-from dicetalk.denoise.attention import CrossAttention
+from dicetalk.denoise.attention import AdapterContext, AttentionContext, CrossAttention, KeyValues
 from dicetalk.denoise.conditioning import Conditioning
-from dicetalk.denoise.context import AdapterContext, AttentionContext, KeyValues
-from dicetalk.denoise.guidance import Branch
-from dicetalk.denoise.guided import GuidedUNet
+from dicetalk.denoise.guided import Branch, GuidedUNet
 from dicetalk.denoise.unet import UNet
 
 

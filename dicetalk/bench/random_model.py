@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from dicetalk.adapters import EMOTION
-from dicetalk.attention import sdpa_attention
 from dicetalk.bench.sizes import Size
 from dicetalk.checkpoints import networks
 from dicetalk.checkpoints.load import MAY_BE_ABSENT, DiceModel
 from dicetalk.checkpoints.strict import fill
 from dicetalk.emotion.prior import PRESET_NAMES, PRIOR_DIM, EmotionPrior
+from dicetalk.layers import sdpa_attention
 
 
 def random_model(size: Size, dtype: torch.dtype, seed: int = 0) -> DiceModel:

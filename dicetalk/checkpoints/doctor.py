@@ -10,15 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from dicetalk.checkpoints import files
-from dicetalk.checkpoints.embedder import load_embedder
-from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.files import ModelFile
 from dicetalk.checkpoints.find import FoundFiles, find_files, variants_in
-from dicetalk.checkpoints.parts import Part, dice_parts, other_parts
+from dicetalk.checkpoints.parts import Part, dice_parts, other_parts, read_whisper_sizes
 from dicetalk.checkpoints.read import DamagedFileError, check_start
+from dicetalk.checkpoints.single import load_embedder, load_expression_reader
 from dicetalk.checkpoints.strict import check_names_and_shapes
 from dicetalk.checkpoints.variants import Variant
-from dicetalk.checkpoints.whisper import read_whisper_sizes
 from dicetalk.config import ModelConfig
 from dicetalk.emotion.prior import load_prior
 from dicetalk.errors import CheckpointError, EmotionError

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dicetalk.checkpoints.doctor import FileReport, format_size, inspect_model
+from dicetalk.checkpoints.find import TINY
 from dicetalk.checkpoints.remote import Remote, RemoteFile, explain, open_repository
 from dicetalk.checkpoints.sources import Repository
-from dicetalk.checkpoints.tiny import TINY
 from dicetalk.checkpoints.variants import Variant
 from dicetalk.config import ModelConfig
 from dicetalk.errors import CheckpointError

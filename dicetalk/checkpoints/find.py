@@ -1,4 +1,7 @@
-"""Looks for every file of a model in the usual layouts, and recognises the variant that a folder holds."""
+"""Looks for every file of a model in the usual layouts, and recognises the variant that a folder holds.
+
+The bundled model is found by its name, ``tiny``.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,10 +12,41 @@ from pathlib import Path
 from dicetalk.checkpoints import layouts, sources
 from dicetalk.checkpoints.files import SVD_SINGLE_FILE, ModelFile
 from dicetalk.checkpoints.packed import packed_variant
-from dicetalk.checkpoints.tiny import model_folder
 from dicetalk.checkpoints.variants import FULL, RELEASED, Variant
 from dicetalk.errors import CheckpointError
 from dicetalk.paths import checked_path, is_file
+
+TINY = "tiny"
+"""The name of the bundled model wherever a model folder is asked for; a folder of that name needs its full path."""
+
+PACKED_NAME = "dicetalk.safetensors"
+"""The four DICE-Talk networks of a small model."""
+
+
+def tiny_folder() -> Path:
+    """The model folder of the bundled model, for :func:`dicetalk.checkpoints.load.load_model`.
+
+    Raises:
+        CheckpointError: this copy of the package came without it.
+    """
+    folder = Path(__file__).parents[1] / "assets" / "tiny"
+    if not (folder / PACKED_NAME).is_file():
+        raise CheckpointError(
+            "This version of the package comes without its small model. Fetch the released weights with `dicetalk "
+            "download models`, or train the small one, `dicetalk train tiny --config examples/train-tiny.yaml`, and "
+            "choose its folder as the model."
+        )
+    return folder
+
+
+def model_folder(model: str | PathLike[str]) -> Path:
+    """Path of a model that is named by its folder or file, or as :data:`TINY`.
+
+    Raises:
+        CheckpointError: it is :data:`TINY`, and this copy of the package came without the bundled model.
+    """
+    return tiny_folder() if str(model) == TINY else Path(model)
+
 
 _LONGEST_NAME = 128
 """Characters, at most, of any path that is looked for in a folder."""

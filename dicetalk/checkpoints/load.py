@@ -11,18 +11,15 @@ import torch
 from torch import nn
 
 from dicetalk.adapters import DICE_ADAPTERS, EMOTION, Adapter
-from dicetalk.attention import Attention, sdpa_attention
-from dicetalk.audio.bucket import AudioToBucket
-from dicetalk.audio.projection import AudioProjection
+from dicetalk.audio.projection import AudioProjection, AudioToBucket
 from dicetalk.checkpoints import files
-from dicetalk.checkpoints.embedder import load_embedder
-from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.find import FoundFiles, find_files
 from dicetalk.checkpoints.parts import dice_parts, expecting, other_parts
+from dicetalk.checkpoints.single import load_embedder, load_expression_reader
 from dicetalk.checkpoints.strict import fill_from_file
 from dicetalk.checkpoints.variants import FULL, Variant
 from dicetalk.config import ModelConfig
-from dicetalk.denoise.pose_guider import PoseGuider
+from dicetalk.denoise.conditioning import PoseGuider
 from dicetalk.denoise.unet import UNet
 from dicetalk.emotion.bank import EmotionModel, PriorTokens
 from dicetalk.emotion.embedder import EmotionEmbedder
@@ -30,6 +27,7 @@ from dicetalk.emotion.prior import EmotionPrior, load_prior
 from dicetalk.emotion.reference.expressions import ExpressionReader
 from dicetalk.errors import CheckpointError, EmotionError
 from dicetalk.hooks import SILENT, Hooks
+from dicetalk.layers import Attention, sdpa_attention
 from dicetalk.video.rife import FlowNet
 
 if TYPE_CHECKING:  # both take seconds to import

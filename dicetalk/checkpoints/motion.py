@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from dicetalk.audio.bucket import AudioToBucket
+from dicetalk.audio.projection import AudioToBucket
 from dicetalk.checkpoints.files import SONIC_BUCKETS
 from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.load import DiceModel

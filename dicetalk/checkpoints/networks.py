@@ -11,17 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from dicetalk.attention import Attention
-from dicetalk.audio.bucket import AudioToBucket
-from dicetalk.audio.projection import AudioProjection
+from dicetalk.audio.projection import AudioProjection, AudioToBucket
 from dicetalk.checkpoints import files
 from dicetalk.checkpoints.files import ModelFile
 from dicetalk.config import BucketConfig, ImageEncoderConfig, ModelConfig, VAEConfig
-from dicetalk.denoise.pose_guider import PoseGuider
+from dicetalk.denoise.conditioning import PoseGuider
 from dicetalk.denoise.unet import UNet
 from dicetalk.emotion.bank import EmotionModel
 from dicetalk.errors import CheckpointError
-from dicetalk.norms import regroup
+from dicetalk.layers import Attention, regroup
 from dicetalk.video.rife import FlowNet
 
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from torch import nn
 
-from dicetalk.attention import sdpa_attention
 from dicetalk.checkpoints.networks import dice_network, image_encoder, vae
 from dicetalk.checkpoints.read import DamagedFileError, Tensors, check_start, read_safetensors
 from dicetalk.checkpoints.variants import FULL, RELEASED, Variant
 from dicetalk.config import ModelConfig
 from dicetalk.errors import CheckpointError
+from dicetalk.layers import sdpa_attention
 
 FORMAT = "dicetalk.model"
 FORMAT_VERSION = "1"

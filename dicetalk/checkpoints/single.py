@@ -1,4 +1,4 @@
-"""One small network and its sizes in one safetensors file."""
+"""One small network and its sizes in one safetensors file: the format, the emotion embedder, the expression reader."""
 
 import json
 import math
@@ -14,6 +14,8 @@ from torch import nn
 from dicetalk.checkpoints.read import DamagedFileError, check_start, read_safetensors
 from dicetalk.checkpoints.strict import fill
 from dicetalk.checkpoints.write import write_safetensors
+from dicetalk.emotion.embedder import EmbedderConfig, EmotionEmbedder
+from dicetalk.emotion.reference.expressions import ExpressionReader, ExpressionReaderConfig
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT
 
@@ -90,3 +92,51 @@ class SingleFile(Generic[Network]):
             if not (math.isfinite(value) and low <= value <= self.most.get(name, MAX_SIZE)):
                 raise ValueError(f"{name} is {value!r}")
         return self.config(**{name: hints[name](value) for name, value in values.items()})
+
+
+_EMBEDDER = SingleFile("dicetalk.embedder", "`train embedder`", EmbedderConfig, EmotionEmbedder, {"layers": 128})
+
+
+def save_embedder(embedder: EmotionEmbedder, path: Path) -> None:
+    """Write the embedder in float32: it is small, and its variances are not.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    _EMBEDDER.save(embedder, path)
+
+
+def load_embedder(path: Path | str) -> EmotionEmbedder:
+    """Read what :func:`save_embedder` wrote; on the CPU, ready for inference.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or no embedder.
+    """
+    return _EMBEDDER.load(path)
+
+
+_EXPRESSION_READER = SingleFile(
+    "dicetalk.expression_reader",
+    "`dicetalk train tiny`",
+    ExpressionReaderConfig,
+    ExpressionReader,
+    {"size": 512},
+)
+
+
+def save_expression_reader(reader: ExpressionReader, path: Path) -> None:
+    """Write the reader in float16, which is finer than it reads.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    _EXPRESSION_READER.save(reader, path, torch.float16)
+
+
+def load_expression_reader(path: Path | str) -> ExpressionReader:
+    """Read what :func:`save_expression_reader` wrote; on the CPU, ready for inference.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or no expression reader.
+    """
+    return _EXPRESSION_READER.load(path)

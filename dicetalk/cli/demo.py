@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from dicetalk.audio.speech import SAMPLE_RATE, Speech, load_speech
+from dicetalk.checkpoints.find import TINY
 from dicetalk.checkpoints.load import load_model
-from dicetalk.checkpoints.tiny import TINY
 from dicetalk.cli.tiny import recommended
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack

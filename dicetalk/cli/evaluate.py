@@ -6,8 +6,8 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from dicetalk.checkpoints.find import TINY
 from dicetalk.checkpoints.load import load_model
-from dicetalk.checkpoints.tiny import TINY
 from dicetalk.cli.tiny import recommended
 from dicetalk.drawn.evaluate.ablations import AblationRow, ablation_row, format_ablations, load_ablation
 from dicetalk.drawn.evaluate.embedding import clustering, clustering_rows, embed_people, person_identified, person_rows

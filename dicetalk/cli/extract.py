@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dicetalk.checkpoints.embedder import load_embedder
-from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.files import DETECTOR, EMBEDDER, READER
 from dicetalk.checkpoints.find import find_files
+from dicetalk.checkpoints.single import load_embedder, load_expression_reader
 from dicetalk.cli.emotion_inputs import check_no_preset, check_out, printable, read_presets
 from dicetalk.cli.hearing import open_ears
 from dicetalk.cli.idle import refuse_idle

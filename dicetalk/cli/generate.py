@@ -5,7 +5,7 @@ from functools import partial
 
 from dicetalk.audio.silence import pad_speech, shut_in_silence
 from dicetalk.audio.speech import Speech, load_speech
-from dicetalk.checkpoints.tiny import TINY, model_folder
+from dicetalk.checkpoints.find import TINY, model_folder
 from dicetalk.cli.idle import refuse_idle
 from dicetalk.cli.jobs import read_jobs, run_jobs
 from dicetalk.cli.sampler_options import check_options, sampler_settings

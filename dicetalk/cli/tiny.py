@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from dicetalk.checkpoints.find import model_folder, tiny_folder
 from dicetalk.checkpoints.load import DiceModel
-from dicetalk.checkpoints.tiny import model_folder, tiny_folder
 from dicetalk.checkpoints.variants import recommended_settings
 from dicetalk.cli.models_option import MODELS
 from dicetalk.hooks import Hooks
@@ -18,7 +18,7 @@ DRAWN_FACES_ONLY = (
 
 
 def found_folder(model: Path | None, hooks: Hooks) -> Path:
-    """As :func:`dicetalk.checkpoints.tiny.model_folder`; without a name :data:`MODELS`.
+    """As :func:`dicetalk.checkpoints.find.model_folder`; without a name :data:`MODELS`.
 
     Where that is not there or empty, it is the bundled model, with a notice.
 

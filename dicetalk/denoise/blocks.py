@@ -8,9 +8,8 @@ from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
-from dicetalk.attention import Attention, sdpa_attention
-from dicetalk.denoise.attention import AttentionSizes, CrossAttention, SelfAttention
-from dicetalk.denoise.context import AttentionContext
+from dicetalk.denoise.attention import AttentionContext, AttentionSizes, CrossAttention, SelfAttention
+from dicetalk.layers import Attention, sdpa_attention
 
 
 def sinusoidal(values: torch.Tensor, channels: int) -> torch.Tensor:

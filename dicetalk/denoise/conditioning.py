@@ -1,18 +1,43 @@
 """Conditioning of the network on a clip: encoded portrait, clip token, mask features, padded tokens."""
 
 from dataclasses import dataclass
+from itertools import pairwise
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from dicetalk.denoise.pose_guider import PoseGuider
+from dicetalk.config import PoseGuiderConfig
 from dicetalk.denoise.tokens import FrameTokens
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.residency import Residency
 
 if TYPE_CHECKING:  # diffusers takes seconds to import, and nothing here needs more than the name
     from diffusers import AutoencoderKLTemporalDecoder
+
+
+class PoseGuider(nn.Module):
+    """Convolutions with SiLU between; three of them halve the size, so the result has an eighth of it (rounded up)."""
+
+    def __init__(self, config: PoseGuiderConfig, operations: ModuleType = nn):
+        super().__init__()
+        widths = config.block_out_channels
+        self.conv_in = operations.Conv2d(config.conditioning_channels, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList()
+        for narrow, wide in pairwise(widths):
+            self.blocks.append(operations.Conv2d(narrow, narrow, 3, padding=1))
+            self.blocks.append(operations.Conv2d(narrow, wide, 3, padding=1, stride=2))
+        self.conv_out = operations.Conv2d(widths[-1], config.conditioning_embedding_channels, 3, padding=1)
+
+    def forward(self, mask: torch.Tensor) -> torch.Tensor:
+        """Features ``(n, channels, ceil(H / 8), ceil(W / 8))`` of `mask` ``(n, 3, H, W)`` in 0..1."""
+        hidden = F.silu(self.conv_in(mask))
+        for block in self.blocks:
+            hidden = F.silu(block(hidden))
+        return self.conv_out(hidden)
+
 
 ENCODER_FLOATS_PER_PIXEL = 8
 """Upper bound of what lives at once while a picture is encoded, in multiples of the first block's channels: 5 in the

@@ -1,17 +1,47 @@
-"""The guided network: one window of a clip through the UNet under three-way guidance."""
+"""The guided network: one window of a clip through the UNet under three-way guidance, and the memory that it takes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 
+from dicetalk.denoise.attention import AdapterContext, AttentionContext, mask_pyramid
 from dicetalk.denoise.conditioning import Conditioning
-from dicetalk.denoise.context import AdapterContext, AttentionContext, mask_pyramid
-from dicetalk.denoise.guidance import Branch, combine, guidance_branches
-from dicetalk.denoise.schedule import sigma_to_timestep
+from dicetalk.denoise.sampler import sigma_to_timestep
 from dicetalk.denoise.tokens import NOT_KEPT, ProjectedRows
 from dicetalk.denoise.unet import UNet
 from dicetalk.errors import NotEnoughMemoryError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.memory import is_out_of_memory
 from dicetalk.settings import SamplerSettings, ramp_values
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One row of the guidance batch: which conditions it sees and its weight in the sum."""
+
+    portrait: bool
+    expression: bool
+    weight: float
+
+
+def guidance_branches(portrait_scale: float, expression_scale: float) -> list[Branch]:
+    """Branches of ``v = v0 + portrait_scale * (v1 - v0) + expression_scale * (v2 - v1)`` in the released order.
+
+    Collected by branch that is ``(1 - p) * v0 + (p - e) * v1 + e * v2``; a branch of weight zero is left out.
+    """
+    branches = [
+        Branch(portrait=False, expression=False, weight=1 - portrait_scale),
+        Branch(portrait=True, expression=False, weight=portrait_scale - expression_scale),
+        Branch(portrait=True, expression=True, weight=expression_scale),
+    ]
+    return [branch for branch in branches if branch.weight != 0]
+
+
+def combine(predictions: torch.Tensor, branches: list[Branch]) -> torch.Tensor:
+    """Weighted sum of `predictions` ``(branches, ...)`` in float32."""
+    weights = torch.tensor([branch.weight for branch in branches], dtype=torch.float32, device=predictions.device)
+    return torch.tensordot(weights, predictions.float(), dims=1)
 
 
 class GuidedUNet:
@@ -144,3 +174,37 @@ class GuidedUNet:
         added_ids = self._added_ids(frames).expand(len(branches), -1)
         v, _ = self.unet(sample, timestep, added_ids, context, self._pose(frames))
         return v
+
+
+ACTIVATIONS_PER_PIXEL = 30
+"""Upper bound of what lives at once in a pass, in multiples of the first block's channels and for one latent pixel: 25
+in networks of the released shape, the rest is workspace."""
+
+BRANCHES = 3
+
+
+def sampling_bytes(
+    unet: UNet,
+    settings: SamplerSettings,
+    window: int,
+    latent_size: tuple[int, int],
+    token_rows: Iterable[tuple[int, int]],
+    dtype: torch.dtype,
+) -> int:
+    """Upper bound of one window's activations and of the projected tokens, in bytes.
+
+    Args:
+        unet: on any device.
+        settings: guidance in a batch or not, budget for projected tokens.
+        window: frames in the longest window.
+        latent_size: height and width.
+        token_rows: for each adapter how many distinct rows there are, and how many tokens a row has.
+        dtype: in which the network computes.
+    """
+    height, width = latent_size
+    branches = BRANCHES if settings.batched_guidance else 1
+    pixels = branches * window * height * width
+    activations = pixels * ACTIVATIONS_PER_PIXEL * unet.config.block_out_channels[0]
+    per_token = 2 * unet.key_value_channels * dtype.itemsize
+    projected = sum(min(rows * tokens * per_token, settings.key_value_budget) for rows, tokens in token_rows)
+    return activations * dtype.itemsize + projected

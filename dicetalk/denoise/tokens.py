@@ -5,7 +5,7 @@ from typing import Protocol
 
 import torch
 
-from dicetalk.denoise.context import KeyValues
+from dicetalk.denoise.attention import KeyValues
 from dicetalk.denoise.unet import UNet
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.memory import is_out_of_memory

@@ -7,9 +7,8 @@ from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
-from dicetalk.attention import Attention, sdpa_attention
 from dicetalk.config import UNetConfig
-from dicetalk.denoise.attention import AttentionSizes, CrossAttention
+from dicetalk.denoise.attention import AttentionContext, AttentionSizes, CrossAttention, KeyValues
 from dicetalk.denoise.blocks import (
     DownBlock,
     Downsample,
@@ -21,8 +20,7 @@ from dicetalk.denoise.blocks import (
     Upsample,
     sinusoidal,
 )
-from dicetalk.denoise.context import AttentionContext, KeyValues
-from dicetalk.norms import regroup
+from dicetalk.layers import Attention, regroup, sdpa_attention
 
 ADDED_IDS = 3  # frames per second, motion bucket, expression motion bucket
 

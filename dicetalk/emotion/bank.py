@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dicetalk.attention import Attention, sdpa_attention
 from dicetalk.config import EmotionConfig
-from dicetalk.token_mlp import TokenMLP
+from dicetalk.layers import Attention, TokenMLP, sdpa_attention
 
 COMMITMENT_WEIGHT = 0.25
 """beta of eq. 17."""

@@ -2,8 +2,8 @@
 
 import torch
 
-from dicetalk.audio.bucket import AudioToBucket
 from dicetalk.audio.features import SpeechFeatures
+from dicetalk.audio.projection import AudioToBucket
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.parameters import FromVoice, Timed, parameters

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from dicetalk.emotion.bank import EmotionBank
+from dicetalk.train.initial import seed_for
 from dicetalk.train.loop import Run
-from dicetalk.train.seeds import seed_for
 
 _REVIVE = 16
 """Stream of random numbers; the loop's own are small."""

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.load import load_priors
+from dicetalk.checkpoints.single import load_embedder
 from dicetalk.checkpoints.variants import FULL
 from dicetalk.config import ModelConfig
 from dicetalk.emotion.embedder import EmotionEmbedder
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.norms import quieten_residuals
 from dicetalk.settings import FPS
 from dicetalk.train.bank import BankCare
 from dicetalk.train.clip_record import ClipRecord
@@ -25,6 +24,7 @@ from dicetalk.train.config import DiffusionTraining
 from dicetalk.train.data import Batch, check_sizes, with_expressions
 from dicetalk.train.diffusion_data import DiffusionBatches, emotion_levels, may_be_drawn, strong_enough
 from dicetalk.train.export import export_model
+from dicetalk.train.initial import quieten_residuals
 from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint, fingerprint
 from dicetalk.train.loop import Run, make_accelerator, process_hooks, run_training
 from dicetalk.train.losses import drop_conditions, sample_sigmas

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dicetalk.checkpoints.embedder import save_embedder
+from dicetalk.checkpoints.single import save_embedder
 from dicetalk.emotion.embedder import EmbedderConfig, EmotionEmbedder
 from dicetalk.emotion.prior import PRESET_NAMES, read_prior_npy
 from dicetalk.errors import SettingError
@@ -18,9 +18,9 @@ from dicetalk.hooks import SILENT, Hooks
 from dicetalk.train.clip_record import ClipRecord, DatasetError
 from dicetalk.train.config import EmbedderTraining
 from dicetalk.train.data import TRIES, Batch, ClipPart, check_sizes, read_part, readable, stack_parts, with_expressions
+from dicetalk.train.initial import seeded
 from dicetalk.train.loop import PlainTask, make_accelerator, process_hooks, run_training
 from dicetalk.train.losses import UNLABELLED, anchor_loss, drop_modalities, group_ids, info_nce
-from dicetalk.train.seeds import seeded
 from dicetalk.train.shards import list_clips, splits
 
 EXPORT = "embedder.safetensors"

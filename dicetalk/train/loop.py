@@ -26,7 +26,7 @@ from dicetalk.train.clip_record import DatasetError
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.curves import Curves, Meter, finite_means, means
 from dicetalk.train.data import Batch, CheckedBatches, DrawBatch, Failed, NumberedBatches
-from dicetalk.train.seeds import seed_for
+from dicetalk.train.initial import seed_for
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -106,7 +106,7 @@ def add_noise(latents: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -
 def v_target(latents: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """What the network shall predict, ``(eps - sigma * z) / sqrt(sigma^2 + 1)``.
 
-    It is the v that :func:`dicetalk.denoise.schedule.v_to_denoised` turns back into `latents`.
+    It is the v that :func:`dicetalk.denoise.sampler.v_to_denoised` turns back into `latents`.
 
     Args:
         latents: clean latents z, ``(B, ...)``.

@@ -8,10 +8,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dicetalk.denoise.attention import CrossAttention
+from dicetalk.denoise.attention import AdapterContext, AttentionContext, CrossAttention, mask_pyramid
 from dicetalk.denoise.blocks import SpatioTemporalResBlock, SpatioTemporalTransformer
-from dicetalk.denoise.context import AdapterContext, AttentionContext, mask_pyramid
-from dicetalk.denoise.schedule import scale_input, sigma_to_timestep
+from dicetalk.denoise.sampler import scale_input, sigma_to_timestep
 from dicetalk.emotion.bank import EmotionModel, Nearest
 from dicetalk.settings import FPS
 from dicetalk.train.config import Ablations, Bank, DiffusionTraining

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dicetalk.attention import sdpa_attention
 from dicetalk.audio.projection import AudioProjection
 from dicetalk.checkpoints import files
 from dicetalk.checkpoints.find import FoundFiles, find_files
@@ -19,11 +18,12 @@ from dicetalk.checkpoints.strict import check_names_and_shapes, fill, finite
 from dicetalk.checkpoints.variants import FULL
 from dicetalk.config import ModelConfig
 from dicetalk.denoise.attention import CrossAttention
-from dicetalk.denoise.pose_guider import PoseGuider
+from dicetalk.denoise.conditioning import PoseGuider
 from dicetalk.denoise.unet import UNet
 from dicetalk.emotion.bank import EmotionClassifier, EmotionModel
 from dicetalk.errors import CheckpointError, SettingError
-from dicetalk.train.seeds import seeded
+from dicetalk.layers import sdpa_attention
+from dicetalk.train.initial import seeded
 
 if TYPE_CHECKING:  # both take seconds to import
     from diffusers import AutoencoderKLTemporalDecoder
@@ -68,7 +68,7 @@ def begin_with_portrait(networks: Trainable, scaling_factor: float) -> None:
     """Let untrained networks predict, nearly, that nothing moves: that every frame is the portrait p.
 
     Then ``v = (c_in x - sqrt(sigma^2 + 1) p) / sigma``, at the levels that matter about ``c_in x / 2 - p``. Of the
-    UNet, whose residual blocks :func:`dicetalk.norms.quieten_residuals` has silenced, the way from the first
+    UNet, whose residual blocks :func:`dicetalk.train.initial.quieten_residuals` has silenced, the way from the first
     convolution over the last skip to the last convolution is left. It carries that difference and its negative, which
     two SiLUs let through unchanged: silu(a) - silu(-a) = a. A network at random needs a thousand steps for the same.
 

@@ -13,10 +13,9 @@ import torch
 
 from dicetalk.audio.speech import load_speech
 from dicetalk.checkpoints.doctor import inspect_model
-from dicetalk.checkpoints.embedder import load_embedder
-from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.packed import read_packed
 from dicetalk.checkpoints.read import read_tensors
+from dicetalk.checkpoints.single import load_embedder, load_expression_reader
 from dicetalk.config import AudioConfig
 from dicetalk.drawn.evaluate.judge_training import load_judges
 from dicetalk.drawn.train.config import TinyTraining
@@ -184,7 +183,7 @@ def _weights() -> Files:
     from small_models import SMALL_MODEL, write_small_model
     from training_runs import EMBEDDER
 
-    from dicetalk.checkpoints.embedder import save_embedder
+    from dicetalk.checkpoints.single import save_embedder
     from dicetalk.train.embedder import build_embedder
 
     def write(folder: Path) -> None:

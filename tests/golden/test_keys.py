@@ -8,11 +8,11 @@ import torch
 from golden_fixtures import Golden, golden_set
 from torch import nn
 
-from dicetalk.attention import sdpa_attention
 from dicetalk.checkpoints import networks
 from dicetalk.checkpoints.read import DamagedFileError
 from dicetalk.checkpoints.strict import check_names_and_shapes
 from dicetalk.checkpoints.variants import FULL, SONIC, Variant
+from dicetalk.layers import sdpa_attention
 
 Builders = dict[str, Callable[[], nn.Module]]
 

@@ -8,8 +8,8 @@ import torch
 from golden_fixtures import Golden, GoldenFile
 from torch import nn
 
-from dicetalk.audio.bucket import AudioToBucket
 from dicetalk.audio.features import STEPS_BEFORE, SpeechFeatures, frame_windows, join_states, last_windows
+from dicetalk.audio.projection import AudioToBucket
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.checkpoints.variants import SONIC
 from dicetalk.config import BucketConfig

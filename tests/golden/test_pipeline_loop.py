@@ -22,13 +22,17 @@ from dicetalk.bench.plain import PlainGuidedUNet
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.checkpoints.variants import FULL, SONIC, Variant
 from dicetalk.config import BucketConfig, PoseGuiderConfig, UNetConfig
-from dicetalk.denoise.conditioning import Conditioning, EncodedPortrait, embed_portrait, encode_picture, pose_features
-from dicetalk.denoise.guidance import guidance_branches
-from dicetalk.denoise.guided import GuidedUNet
+from dicetalk.denoise.conditioning import (
+    Conditioning,
+    EncodedPortrait,
+    PoseGuider,
+    embed_portrait,
+    encode_picture,
+    pose_features,
+)
+from dicetalk.denoise.guided import GuidedUNet, guidance_branches
 from dicetalk.denoise.latents import Latents, draw_noise
-from dicetalk.denoise.pose_guider import PoseGuider
-from dicetalk.denoise.sampler import PredictV
-from dicetalk.denoise.schedule import sigma_to_timestep
+from dicetalk.denoise.sampler import PredictV, sigma_to_timestep
 from dicetalk.denoise.tokens import FrameTokens, TokenRows
 from dicetalk.denoise.unet import UNet
 from dicetalk.denoise.windows import padding

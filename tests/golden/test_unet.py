@@ -8,8 +8,8 @@ import torch
 from golden_fixtures import Golden, GoldenFile
 
 from dicetalk.config import FULL, PoseGuiderConfig, UNetConfig
-from dicetalk.denoise.context import AdapterContext, AttentionContext, mask_pyramid, resize_mask
-from dicetalk.denoise.pose_guider import PoseGuider
+from dicetalk.denoise.attention import AdapterContext, AttentionContext, mask_pyramid, resize_mask
+from dicetalk.denoise.conditioning import PoseGuider
 from dicetalk.denoise.unet import UNet
 
 FILES = r"(sonic_)?unet.*\.safetensors"

@@ -206,7 +206,7 @@ FAULTS = [
         ),
     ),
     *faults_in(
-        "dicetalk/denoise/guidance.py",
+        "dicetalk/denoise/guided.py",
         DENOISE,
         ("expression against nothing", "weight=portrait_scale - expression_scale", "weight=portrait_scale"),
         ("weights of 1 are left out", "if branch.weight != 0", "if branch.weight != 1"),
@@ -274,7 +274,7 @@ FAULTS = [
         ),
     ),
     *faults_in(
-        "dicetalk/denoise/schedule.py",
+        "dicetalk/denoise/sampler.py",
         DENOISE,
         ("noise levels of another bend", "rho: float = 7.0", "rho: float = 6.0"),
         ("the last level is not zero", "sigmas.new_zeros(1)", "sigmas[-1:]"),
@@ -334,7 +334,7 @@ FAULTS = [
         ),
     ),
     *faults_in(
-        "dicetalk/denoise/context.py",
+        "dicetalk/denoise/attention.py",
         UNET,
         ("masks are resized by area", 'mode="bicubic")', 'mode="area")'),
         (

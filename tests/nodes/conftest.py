@@ -16,7 +16,7 @@ import torch
 from comfyui.prompts import FACE
 from small_models import write_small_model
 
-from dicetalk.attention import sdpa_attention
+from dicetalk.layers import sdpa_attention
 
 ROOT = Path(__file__).parents[2]
 

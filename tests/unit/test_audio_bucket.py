@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dicetalk.audio.bucket import AudioToBucket
+from dicetalk.audio.projection import AudioToBucket
 from dicetalk.config import FULL, SONIC, BucketConfig, ModelConfig
 from dicetalk.errors import CheckpointError
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from released_files import SMALL, write_released
 
-from dicetalk.checkpoints.tiny import tiny_folder
+from dicetalk.checkpoints.find import tiny_folder
 from dicetalk.cli import _LESS_MEMORY, main
 from dicetalk.cli.parser import build_parser
 from dicetalk.cli.sampler_options import parse_setting
@@ -321,7 +321,7 @@ def test_without_weights_it_says_what_is_used_or_what_to_install(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     notices: list[str] = []
     hooks = Hooks(notice=notices.append)
-    for module in ("dicetalk.cli.tiny", "dicetalk.checkpoints.tiny"):
+    for module in ("dicetalk.cli.tiny", "dicetalk.checkpoints.find"):
         monkeypatch.setattr(f"{module}.tiny_folder", lambda: Path("bundled"))
     assert found_folder(None, hooks) == Path("bundled") and "dicetalk download" in notices[0]
     assert found_folder(Path("tiny"), hooks) == Path("bundled")
@@ -331,6 +331,6 @@ def test_without_weights_it_says_what_is_used_or_what_to_install(tmp_path, monke
     assert found_folder(Path("models"), hooks) == Path("models")
     (tmp_path / "models" / "unet.pth").touch()
     assert found_folder(None, hooks) == Path("models") and len(notices) == 2
-    monkeypatch.setattr("dicetalk.checkpoints.tiny.__file__", str(tmp_path / "a" / "b"))
+    monkeypatch.setattr("dicetalk.checkpoints.find.__file__", str(tmp_path / "a" / "b"))
     with pytest.raises(CheckpointError, match="train tiny"):
         tiny_folder()

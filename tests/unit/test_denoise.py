@@ -10,15 +10,14 @@ from diffusers import EulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicetalk.attention import sdpa_attention
-from dicetalk.denoise.guidance import combine, guidance_branches
+from dicetalk.denoise.guided import combine, guidance_branches
 from dicetalk.denoise.latents import draw_noise
-from dicetalk.denoise.sampler import sample_euler
-from dicetalk.denoise.schedule import karras_sigmas, scale_input, sigma_to_timestep, v_to_denoised
+from dicetalk.denoise.sampler import karras_sigmas, sample_euler, scale_input, sigma_to_timestep, v_to_denoised
 from dicetalk.denoise.tokens import NOT_KEPT, ProjectedRows, StoredRows
 from dicetalk.denoise.windows import WINDOWS, padding, window_schedule
 from dicetalk.errors import Cancelled, SettingError, VideoError
 from dicetalk.hooks import Hooks
+from dicetalk.layers import sdpa_attention
 from dicetalk.settings import SCHEDULES, SamplerSettings, ramp_values
 
 clips = st.tuples(st.integers(1, 120), st.integers(1, 30), st.integers(0, 29), st.integers(0, 40), st.integers(0, 60))
@@ -293,7 +292,7 @@ def test_values_that_are_not_finite_stop_the_step_that_made_them() -> None:
 def test_large_batches_are_attended_to_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = torch.randn(3, 7, 5, 8, generator=torch.Generator().manual_seed(0))
     whole = sdpa_attention(q, k, v, 2)
-    monkeypatch.setattr("dicetalk.attention.LARGEST_BATCH", 3)
+    monkeypatch.setattr("dicetalk.layers.LARGEST_BATCH", 3)
     seen = []
     real = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: (seen.append(len(q)), real(q, k, v))[1])

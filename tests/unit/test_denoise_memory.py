@@ -5,8 +5,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from dicetalk.config import UNetConfig
-from dicetalk.denoise.context import AdapterContext, AttentionContext, mask_pyramid
-from dicetalk.denoise.memory import sampling_bytes
+from dicetalk.denoise.attention import AdapterContext, AttentionContext, mask_pyramid
+from dicetalk.denoise.guided import sampling_bytes
 from dicetalk.denoise.unet import UNet
 from dicetalk.settings import SamplerSettings
 

@@ -17,9 +17,9 @@ from small_models import SMALL_MODEL
 
 from dicetalk.audio.speech import SAMPLE_RATE, load_speech
 from dicetalk.checkpoints.convert import convert_model
-from dicetalk.checkpoints.embedder import save_embedder
 from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.packed import packed_metadata
+from dicetalk.checkpoints.single import save_embedder
 from dicetalk.cli import main
 from dicetalk.cli.demo import bundled
 from dicetalk.config import ModelConfig, SamplingConfig
@@ -171,7 +171,7 @@ def test_a_model_that_reaches_every_bar_gives_exit_status_zero(
 def test_demo_writes_eight_videos_and_a_picture(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("dicetalk.checkpoints.tiny.tiny_folder", lambda: models)
+    monkeypatch.setattr("dicetalk.checkpoints.find.tiny_folder", lambda: models)
     assert main(["demo", "--out", str(tmp_path / "demo"), *ON_CPU]) == 0
     written = capsys.readouterr().out.split()
     assert sorted(Path(path).name for path in written) == sorted(p.name for p in (tmp_path / "demo").iterdir())

@@ -47,14 +47,14 @@ from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import SettingError, SpeechError
 from dicetalk.hooks import Hooks
-from dicetalk.norms import regroup
+from dicetalk.layers import regroup
 from dicetalk.pipeline import generate_latents, render
 from dicetalk.portrait.prepare import prepare_portrait
 from dicetalk.settings import SamplerSettings
 from dicetalk.train.clip_record import DatasetError
 from dicetalk.train.config import Ablations
+from dicetalk.train.initial import seeded
 from dicetalk.train.losses import UNLABELLED
-from dicetalk.train.seeds import seeded
 from dicetalk.train.shards import list_clips
 from dicetalk.video import collect
 

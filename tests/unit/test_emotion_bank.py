@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dicetalk.attention import sdpa_attention
 from dicetalk.config import EmotionConfig, TokenMLPConfig
 from dicetalk.emotion.bank import COMMITMENT_WEIGHT, EmotionModel
+from dicetalk.layers import sdpa_attention
 
 SMALL = EmotionConfig(
     query=TokenMLPConfig(256, 16, 24, 4),

@@ -13,8 +13,8 @@ import torch
 from plain_sampling import PlainSettings, plain_clip, plain_latents, ring
 
 from dicetalk import pipeline
+from dicetalk.checkpoints.find import tiny_folder
 from dicetalk.checkpoints.load import load_model
-from dicetalk.checkpoints.tiny import tiny_folder
 from dicetalk.cli import main
 from dicetalk.denoise.latents import Latents
 from dicetalk.emotion.files import load_emotion

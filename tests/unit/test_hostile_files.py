@@ -20,11 +20,10 @@ from PIL import Image
 from safetensors.torch import save
 
 from dicetalk.audio.speech import load_speech
-from dicetalk.checkpoints.embedder import load_embedder
-from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.packed import read_packed
+from dicetalk.checkpoints.parts import read_whisper_sizes
 from dicetalk.checkpoints.read import read_tensors
-from dicetalk.checkpoints.whisper import read_whisper_sizes
+from dicetalk.checkpoints.single import load_embedder, load_expression_reader
 from dicetalk.cli import main
 from dicetalk.config import AudioConfig
 from dicetalk.drawn.evaluate.judge_training import load_judges

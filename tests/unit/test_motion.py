@@ -11,9 +11,8 @@ import torch
 from released_files import SMALL
 from torch import nn
 
-from dicetalk.attention import sdpa_attention
-from dicetalk.audio.bucket import AudioToBucket
 from dicetalk.audio.features import SpeechFeatures
+from dicetalk.audio.projection import AudioToBucket
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.checkpoints.motion import find_motion_network, load_motion_network, with_predicted_motion
 from dicetalk.checkpoints.variants import FULL
@@ -26,6 +25,7 @@ from dicetalk.emotion.track import Curve, EmotionTrack
 from dicetalk.emotion.voice.features import VoiceFeatures
 from dicetalk.errors import CheckpointError, SettingError, SpeechError
 from dicetalk.hooks import Hooks
+from dicetalk.layers import sdpa_attention
 from dicetalk.motion.parse import parse_motion
 from dicetalk.motion.voice import follow_voice
 from dicetalk.parameters import FromVoice

@@ -8,11 +8,10 @@ import torch
 
 from dicetalk.audio.speech import load_speech
 from dicetalk.checkpoints.doctor import inspect_model
-from dicetalk.checkpoints.embedder import load_embedder
-from dicetalk.checkpoints.expression_reader import load_expression_reader
 from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.packed import read_packed
 from dicetalk.checkpoints.read import read_tensors
+from dicetalk.checkpoints.single import load_embedder, load_expression_reader
 from dicetalk.cli import main
 from dicetalk.drawn.evaluate.judge_training import load_judges
 from dicetalk.emotion.files import SavedEmotion, import_npy, load_emotion, read_track, save_emotion

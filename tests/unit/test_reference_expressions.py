@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dicetalk.checkpoints.expression_reader import load_expression_reader, save_expression_reader
+from dicetalk.checkpoints.single import load_expression_reader, save_expression_reader
 from dicetalk.drawn.faces.expression import ACTION_UNITS
 from dicetalk.drawn.train.expression_reader import (
     DrawnFaces,
@@ -17,7 +17,7 @@ from dicetalk.drawn.train.expression_reader import (
 )
 from dicetalk.emotion.reference.expressions import ExpressionReader, ExpressionReaderConfig, ReadExpressions, crop_of
 from dicetalk.errors import CheckpointError, SettingError
-from dicetalk.train.seeds import seeded
+from dicetalk.train.initial import seeded
 
 SMALL = ExpressionReaderConfig(size=32, channels=8, max_channels=32, hidden_dim=64)
 

@@ -13,7 +13,7 @@ from colour_faces import BY_COLOUR, PRIORS, MeanColour, embedder, happiness, qui
 from PIL import Image, features
 from small_films import BrightSquare, film, listen, moving, number_of, pictures, sound, talking
 
-from dicetalk.checkpoints.embedder import save_embedder
+from dicetalk.checkpoints.single import save_embedder
 from dicetalk.cli.emotion_extract import add_extract
 from dicetalk.cli.extract import extract
 from dicetalk.emotion.files import load_emotion

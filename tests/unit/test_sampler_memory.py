@@ -14,7 +14,7 @@ PROGRAM = """
 import json
 import torch
 from dicetalk.denoise.sampler import sample_euler
-from dicetalk.denoise.schedule import karras_sigmas
+from dicetalk.denoise.sampler import karras_sigmas
 from dicetalk.denoise.windows import window_schedule
 
 def peak(frames):

@@ -12,7 +12,6 @@ from fake_hub import SONIC_LISTING, FakeHub
 from released_files import SMALL, SMALL_SONIC, random_weight, write_networks, write_released
 from torch import nn
 
-from dicetalk.attention import sdpa_attention
 from dicetalk.checkpoints import files, networks, sources
 from dicetalk.checkpoints.convert import convert_model
 from dicetalk.checkpoints.doctor import format_report, inspect_model
@@ -26,6 +25,7 @@ from dicetalk.cli.parser import VARIANTS
 from dicetalk.config import SONIC as SIZES
 from dicetalk.errors import CheckpointError
 from dicetalk.hooks import Hooks
+from dicetalk.layers import sdpa_attention
 
 KEYS = SHARED / "golden_sonic" / "keys"
 DICE_KEYS = Path(__file__).parents[1] / "golden" / "data" / "keys"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dicetalk.checkpoints.find import tiny_folder
 from dicetalk.checkpoints.load import load_model
-from dicetalk.checkpoints.tiny import tiny_folder
 from dicetalk.cli.demo import bundled
 from dicetalk.cli.tiny import recommended
 from dicetalk.drawn.evaluate.generate import Maker

@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_runs import CLIPS, EMBEDDER, FRAMES, curve, embedder_training, make_inputs, reset_accelerate, write_clips
 
-from dicetalk.checkpoints.embedder import load_embedder, save_embedder
+from dicetalk.checkpoints.single import load_embedder, save_embedder
 from dicetalk.emotion.prior import PRESET_NAMES, read_prior_npy
 from dicetalk.errors import CheckpointError, DiceTalkError, EmotionError, SettingError
 from dicetalk.hooks import Hooks

@@ -15,7 +15,7 @@ import pytest
 import torch
 from training_runs import LOOP, curve, diffusion_training, embedder_training, make_inputs, reset_accelerate
 
-from dicetalk.checkpoints.embedder import load_embedder
+from dicetalk.checkpoints.single import load_embedder
 from dicetalk.errors import Cancelled, CheckpointError, DiceTalkError, SettingError
 from dicetalk.hooks import Hooks
 from dicetalk.train import checkpoint, loop
@@ -170,7 +170,7 @@ from pathlib import Path
 sys.path[:0] = sys.argv[3:]
 from training_runs import embedder_training
 from dicetalk.train.embedder import train_embedder
-from dicetalk.checkpoints.embedder import load_embedder
+from dicetalk.checkpoints.single import load_embedder
 train_embedder(embedder_training(Path(sys.argv[1]), Path(sys.argv[2]), steps=100_000, checkpoint_every=1))
 """
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicetalk.config import EmotionConfig, TokenMLPConfig
-from dicetalk.denoise.sampler import sample_euler
-from dicetalk.denoise.schedule import karras_sigmas, v_to_denoised
+from dicetalk.denoise.sampler import karras_sigmas, sample_euler, v_to_denoised
 from dicetalk.denoise.windows import window_schedule
 from dicetalk.drawn.train.vae import opponent
 from dicetalk.emotion.bank import COMMITMENT_WEIGHT, EmotionModel

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from dicetalk.attention import sdpa_attention
 from dicetalk.config import UNetConfig
-from dicetalk.denoise.context import AdapterContext, AttentionContext, mask_pyramid
+from dicetalk.denoise.attention import AdapterContext, AttentionContext, mask_pyramid
 from dicetalk.denoise.tokens import ProjectedRows, StoredRows
 from dicetalk.denoise.unet import UNet
+from dicetalk.layers import sdpa_attention
 
 CONFIG = UNetConfig(
     block_out_channels=(32, 64),

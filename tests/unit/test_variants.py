@@ -8,7 +8,6 @@ from released_files import SMALL
 from torch import nn
 
 from dicetalk.adapters import AUDIO, EMOTION, Conditions
-from dicetalk.attention import sdpa_attention
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.checkpoints.networks import DICE_NETWORKS
@@ -21,6 +20,7 @@ from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import SettingError
 from dicetalk.hooks import Hooks
+from dicetalk.layers import sdpa_attention
 from dicetalk.pipeline import denoise
 from dicetalk.settings import SamplerSettings
 

@@ -14,7 +14,7 @@ from dicetalk.drawn.evaluate.snapshots import Snapshots, draw_snapshots
 from dicetalk.drawn.faces.identity import identity_seeds
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.hooks import SILENT, Hooks
-from dicetalk.train.seeds import seeded
+from dicetalk.train.initial import seeded
 
 BATCH = 64
 LEARNING_RATE = 2e-3

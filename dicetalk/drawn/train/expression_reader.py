@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dicetalk.checkpoints.expression_reader import save_expression_reader
+from dicetalk.checkpoints.single import save_expression_reader
 from dicetalk.drawn.clips import FPS, SIZE
 from dicetalk.drawn.faces.expression import ACTION_UNITS, UNIT, express
 from dicetalk.drawn.faces.identity import Split, identity_seeds, sample_identity
@@ -31,7 +31,7 @@ from dicetalk.emotion.reference.face_track import FaceCrop
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.portrait.faces import FaceBox
 from dicetalk.progress import Bars
-from dicetalk.train.seeds import seeded
+from dicetalk.train.initial import seeded
 
 FACES_EACH = 16
 """Frames that are drawn of one person in one scene."""

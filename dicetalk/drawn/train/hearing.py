@@ -24,9 +24,9 @@ from dicetalk.files import explained, replacing
 from dicetalk.hooks import Hooks
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.data import Batch
+from dicetalk.train.initial import seeded
 from dicetalk.train.loop import PlainTask, make_accelerator, run_training
 from dicetalk.train.losses import UNLABELLED
-from dicetalk.train.seeds import seeded
 
 STEPS = CHUNK_SAMPLES // SAMPLES_PER_STEP
 STEP_HZ = SAMPLE_RATE / SAMPLES_PER_STEP

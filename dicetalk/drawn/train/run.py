@@ -18,12 +18,10 @@ from torch import nn
 
 from dicetalk.audio.whisper import speech_features
 from dicetalk.checkpoints import files, networks
-from dicetalk.checkpoints.embedder import load_embedder
-from dicetalk.checkpoints.expression_reader import save_expression_reader
-from dicetalk.checkpoints.find import find_files
+from dicetalk.checkpoints.find import PACKED_NAME, find_files
 from dicetalk.checkpoints.parts import other_parts
+from dicetalk.checkpoints.single import load_embedder, save_expression_reader
 from dicetalk.checkpoints.strict import fill
-from dicetalk.checkpoints.tiny import PACKED_NAME
 from dicetalk.config import TINY
 from dicetalk.drawn.clips import UNSEEN_SIZE
 from dicetalk.drawn.faces.expression import ACTION_UNITS

@@ -23,9 +23,9 @@ from dicetalk.hooks import Hooks
 from dicetalk.portrait.prepare import to_clip_pixels
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.data import Batch
+from dicetalk.train.initial import seeded
 from dicetalk.train.loop import PlainTask, make_accelerator, run_training
 from dicetalk.train.losses import info_nce
-from dicetalk.train.seeds import seeded
 
 PEOPLE, PICTURES = 24, 2
 TEMPERATURE = 0.1

@@ -24,12 +24,11 @@ from dicetalk.checkpoints.files import VAE
 from dicetalk.checkpoints.write import save_half
 from dicetalk.drawn.train.pictures import FaceBatches, draw_strip
 from dicetalk.hooks import Hooks
-from dicetalk.norms import quieten_residuals
 from dicetalk.train.config import LoopConfig
 from dicetalk.train.data import Batch
+from dicetalk.train.initial import quieten_residuals, seeded
 from dicetalk.train.loop import PlainTask, make_accelerator, run_training
 from dicetalk.train.losses import exactly
-from dicetalk.train.seeds import seeded
 
 PARTS, PART_SIZE = 16, 48
 CLIP_FRAMES, CLIP_EVERY = 4, 10

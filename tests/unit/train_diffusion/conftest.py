@@ -14,7 +14,7 @@ from training_runs import (
     reset_accelerate,
 )
 
-from dicetalk.checkpoints.embedder import load_embedder
+from dicetalk.checkpoints.single import load_embedder
 from dicetalk.train.diffusion import DiffusionTask
 from dicetalk.train.latents import LatentStore, encode_clips, encoder_fingerprint
 from dicetalk.train.shards import ClipRecord, list_clips

@@ -20,7 +20,7 @@ from training_runs import (
     write_clips,
 )
 
-from dicetalk.denoise.context import AdapterContext, AttentionContext
+from dicetalk.denoise.attention import AdapterContext, AttentionContext
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import SettingError
 from dicetalk.hooks import Hooks

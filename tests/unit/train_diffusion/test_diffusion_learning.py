@@ -21,11 +21,11 @@ from training_runs import (
 )
 
 from dicetalk.checkpoints.convert import convert_model
-from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.checkpoints.load import load_model
+from dicetalk.checkpoints.single import load_embedder
 from dicetalk.denoise.conditioning import Conditioning
 from dicetalk.denoise.guided import GuidedUNet
-from dicetalk.denoise.schedule import scale_input
+from dicetalk.denoise.sampler import scale_input
 from dicetalk.denoise.tokens import FrameTokens, StoredRows
 from dicetalk.emotion.bank import PriorTokens
 from dicetalk.emotion.compare import bank_attention

@@ -25,8 +25,8 @@ from training_runs import (
     seeded,
 )
 
-from dicetalk.checkpoints.embedder import load_embedder
 from dicetalk.checkpoints.load import load_model
+from dicetalk.checkpoints.single import load_embedder
 from dicetalk.cli.train import train as train_command
 from dicetalk.errors import CheckpointError, DiceTalkError, SettingError
 from dicetalk.train import loop as loop_module
