@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from dicetalk.audio.decode import file_source
 from dicetalk.audio.downmix import Downmix
-from dicetalk.audio.header import wav_promise
+from dicetalk.audio.header import mended, sound_promise
 from dicetalk.audio.speech import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
 from dicetalk.errors import SpeechError, VideoError
 from dicetalk.hooks import Hooks
@@ -40,8 +40,11 @@ TOLERANCE_SECONDS = 0.002
 TRUE_LENGTHS = ("matroska", "mp4", "avi")
 """Formats whose header tells their length; that of others is a guess from their size."""
 
-CUT_SECONDS = 1.0
-"""Lengths in headers are rounded, and streams of one file differ a little."""
+CUT_SECONDS = 0.25
+"""Lengths in headers are rounded, up to a block of a sound's codec."""
+
+CUT_SECONDS_OF_MANY = 1.0
+"""A file's length is that of its longest stream, which may be one that is not read here, as of subtitles."""
 
 MAX_SECONDS = 3600.0
 
@@ -136,7 +139,7 @@ def _until_torn(packets: Iterator["av.Packet[_S]"]) -> Iterator["av.Packet[_S]"]
 
 
 def missing_seconds(path: Path, end: float) -> float:
-    """How much of a file is not there, although its header promises it: 0, or more than a second.
+    """How much of a file is not there, although its header promises it: 0, or more than a quarter of a second.
 
     Args:
         path: a file that can be read.
@@ -148,8 +151,13 @@ def missing_seconds(path: Path, end: float) -> float:
     with _opened(path) as container:
         if not container.duration or not any(name in container.format.name for name in TRUE_LENGTHS):
             return 0.0
-        missing = promised_end(container) - end
-    return missing if missing > CUT_SECONDS else 0.0
+        promised = promised_end(container)
+        if "avi" in container.format.name:  # FFmpeg takes the duration from the size of what is there
+            read = [*container.streams.video, *container.streams.audio]
+            promised = max([promised, *(float(s.frames * s.time_base) for s in read if s.time_base)])
+        kinds = [stream.type for stream in container.streams]
+        slack = CUT_SECONDS if sorted(kinds) in (["audio"], ["video"], ["audio", "video"]) else CUT_SECONDS_OF_MANY
+    return promised - end if promised - end > slack else 0.0
 
 
 def frames_between(path: Path, start: float, frames: int, notice: Notice | None = None) -> Iterator[np.ndarray]:
@@ -317,7 +325,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
         raise VideoError(f"{path}: there is no such file.")
     with ExitStack() as stack:
         with translated(lambda error: _damaged(path, error)):
-            promise = wav_promise(path)
+            promise = sound_promise(path)
             file = stack.enter_context(path.open("rb"))
-            container = stack.enter_context(open_media(file, promise is not None and promise.wrong))
+            container = stack.enter_context(open_media(file, *mended(promise)))
         yield container

@@ -1,11 +1,12 @@
 """Media files through PyAV: opening, choosing streams, and one boundary for whatever FFmpeg and its wrapper raise."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeVar, overload
+from typing import BinaryIO, Literal, TypeVar, cast, overload
 
 import av
 from av.audio.stream import AudioStream
@@ -31,10 +32,13 @@ Kind = Literal["video", "audio"]
 """Kinds of streams that are read."""
 
 _T = TypeVar("_T")
+
+Mends = tuple[tuple[int, bytes], ...]
+"""Places in a file, and what is to be read there."""
 _S = TypeVar("_S", bound=Stream)
 
 
-def open_media(file: BinaryIO, ignore_length: bool = False) -> InputContainer:
+def open_media(file: BinaryIO, ignore_length: bool = False, mends: Mends = ()) -> InputContainer:
     """Open a sound or video file.
 
     No protocol is allowed, so that a playlist in disguise reaches no other file and no host. Damaged texts in the
@@ -43,6 +47,7 @@ def open_media(file: BinaryIO, ignore_length: bool = False) -> InputContainer:
     Args:
         file: opened for reading, in binary.
         ignore_length: of a WAV whose header tells a wrong one: read to the end of the file.
+        mends: what is to be read at some places instead of what stands there.
 
     Raises:
         av.error.FFmpegError: it is damaged or no media file. Damaged files raise others as well: use
@@ -52,10 +57,34 @@ def open_media(file: BinaryIO, ignore_length: bool = False) -> InputContainer:
     options = {"protocol_whitelist": "none"}
     if ignore_length:
         options["ignore_length"] = "1"
+    source = cast(BinaryIO, _Source(file, mends))
     try:
-        return av.open(file, "r", metadata_errors="replace", container_options=options)
+        return av.open(source, "r", metadata_errors="replace", container_options=options)
     except TypeError:  # PyAV 19 replaces them always, and has no argument for it
-        return av.open(file, "r", container_options=options)
+        return av.open(source, "r", container_options=options)
+
+
+class _Source:
+    """A file as FFmpeg reads it: with other bytes in places, and without Python's errors where damage leads nowhere."""
+
+    def __init__(self, file: BinaryIO, mends: Mends):
+        self.file, self.mends, self.name = file, mends, file.name
+        self.tell = file.tell
+
+    def read(self, count: int) -> bytes:
+        place = self.file.tell()
+        data = self.file.read(count)
+        for begin, content in self.mends:
+            start, end = max(begin, place), min(begin + len(content), place + len(data))
+            if start < end:
+                data = data[: start - place] + content[start - begin : end - begin] + data[end - place :]
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self.file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):  # before the file's beginning, or further than files reach
+            return -errno.EINVAL
 
 
 @contextmanager

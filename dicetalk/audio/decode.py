@@ -12,9 +12,9 @@ import torch
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from dicetalk.audio.header import wav_promise
+from dicetalk.audio.header import Promise, mended, sound_promise
 from dicetalk.audio.samples import FrameSamples, as_float
-from dicetalk.audio.stream import StreamReader, plain_error
+from dicetalk.audio.stream import StreamReader, plain_error, promise_notes
 from dicetalk.errors import SpeechError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.media import guarded, listed, open_media, torso_message, translated, usable
@@ -106,19 +106,19 @@ def file_source(
 
     with ExitStack() as stack:
         with translated(unreadable):
-            promise = wav_promise(path)
+            promise = sound_promise(path)
             opened = stack.enter_context(path.open("rb"))
         try:
             with translated(unreadable):
-                container = stack.enter_context(open_media(opened, promise is not None and promise.wrong))
+                container = stack.enter_context(open_media(opened, *mended(promise)))
                 streams = usable(container, "audio")
                 total = len(container.streams.audio)
         except SpeechError as error:
-            yield from _by_soundfile(path, error)
+            yield from _by_soundfile(path, error, promise)
             return
         if not streams:
             what = "no audio stream" if not total else "only sound of an unknown kind, which cannot be decoded"
-            yield from _by_soundfile(path, SpeechError(f"{path} holds {what}."))
+            yield from _by_soundfile(path, SpeechError(f"{path} holds {what}."), promise)
             return
         chosen, notes = _choose(path, streams, container, stream, hooks)
         with translated(unreadable):
@@ -220,7 +220,7 @@ def _is_heard(path: Path, number: int, hooks: Hooks) -> bool:
     return False
 
 
-def _by_soundfile(path: Path, error: SpeechError) -> Iterator[Source]:
+def _by_soundfile(path: Path, error: SpeechError, promise: Promise | None) -> Iterator[Source]:
     """What soundfile makes of a file that PyAV does not read; `error` if it reads it neither."""
     try:
         # TypeError: headerless formats, by their file name.
@@ -228,7 +228,8 @@ def _by_soundfile(path: Path, error: SpeechError) -> Iterator[Source]:
     except (soundfile.LibsndfileError, TypeError, ValueError, RuntimeError):
         raise error from error.__cause__
     with file:
-        yield Source(str(path), file.samplerate, file.channels, _soundfile_blocks(file, path))
+        told = [] if promise is None else promise_notes(path, promise, file.frames / file.samplerate)
+        yield Source(str(path), file.samplerate, file.channels, _soundfile_blocks(file, path), notes=lambda: told)
 
 
 def _soundfile_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:

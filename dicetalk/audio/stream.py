@@ -8,13 +8,14 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from dicetalk.audio.header import Promise, lacks_ogg_end
+from dicetalk.audio.ending import is_torn, lacks_ogg_end
+from dicetalk.audio.header import Promise
 from dicetalk.audio.samples import FrameSamples
 from dicetalk.audio.timeline import NOTED_SECONDS, Timeline
 from dicetalk.errors import SpeechError
 from dicetalk.media import in_seconds, listed, promised_end, translated, usable
 
-TRUE_LENGTHS = ("matroska", "mp4", "avi", "flac", "aiff", "au", "w64", "flv")
+TRUE_LENGTHS = ("matroska", "mp4", "avi", "flac", "aiff", "au", "w64", "flv", "tta", "wv")
 """Formats whose header tells their length; that of others is a guess from their size."""
 
 EXACT_LENGTHS = ("ogg", "mp4")
@@ -27,7 +28,8 @@ CUT_SECONDS = 0.25
 """Lengths in headers are rounded to a block of the codec, some times twice."""
 
 CUT_FILM_SECONDS = 1.0
-"""A film's length is that of its longest stream, and streams of one file differ a little."""
+"""A film's length is that of its longest stream, and streams of one file differ a little: for files with streams that
+are not read here."""
 
 
 class StreamReader:
@@ -37,7 +39,7 @@ class StreamReader:
         path: for messages.
         container: opened.
         stream: of `container`.
-        promise: what the header of a WAV says.
+        promise: what the header of an uncompressed sound says.
 
     Attributes:
         rate: samples a second, known after :meth:`begin`.
@@ -135,13 +137,18 @@ class StreamReader:
             except SpeechError:
                 self.torn, packet = True, None
             if packet is None:
-                self.ended, self.odd_end = True, bad_since is not None
+                self.ended = True
+                self.odd_end = self.odd_end or bad_since is not None
                 return
             if packet.stream is self.video:
                 if packet.pts is not None:
                     end = in_seconds(packet.pts + (packet.duration or 0), packet.time_base)
                     self.video_end = max(end, self.video_end if self.video_end is not None else end)
                 continue
+            if packet.size:  # the last one is the empty one that ends the decoder
+                # Of a CAF that reaches to its file's end FFmpeg marks the last packet of every whole one.
+                by_name = self.container.format.name != "caf"
+                self.odd_end = by_name and is_torn(packet, self.stream.codec_context.name)
             try:
                 with translated(plain_error):
                     frames = [f for f in packet.decode() if isinstance(f, av.AudioFrame) and f.samples]
@@ -160,22 +167,15 @@ class StreamReader:
         read, slack = self.handed / self.rate, CUT_SECONDS
         promised = self._promised()
         if self.promise is not None:
-            if self.promise.seconds is None:
-                return [
-                    f"{self.path}: its header does not say how long it is; all that follows, {read:.2f} s, is read."
-                ]
-            promised, slack = self.promise.seconds, NOTED_SECONDS
-        elif self.video is not None and self.stream.duration is None:
-            slack = CUT_FILM_SECONDS
-        if promised is not None and promised <= 0 < read and self.promise is None:
+            if told := promise_notes(self.path, self.promise, read):
+                return told
             promised = None
-        if promised is not None and promised - read > slack:
-            return [
-                f"{self.path} is cut short: its header promises {promised:.2f} s, and {read:.2f} s are there; "
-                f"{promised - read:.2f} s are missing."
-            ]
-        if promised is not None and read - promised > slack:
-            return [f"{self.path}: its header says {promised:.2f} s; all that is there, {read:.2f} s, is read."]
+        elif self.video is not None and self.stream.duration is None:
+            slack = self._film_slack()
+        if promised is not None and promised <= 0 < read:
+            promised = None
+        if promised is not None and abs(promised - read) > slack:
+            return [_length_note(self.path, promised, read)]
         if self.torn or self.odd_end or lacks_ogg_end(self.path):
             return [f"{self.path} ends in the middle, after {read:.2f} s: it may have been cut short."]
         return []
@@ -187,20 +187,43 @@ class StreamReader:
         by_index = name == "mp3" and stream.start_time  # the mark of a header that counts its frames
         if not by_index and not any(known in name for known in TRUE_LENGTHS):
             return None
+        if "avi" in name and stream.frames > 0:  # FFmpeg takes the duration from the size of what is there
+            return stream.frames * float(stream.time_base or 0) - origin
         if stream.duration is not None and stream.duration > 0:
             return in_seconds((stream.start_time or 0) + stream.duration, stream.time_base) - origin
         if not self.container.duration or self.container.duration < 0:
             return None
         end = promised_end(self.container)
-        if self.video is not None and self.video_end is not None and self.video_end > end - CUT_FILM_SECONDS:
+        if self.video is not None and self.video_end is not None and self.video_end > end - self._film_slack():
             return None  # the pictures last as long as the file: nothing was cut, the sound just ends earlier
         return end - origin
+
+    def _film_slack(self) -> float:
+        """Seconds by which streams may end before the film does."""
+        return CUT_SECONDS if len(self.container.streams) == (1 if self.video is None else 2) else CUT_FILM_SECONDS
 
     def _damaged(self, reason: str) -> SpeechError:
         return SpeechError(
             f"{self.path} is damaged after {self.timeline.seconds:.2f} s ({reason}). Repair it, or use the part before "
             "it."
         )
+
+
+def promise_notes(path: Path, promise: Promise, read: float) -> list[str]:
+    """What to tell of a header beside which `read` seconds were found."""
+    promised = promise.seconds if promise.share is None else promise.share * read
+    if promised is None:
+        return [f"{path}: its header does not say how long it is; all that follows, {read:.2f} s, is read."]
+    return [_length_note(path, promised, read)] if abs(promised - read) > NOTED_SECONDS else []
+
+
+def _length_note(path: Path, promised: float, read: float) -> str:
+    if read > promised:
+        return f"{path}: its header says {promised:.2f} s; all that is there, {read:.2f} s, is read."
+    return (
+        f"{path} is cut short: its header promises {promised:.2f} s, and {read:.2f} s are there; "
+        f"{promised - read:.2f} s are missing."
+    )
 
 
 def _time(frame: av.AudioFrame) -> float | None:

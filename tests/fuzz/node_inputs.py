@@ -109,7 +109,7 @@ def _checked(node: Any, inputs: dict[str, Any], presets: Any) -> bool | str:
         asked = inspect.signature(node.validate_inputs).parameters
         verdict = node.validate_inputs(**{name: value for name, value in values.items() if name in asked})
     if verdict is True and "keyframes" in values:
-        model = SimpleNamespace(dice=SimpleNamespace(priors=presets), emotion=lambda track: track)
+        model = SimpleNamespace(presets=presets, emotion=lambda track: track)
         samples = seeds.hum(0.5, SAMPLE_RATE).mean(axis=1)
         node.execute(model, SimpleNamespace(speech=Speech(samples, samples[None], SAMPLE_RATE)), values["keyframes"])
     return verdict

@@ -64,6 +64,8 @@ def sounds() -> Files:
             ("big.aiff", "AIFF", "PCM_16"),
             ("vorbis.ogg", "OGG", "VORBIS"),
             ("sun.au", "AU", "PCM_16"),
+            ("apple.caf", "CAF", "PCM_16"),
+            ("large.rf64", "RF64", "PCM_16"),
         ):
             soundfile.write(folder / name, hum(), 16_000, subtype, format=kind)
 
