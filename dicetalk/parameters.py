@@ -25,7 +25,7 @@ MAX_VALUES = 100_000
 
 @dataclass(frozen=True)
 class FromVoice:
-    """A number that follows loudness and pace of the voice (:mod:`dicetalk.motion.voice`).
+    """A number that follows loudness and pace of the voice (:mod:`dicetalk.motion.parse`).
 
     Args:
         base: for the speaker's ordinary voice; the parameter's default if `None`.

@@ -30,7 +30,7 @@ from dicetalk.emotion.voice.features import measure_voice
 from dicetalk.errors import SettingError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.motion.ids import added_ids, check_length
-from dicetalk.motion.voice import follow_voice
+from dicetalk.motion.parse import follow_voice
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.residency import CPU, Residency
 from dicetalk.settings import FPS, SamplerSettings, VideoSettings
@@ -155,7 +155,7 @@ def denoise(
 
     Raises:
         SettingError: `retrieval` is asked of a model without an emotion bank, the model needs an emotion, or a bucket
-            follows the voice (:func:`dicetalk.motion.voice.follow_voice` comes first).
+            follows the voice (:func:`dicetalk.motion.parse.follow_voice` comes first).
         SpeechError: the speech is shorter than what the model predicts motion from.
         Cancelled: the caller asked to stop.
     """

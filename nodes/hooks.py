@@ -15,7 +15,7 @@ from comfy_api.latest import io
 from PIL import Image
 
 from dicetalk.hooks import Hooks
-from dicetalk.video.preview import LatentPreview
+from dicetalk.video.decode import LatentPreview
 
 Preview = Callable[[torch.Tensor], Image.Image]
 

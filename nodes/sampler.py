@@ -15,7 +15,7 @@ from dicetalk.pipeline import NO_EMOTION, denoise, render
 from dicetalk.portrait.prepare import Portrait
 from dicetalk.settings import FPS, SamplerSettings, VideoSettings
 from dicetalk.video import frames_to_cover, hold_last_frame
-from dicetalk.video.preview import LatentPreview
+from dicetalk.video.decode import LatentPreview
 
 from .checks import choice_verdict
 from .convert import check_memory, to_audio, to_images, to_video

@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from dicetalk.cli.outputs import check_paths, refuse_inputs_as_outputs
+from dicetalk.cli.checks import check_paths, refuse_inputs_as_outputs
 from dicetalk.cli.parser import build_parser
 from dicetalk.errors import Cancelled, DiceTalkError
 

@@ -12,9 +12,9 @@ from dicetalk.bench.random_model import random_model
 from dicetalk.bench.run import Setting, compare_runs
 from dicetalk.bench.sizes import SIZES, ClipSize
 from dicetalk.checkpoints.load import DiceModel, load_model
-from dicetalk.cli.idle import refuse_idle
-from dicetalk.cli.sampler_options import parse_setting
-from dicetalk.cli.tiny import recommended
+from dicetalk.cli.checks import refuse_idle
+from dicetalk.cli.model_folder import recommended
+from dicetalk.cli.options import parse_setting
 from dicetalk.errors import SettingError
 from dicetalk.files import check_file_target, explained, replacing
 from dicetalk.residency import choose_device, choose_dtype

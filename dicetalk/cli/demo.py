@@ -10,7 +10,7 @@ import torch
 from dicetalk.audio.speech import SAMPLE_RATE, Speech, load_speech
 from dicetalk.checkpoints.find import TINY
 from dicetalk.checkpoints.load import load_model
-from dicetalk.cli.tiny import recommended
+from dicetalk.cli.model_folder import recommended
 from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.evaluate.mouth import mouth_curve, speaking_moment

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from dicetalk.cli.emotion_extract import add_extract
-from dicetalk.cli.models_option import add_models_option
-from dicetalk.cli.speech_options import add_audio_stream
+from dicetalk.cli.options import add_audio_stream, add_models_option
 
 _EMOTION_HELP = (
     "happy:0.5+sad:0.3, 'a little annoyed', '[happy] Good morning! [sad] It rains.', or a file: .safetensors, .npy, "

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dicetalk.cli.models_option import add_models_option
-from dicetalk.cli.speech_options import add_audio_stream
+from dicetalk.cli.options import add_audio_stream, add_models_option
 from dicetalk.settings import EMBEDDED_SECONDS
 
 SMOOTHING_SECONDS = 0.2

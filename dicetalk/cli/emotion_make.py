@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from dicetalk.audio.speech import load_speech
+from dicetalk.cli.checks import refuse_idle
 from dicetalk.cli.emotion_inputs import check_no_preset, check_out, hearing, read_presets, save_track
-from dicetalk.cli.idle import refuse_idle
-from dicetalk.cli.tiny import found_folder
+from dicetalk.cli.model_folder import found_folder
 from dicetalk.emotion.algebra import interpolate, limit, preset_radius, resample, sample, scale, smooth, weighted_mix
 from dicetalk.emotion.mix import NEUTRAL
 from dicetalk.emotion.parse import TEXT_SUFFIXES, Hear, names_file, parse_emotion, read_emotion

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from dicetalk.audio.speech import SAMPLE_RATE
+from dicetalk.cli.checks import refuse_idle
 from dicetalk.cli.emotion_inputs import hearing, read_emotion_model, read_presets
-from dicetalk.cli.idle import refuse_idle
-from dicetalk.cli.tiny import found_folder
+from dicetalk.cli.model_folder import found_folder
 from dicetalk.emotion.compare import FEELINGS, bank_attention, compare, entropy_bits, preset_weights
 from dicetalk.emotion.parse import names_file, parse_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior

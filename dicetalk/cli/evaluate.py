@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dicetalk.checkpoints.find import TINY
 from dicetalk.checkpoints.load import load_model
-from dicetalk.cli.tiny import recommended
+from dicetalk.cli.model_folder import recommended
 from dicetalk.drawn.evaluate.ablations import AblationRow, ablation_row, format_ablations, load_ablation
 from dicetalk.drawn.evaluate.embedding import clustering, clustering_rows, embed_people, person_identified, person_rows
 from dicetalk.drawn.evaluate.generate import Maker

@@ -8,10 +8,9 @@ from pathlib import Path
 from dicetalk.checkpoints.files import DETECTOR, EMBEDDER, READER
 from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.single import load_embedder, load_expression_reader
+from dicetalk.cli.checks import refuse_idle
 from dicetalk.cli.emotion_inputs import check_no_preset, check_out, printable, read_presets
-from dicetalk.cli.hearing import open_ears
-from dicetalk.cli.idle import refuse_idle
-from dicetalk.cli.tiny import found_folder
+from dicetalk.cli.model_folder import found_folder, open_ears
 from dicetalk.emotion.embedder import EmotionEmbedder
 from dicetalk.emotion.files import SavedEmotion, save_emotion
 from dicetalk.emotion.prior import PRESET_NAMES, EmotionPrior, space_of

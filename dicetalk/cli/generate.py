@@ -6,10 +6,10 @@ from functools import partial
 from dicetalk.audio.silence import pad_speech, shut_in_silence
 from dicetalk.audio.speech import Speech, load_speech
 from dicetalk.checkpoints.find import TINY, model_folder
-from dicetalk.cli.idle import refuse_idle
+from dicetalk.cli.checks import refuse_idle
 from dicetalk.cli.jobs import read_jobs, run_jobs
-from dicetalk.cli.sampler_options import check_options, sampler_settings
-from dicetalk.cli.tiny import DRAWN_FACES_ONLY, found_folder
+from dicetalk.cli.model_folder import DRAWN_FACES_ONLY, found_folder
+from dicetalk.cli.options import check_options, sampler_settings
 from dicetalk.files import check_file_target, check_folder_target, explained
 from dicetalk.hooks import Hooks
 from dicetalk.portrait.paste import FEATHER, check_feather

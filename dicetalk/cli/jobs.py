@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicetalk.cli.outputs import check_paths, refuse_inputs_as_outputs
+from dicetalk.cli.checks import check_paths, refuse_inputs_as_outputs
 from dicetalk.emotion.parse import FILE_SUFFIXES
 from dicetalk.emotion.text.subtitles import read_text
 from dicetalk.errors import Cancelled, DiceTalkError, SettingError

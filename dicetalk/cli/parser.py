@@ -5,9 +5,7 @@ from pathlib import Path
 
 from dicetalk import __version__
 from dicetalk.cli.emotion import add_emotion, add_intensity_from_voice
-from dicetalk.cli.models_option import MODELS, add_models_option
-from dicetalk.cli.sampler_options import add_options, add_sampler_options
-from dicetalk.cli.speech_options import add_speech_options
+from dicetalk.cli.options import MODELS, add_models_option, add_options, add_sampler_options, add_speech_options
 from dicetalk.settings import PortraitSettings, VideoSettings
 
 DTYPES = ("fp16", "bf16", "fp32")

@@ -4,7 +4,7 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
-from dicetalk.cli.hearing import open_ears
+from dicetalk.cli.model_folder import open_ears
 from dicetalk.emotion.reference.blendshapes import BLENDSHAPES, MediaPipeBlendshapes
 from dicetalk.errors import SettingError
 from dicetalk.files import check_no_input

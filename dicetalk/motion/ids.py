@@ -92,7 +92,7 @@ def added_ids(
     for place, name in enumerate(BUCKETS):
         value: Timed = getattr(settings, name)
         if isinstance(value, FromVoice):
-            raise SettingError(f"{name} follows the voice, which was not measured: see dicetalk.motion.voice.")
+            raise SettingError(f"{name} follows the voice, which was not measured: see dicetalk.motion.parse.")
         if isinstance(value, tuple):
             columns.append(_held(name, value, features.frames, hooks))
         elif predicted is not None:

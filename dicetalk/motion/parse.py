@@ -1,4 +1,4 @@
-"""Parse an amount of motion: one number, numbers over time, or the wish to follow the voice.
+"""Amounts of motion: one number, numbers over time, or following the voice.
 
 Everything that a user may give for `motion_bucket` and `expression_bucket` is read by :func:`parse_motion`:
 
@@ -8,13 +8,14 @@ Everything that a user may give for `motion_bucket` and `expression_bucket` is r
   left out, or ``{"keyframes": [{"time": 0, "value": 8, "easing": "smooth"}, {"time": 1.5, "value": 40}]}`` with times
   in seconds and the easings of emotion tracks ("linear" may be left out); JSON text may be a list of numbers, too;
 - a :class:`dicetalk.emotion.track.Curve`;
-- ``voice``, or ``voice:N``: N times the loudness and pace of the voice, see :mod:`dicetalk.motion.voice`; without a
-  number, the parameter's default.
+- ``voice``, or ``voice:N``: N times the loudness and pace of the voice, see :func:`follow_voice`; without a number, the
+  parameter's default.
 """
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ import numpy as np
 import torch
 
 from dicetalk.emotion.track import EASINGS, MAX_SECONDS, Curve
+from dicetalk.emotion.voice.features import VoiceFeatures
+from dicetalk.emotion.voice.intensity import IntensityScale, voice_liveliness
 from dicetalk.errors import SettingError, naming
-from dicetalk.parameters import MAX_VALUES, FromVoice, Timed
+from dicetalk.parameters import HIGHEST_VOICE, MAX_VALUES, FromVoice, Timed, parameters
 from dicetalk.paths import read_limited
-from dicetalk.settings import FPS
+from dicetalk.settings import FPS, SamplerSettings
 from dicetalk.strict_json import check_names, excerpt, number, parse_json
 
 MAX_BYTES = 8 << 20
@@ -171,3 +174,30 @@ def _frames(end: float, entries: int) -> int:
     if count > MAX_VALUES:
         raise SettingError(f"the motion's {entries} entries end at {end:g} s; expected at most {MAX_SECONDS:g} s.")
     return count
+
+
+SCALE = IntensityScale(silence=0.5, ordinary=1.0, highest=HIGHEST_VOICE)
+"""Factors on the motion of the speaker's ordinary voice."""
+
+
+def follow_voice(settings: SamplerSettings, hear: Callable[[], VoiceFeatures]) -> SamplerSettings:
+    """`settings` in which everything that is to follow the voice has its number for each frame.
+
+    A number N becomes ``N * f(t)`` with f of :func:`dicetalk.emotion.voice.intensity.voice_liveliness`: half in
+    silence, one for the speaker's ordinary loudness and pace, two for the loudest and fastest.
+
+    Args:
+        settings: returned as they are where nothing follows the voice.
+        hear: measures the speech, when it is asked.
+    """
+    values = {each.name: (getattr(settings, each.name), each.default) for each in parameters(SamplerSettings)}
+    bases = {
+        name: default if value.base is None else value.base
+        for name, (value, default) in values.items()
+        if isinstance(value, FromVoice)
+    }
+    if not bases:
+        return settings
+    factors = voice_liveliness(hear(), SCALE).values
+    followed: dict[str, Any] = {name: tuple((base * factors).tolist()) for name, base in bases.items()}
+    return replace(settings, **followed)

@@ -1,4 +1,7 @@
-"""Beginning of a training: a seed for everything that is drawn, and untrained networks that learn fast."""
+"""Beginning of a training: a seed for everything that is drawn, and untrained networks that learn fast.
+
+Runs of one config begin alike: no random number comes from the process or the clock.
+"""
 
 from collections.abc import Callable
 from typing import TypeVar

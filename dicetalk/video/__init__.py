@@ -3,11 +3,9 @@
 from dicetalk.video.clip import collect, exact_fps, frames_to_cover, hold_last_frame
 from dicetalk.video.decode import decode_frames
 from dicetalk.video.interpolate import interpolate_frames, interpolated_length
-from dicetalk.video.mp4 import write_mp4
-from dicetalk.video.png import write_png_folder
 from dicetalk.video.retime import hold_frames, retime_frames, retimed_length
 from dicetalk.video.rife import FlowNet
-from dicetalk.video.webm import write_webm
+from dicetalk.video.write import write_mp4, write_png_folder, write_webm
 
 __all__ = [
     "FlowNet",

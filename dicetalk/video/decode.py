@@ -1,9 +1,11 @@
-"""Latents to frames, a chunk at a time, with Stable Video Diffusion's temporal decoder."""
+"""Latents to frames, a chunk at a time, with Stable Video Diffusion's temporal decoder; and to rough previews."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dicetalk.errors import SettingError, VideoError
@@ -13,6 +15,7 @@ from dicetalk.residency import CPU, Residency
 
 if TYPE_CHECKING:  # diffusers takes seconds to import, and nothing here needs more than the name
     from diffusers import AutoencoderKLTemporalDecoder
+
 
 ACTIVATIONS_PER_PIXEL = 10
 """Upper bound of what lives at once in a pass, in multiples of the narrowest block's channels and for one output pixel:
@@ -85,3 +88,34 @@ def _decode_bytes(vae: "AutoencoderKLTemporalDecoder", latents: Tensor) -> int:
     frames, _, height, width = latents.shape
     pixels = frames * height * width * 8**2
     return pixels * ACTIVATIONS_PER_PIXEL * vae.config.block_out_channels[0] * vae.dtype.itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class LatentPreview:
+    """An affine map from a latent pixel's channels to its colour.
+
+    Args:
+        weights: ``(channels + 1, 3)``, the last row is added.
+    """
+
+    weights: torch.Tensor
+
+    @classmethod
+    def fit(cls, image: torch.Tensor, latents: torch.Tensor) -> "LatentPreview":
+        """The map that fits the portrait best, so that it suits any VAE without numbers of its own.
+
+        Args:
+            image: the portrait, ``(3, H, W)`` in -1..1.
+            latents: its scaled latents, ``(channels, h, w)``.
+        """
+        colours = F.interpolate((image[None].float() + 1) / 2, latents.shape[-2:], mode="area")[0]
+        return cls(torch.linalg.lstsq(_rows(latents), colours.flatten(1).T, driver="gelsd").solution)
+
+    def __call__(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pictures ``(n, 3, h, w)`` in 0..1 of scaled latents ``(n, channels, h, w)``."""
+        return torch.stack([(_rows(x) @ self.weights).T.unflatten(1, x.shape[-2:]) for x in latents]).clamp(0, 1)
+
+
+def _rows(latents: torch.Tensor) -> torch.Tensor:
+    """Latent pixels ``(h * w, channels + 1)``, the last column ones."""
+    return F.pad(latents.float().flatten(1).T, (0, 1), value=1.0)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from golden_fixtures import Golden, GoldenFile
 
+from dicetalk.portrait.detector import YoloFace, cell_grids, input_size, network_input, suppress
 from dicetalk.portrait.faces import FaceBox, choose_face
-from dicetalk.portrait.yoloface import YoloFace, cell_grids, input_size, network_input, suppress
 
 FILE = "detector.safetensors"
 

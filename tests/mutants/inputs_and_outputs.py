@@ -182,7 +182,7 @@ FAULTS = [
         ("BT.601", "KR, KB = 0.2126, 0.0722", "KR, KB = 0.299, 0.114"),
     ),
     *faults_in(
-        "dicetalk/video/preview.py",
+        "dicetalk/video/decode.py",
         PREVIEW,
         ("previews without an offset", "(0, 1), value=1.0)", "(0, 1), value=0.0)"),
     ),

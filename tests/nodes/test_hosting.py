@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from dicetalk.emotion.reference.face_track import LOOK_EVERY
-from dicetalk.video.preview import LatentPreview
+from dicetalk.video.decode import LatentPreview
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,9 +16,9 @@ from released_files import SMALL, write_released
 
 from dicetalk.checkpoints.find import tiny_folder
 from dicetalk.cli import _LESS_MEMORY, main
+from dicetalk.cli.model_folder import found_folder
+from dicetalk.cli.options import parse_setting
 from dicetalk.cli.parser import build_parser
-from dicetalk.cli.sampler_options import parse_setting
-from dicetalk.cli.tiny import found_folder
 from dicetalk.config import VAEConfig
 from dicetalk.errors import CheckpointError, SettingError
 from dicetalk.hooks import Hooks
@@ -321,7 +321,7 @@ def test_without_weights_it_says_what_is_used_or_what_to_install(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     notices: list[str] = []
     hooks = Hooks(notice=notices.append)
-    for module in ("dicetalk.cli.tiny", "dicetalk.checkpoints.find"):
+    for module in ("dicetalk.cli.model_folder", "dicetalk.checkpoints.find"):
         monkeypatch.setattr(f"{module}.tiny_folder", lambda: Path("bundled"))
     assert found_folder(None, hooks) == Path("bundled") and "dicetalk download" in notices[0]
     assert found_folder(Path("tiny"), hooks) == Path("bundled")

@@ -26,8 +26,7 @@ from dicetalk.emotion.voice.features import VoiceFeatures
 from dicetalk.errors import CheckpointError, SettingError, SpeechError
 from dicetalk.hooks import Hooks
 from dicetalk.layers import sdpa_attention
-from dicetalk.motion.parse import parse_motion
-from dicetalk.motion.voice import follow_voice
+from dicetalk.motion.parse import follow_voice, parse_motion
 from dicetalk.parameters import FromVoice
 from dicetalk.pipeline import denoise
 from dicetalk.settings import SCHEDULES, SamplerSettings

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from dicetalk.cli.options import add_options, parse_setting
 from dicetalk.cli.parser import build_parser
-from dicetalk.cli.sampler_options import add_options, parse_setting
 from dicetalk.errors import SettingError
 from dicetalk.parameters import Parameter, Ramp, check_parameters, parameter, parameters
 from dicetalk.settings import PortraitSettings, SamplerSettings, SpeechSettings, VideoSettings

@@ -17,8 +17,8 @@ from torch import nn
 
 from dicetalk.errors import CheckpointError
 from dicetalk.portrait import torchscript
+from dicetalk.portrait.detector import YoloFace, input_size
 from dicetalk.portrait.torchscript import load_torchscript
-from dicetalk.portrait.yoloface import YoloFace, input_size
 from dicetalk.residency import DeviceResidency
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -9,8 +9,8 @@ from dicetalk.bench.random_model import random_model
 from dicetalk.bench.run import synthetic_portrait, synthetic_speech
 from dicetalk.bench.sizes import SIZES
 from dicetalk.checkpoints.load import DiceModel
+from dicetalk.cli.options import sampler_settings
 from dicetalk.cli.parser import build_parser
-from dicetalk.cli.sampler_options import sampler_settings
 from dicetalk.emotion.bank import PriorTokens
 from dicetalk.emotion.track import EmotionTrack
 from dicetalk.errors import SettingError

@@ -10,7 +10,7 @@ import torch
 from dicetalk.checkpoints.find import tiny_folder
 from dicetalk.checkpoints.load import load_model
 from dicetalk.cli.demo import bundled
-from dicetalk.cli.tiny import recommended
+from dicetalk.cli.model_folder import recommended
 from dicetalk.drawn.evaluate.generate import Maker
 from dicetalk.drawn.evaluate.judge_training import load_judges
 from dicetalk.drawn.evaluate.measures import (

@@ -2,7 +2,7 @@
 
 import torch
 
-from dicetalk.video.preview import LatentPreview
+from dicetalk.video.decode import LatentPreview
 
 
 def test_an_affine_map_is_found_again() -> None:

@@ -1,4 +1,4 @@
-"""Frames and sound to an MP4 or other file, as a stream: the clip is never held."""
+"""Frames and sound to files, as a stream: the clip is never held. MP4, WebM with alpha, PNG."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -14,17 +14,19 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.stream import VideoStream
+from PIL import Image
 from torch import Tensor
 
 from dicetalk.errors import VideoError
-from dicetalk.files import check_file_target, explained, replacing
+from dicetalk.files import check_file_target, check_folder_target, explained, replacing
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.settings import VideoSettings
 from dicetalk.video.clip import NO_FRAMES, exact_fps
-from dicetalk.video.colour import rgb_to_yuv420, rgba_to_yuva420
+from dicetalk.video.colour import rgb_to_bytes, rgb_to_yuv420, rgba_to_yuva420
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
 
 AAC_SAMPLE_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 """What AAC holds and every player plays; sound of another rate is resampled to the next higher one."""
@@ -248,3 +250,76 @@ def _check_sound(samples: np.ndarray, sample_rate: int) -> None:
         raise VideoError(f"The sound's sample rate must be between 1000 and 768000, got {sample_rate}.")
     if not np.isfinite([samples.min(), samples.max()]).all():
         raise VideoError("The sound holds values that are not finite (NaN or infinity). Repair it, or leave it out.")
+
+
+WEBM = Form(
+    "webm",
+    "libvpx-vp9",
+    "libopus",
+    sample_rates=(8000, 12000, 16000, 24000, 48000),
+    alpha=True,
+    # No random numbers in the header: the same frames make the same file, as in MP4.
+    container_options={"fflags": "+bitexact"},
+    # b=0: quality alone decides. The encoder's own speed 1 takes ten times as long as 5, and saves a tenth of the size.
+    picture_options={"b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1", "auto-alt-ref": "0"},
+)
+"""VP9 with alpha must not use hidden reference frames (``auto-alt-ref``): players lose the alpha of what follows."""
+
+
+def write_webm(
+    path: str | PathLike[str],
+    chunks: Iterable[Tensor],
+    *,
+    fps: Fraction | float,
+    sound: tuple[np.ndarray, int] | None = None,
+    crf: int = 18,
+    hooks: Hooks = SILENT,
+    total: int,
+) -> None:
+    """Write VP9 (4:2:0, BT.709) with Opus sound.
+
+    Args:
+        path: an existing file is replaced.
+        chunks: pieces of one clip, (n, 3, H, W) in 0..1, or (n, 4, H, W) with alpha that is not premultiplied.
+        fps: frames per second.
+        sound: as for :func:`dicetalk.video.write.write_mp4`, whose errors are raised here, too.
+        crf: quality, 0 (best) to 51.
+        hooks: reports the stage "write" in frames.
+        total: frames in all `chunks`, for the progress.
+    """
+    write_film(WEBM, path, chunks, fps=fps, sound=sound, crf=crf, hooks=hooks, total=total)
+
+
+def write_png_folder(
+    folder: str | PathLike[str], chunks: Iterable[Tensor], *, hooks: Hooks = SILENT, total: int
+) -> None:
+    """Write ``frame_00001.png``, ``frame_00002.png``, ...
+
+    The folder takes its place when it is complete; whatever ends the work early leaves nothing.
+
+    Args:
+        folder: new, or existing and empty.
+        chunks: pieces of one clip, (n, 3, H, W) in 0..1, or (n, 4, H, W) with alpha, not premultiplied.
+        hooks: reports the stage "write" in frames.
+        total: frames in all `chunks`, for the progress.
+
+    Raises:
+        VideoError: there are no frames.
+        OutputError: `folder` holds something already, or it cannot be written.
+    """
+    folder = Path(folder)
+    check_folder_target(folder)
+    done = 0
+    with replacing(folder) as partial:
+        with explained(folder):
+            partial.mkdir()
+        for chunk in chunks:
+            hooks.check()
+            for picture in chunk:
+                done += 1
+                image = Image.fromarray(rgb_to_bytes(picture))
+                with explained(folder):
+                    image.save(partial / f"frame_{done:05}.png")
+            hooks.report("write", done, total)
+        if not done:
+            raise VideoError(NO_FRAMES)

@@ -1,13 +1,14 @@
-"""Options of a table of parameters: one for each field of :class:`dicetalk.settings.SamplerSettings`."""
+"""Options that several commands have: one for each field of a table of parameters, the speech, the model."""
 
 import argparse
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from dicetalk.config import FULL, ModelConfig
 from dicetalk.errors import SettingError, naming
 from dicetalk.parameters import Parameter, Ramp, Timed, parameters
-from dicetalk.settings import SamplerSettings
+from dicetalk.settings import SamplerSettings, SpeechSettings
 
 _KINDS = {bool: "on or off", int: "a whole number", float: "a number", Ramp: "a number or FIRST:LAST", str: "a name"}
 _MOTION = (
@@ -124,3 +125,35 @@ def _checked(each: Parameter, text: str) -> Any:
         return _parsed(each, text)
     except SettingError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_audio_stream(parser: argparse._ActionsContainer) -> None:
+    """``--audio-stream``, of every command that reads sound."""
+    parser.add_argument(
+        "--audio-stream",
+        type=int,
+        metavar="N",
+        help="sound stream of a file that has several, 1 is the first (default: the one marked as default, or the "
+        "first that is not silent)",
+    )
+
+
+def add_speech_options(parser: argparse.ArgumentParser) -> None:
+    """The group of options about the speech of ``dicetalk generate``."""
+    speech = parser.add_argument_group("speech")
+    add_options(speech, SpeechSettings, "start", "duration")
+    add_audio_stream(speech)
+    add_options(speech, SpeechSettings, "pad_start", "pad_end", "silence_below")
+
+
+MODELS = Path("models")
+"""Where weights are looked for if nobody says."""
+
+
+def add_models_option(parser: argparse._ActionsContainer) -> None:
+    """Add ``--models``; what it leaves open :func:`dicetalk.cli.model_folder.found_folder` decides."""
+    parser.add_argument(
+        "--models",
+        type=Path,
+        help=f"folder of the weights, or tiny, the bundled model (default: {MODELS} if it is there, else tiny)",
+    )

@@ -1,10 +1,11 @@
-"""Checks of the paths among a command's options, before any work."""
+"""Checks of a command's options before any work: paths, outputs that are inputs, options that change nothing."""
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from dicetalk.errors import SettingError
 from dicetalk.files import check_no_input
 from dicetalk.paths import checked_path
 
@@ -62,3 +63,20 @@ def _named_file(text: object) -> Path | None:
         except (OSError, ValueError):  # a sentence can be too long for a name
             continue
     return None
+
+
+def refuse_idle(options: argparse.Namespace, names: Collection[str], when: str, otherwise: str) -> None:
+    """Refuse what is not at its default.
+
+    Args:
+        options: as parsed; `default_of` among them is the parser's ``get_default``.
+        names: of the options that have no influence.
+        when: that is so, after "has no influence".
+        otherwise: what else to do, after "Leave it out, or".
+
+    Raises:
+        SettingError: an option is given.
+    """
+    for name in names:
+        if getattr(options, name) != options.default_of(name):
+            raise SettingError(f"--{name.replace('_', '-')} has no influence {when}. Leave it out, or {otherwise}.")
