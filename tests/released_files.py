@@ -115,7 +115,11 @@ def shapes_of(network: nn.Module) -> Shapes:
 
 
 def write_released(
-    folder: Path, config: ModelConfig = SMALL, svd_format: str = "diffusers", variant: Variant = variants.FULL
+    folder: Path,
+    config: ModelConfig = SMALL,
+    svd_format: str = "diffusers",
+    variant: Variant = variants.FULL,
+    dtype: torch.dtype = torch.float16,
 ) -> None:
     """Write a complete model.
 
@@ -124,8 +128,9 @@ def write_released(
         config: sizes.
         svd_format: ``diffusers`` for a folder, ``single-file`` for ``svd_xt.safetensors``.
         variant: whose networks.
+        dtype: of the variant's own networks; those that are published are float32.
     """
-    write_networks(folder, config, variant)
+    write_networks(folder, config, variant, dtype)
     write_flownet(folder / "RIFE" / "flownet.pkl")
     write_whisper(folder / "whisper-tiny", config.audio)
     if variant.priors:
@@ -136,12 +141,12 @@ def write_released(
         write_svd_single_file(folder / "svd_xt.safetensors", config)
 
 
-def write_networks(folder: Path, config: ModelConfig, variant: Variant) -> None:
+def write_networks(folder: Path, config: ModelConfig, variant: Variant, dtype: torch.dtype = torch.float16) -> None:
     """Write a variant's own files."""
     for network in variant.networks:
         path = folder / network.file.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_torch(path, shapes_of(networks.dice_network(network, config, nn, sdpa_attention)))
+        save_torch(path, shapes_of(networks.dice_network(network, config, nn, sdpa_attention)), dtype=dtype)
 
 
 def save_torch(path: Path, shapes: Shapes, prefix: str = "", dtype: torch.dtype = torch.float16) -> None:

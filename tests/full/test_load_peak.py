@@ -1,23 +1,29 @@
-"""Main memory that loading the released float32 UNet takes, at its real size. Two minutes, 7 GB of disk and of memory:
+"""Main memory that loading released float32 weights takes, at their real size: DICE-Talk's UNet, and all of Sonic.
+
+Ten minutes, 9 GB of disk at a time and 10 GB of memory:
 
 python -m pytest tests/full/test_load_peak.py -m full -s
 """
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from measured_process import own_environment
+from released_files import write_released
 
+from dicetalk.checkpoints.variants import SONIC
 from dicetalk.config import FULL
 from dicetalk.denoise.unet import UNet
 
 MARGIN = 10**9
 """What loading may need beside the weights, in bytes."""
 
-LOAD = """
+LOAD_UNET = """
 import sys
 from pathlib import Path
 import torch
@@ -35,30 +41,63 @@ with PeakMemory() as peak:
 print(peak.grown, sum(weight.nbytes for weight in unet.parameters()))
 """
 
+LOAD_MODEL = """
+import sys
+import diffusers.models.autoencoders.autoencoder_kl_temporal_decoder
+import torch
+import transformers.models.clip.modeling_clip
+import transformers.models.whisper.modeling_whisper
+from dicetalk.checkpoints.load import load_model
+from measured_process import PeakMemory
+
+with PeakMemory() as peak:
+    model = load_model(sys.argv[1], dtype=getattr(torch, sys.argv[2]))
+assert model.audio_to_bucket is not None and model.emotion_model is None
+networks = [network for network in vars(model).values() if isinstance(network, torch.nn.Module)]
+print(peak.grown, sum(weight.nbytes for network in networks for weight in network.parameters()))
+"""
+"""All of a model; what takes memory to import is imported before."""
+
 
 @pytest.fixture(scope="module")
-def unet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unet_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """``unet.pth`` in float32, as it is published."""
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in UNet(FULL.unet).state_dict().items()}
     path = tmp_path_factory.mktemp("full") / "unet.pth"
     torch.save({name: torch.rand(shape) for name, shape in shapes.items()}, path)
-    return path
+    yield path
+    path.unlink()
+
+
+@pytest.fixture(scope="module")
+def sonic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Complete Sonic as it is published: zip archives of pickled float32 tensors."""
+    folder = tmp_path_factory.mktemp("full")
+    write_released(folder, SONIC.config, variant=SONIC, dtype=torch.float32)
+    for file in SONIC.own_files:
+        assert abs((folder / file.name).stat().st_size / file.bytes - 1) < 1e-3, "not the published size"
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.mark.full
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_loading_takes_the_weights_and_a_gigabyte(unet_file: Path, dtype: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(unet_file), dtype],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=own_environment(),
-    )
+    check_peak(LOAD_UNET, unet_file, dtype)
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_loading_sonic_takes_its_weights_and_a_gigabyte(sonic: Path, dtype: str) -> None:
+    check_peak(LOAD_MODEL, sonic, dtype)
+
+
+def check_peak(script: str, path: Path, dtype: str) -> None:
+    command = [sys.executable, "-c", script, str(path), dtype]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=own_environment())
     peak, weights = map(int, done.stdout.split())
-    print(
-        f"{dtype}: peak {peak / 1e9:.2f} GB, weights {weights / 1e9:.2f} GB, file {unet_file.stat().st_size / 1e9:.2f}"
-    )
+    print(f"{path.name} in {dtype}: peak {peak / 1e9:.2f} GB, weights {weights / 1e9:.2f} GB")
     assert peak <= weights + MARGIN
