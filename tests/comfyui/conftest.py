@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from comfyui.media import write_reference, write_restorer, write_upscaler
 from comfyui.server import ROOT, Server, find_comfyui, interpreter
-from small_models import write_small_model
+from small_models import write_small_model, write_small_sonic
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +22,12 @@ def comfyui() -> Path:
 
 @pytest.fixture(scope="session")
 def base(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base directory with two small random models and what the shipped workflows want."""
+    """A base directory with three small random models and what the shipped workflows want."""
     folder = tmp_path_factory.mktemp("comfyui")
     models, given = folder / "models", folder / "input"
     write_small_model(models / "dice_talk")
     write_small_model(models / "dice_talk" / "second")
+    write_small_sonic(models / "dice_talk" / "Sonic")
     given.mkdir()
     for name in ("portrait.jpg", "speech.wav"):
         shutil.copy(ROOT / "examples" / name, given / name)

@@ -3,17 +3,19 @@
 Not a test, but run like one (``python -m pytest tests/comfyui/make_thumbnails.py``): it takes minutes, and pictures are
 to be looked at. Every workflow runs as it is shipped, but with the bundled model, portrait and speech, because the
 released weights cannot be had everywhere; the reference video is drawn, the upscaler interpolates, and the
-face restorer is bypassed.
+face restorer is bypassed. A workflow without an emotion gets the neutral one. ``-k NAME`` makes one alone.
 """
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 import torch
 from comfyui.media import write_plain_upscaler
-from comfyui.prompts import without_restorer
+from comfyui.prompts import Prompt, mixed, without_restorer
 from comfyui.server import Server
 from comfyui.workflows import TEMPLATES, to_prompt
 from PIL import Image
@@ -24,20 +26,35 @@ from dicetalk.video import write_mp4
 COLUMNS, SIDE, QUALITY = 2, 256, 88
 
 
-def test_make_thumbnails(comfyui: Path, tmp_path: Path) -> None:
-    with Server(comfyui, tmp_path) as server:
-        write_plain_upscaler(tmp_path / "models" / "upscale_models" / "RealESRGAN_x4plus.safetensors")
-        write_drawn_reference(tmp_path / "input" / "dicetalk_reference.mp4")
-        known = server.get("/object_info")
-        for workflow in TEMPLATES:
-            prompt = without_restorer(to_prompt(workflow, known))
-            for node in prompt.values():
-                if node["class_type"] == "DICETalk_LoadModel":
-                    node["inputs"] |= {"model": "tiny", "svd": "auto"}
-            run = server.run(prompt)
-            assert run.error is None, run.error
-            (saved,) = [output["images"][0] for output in run.outputs.values() if output.get("animated") == [True]]
-            thumbnail(server.file(saved)).save(workflow.with_suffix(".jpg"), quality=QUALITY)
+@pytest.fixture(scope="module")
+def studio(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with what the workflows want beside models."""
+    base = tmp_path_factory.mktemp("studio")
+    with Server(comfyui, base) as server:
+        write_plain_upscaler(base / "models" / "upscale_models" / "RealESRGAN_x4plus.safetensors")
+        write_drawn_reference(base / "input" / "dicetalk_reference.mp4")
+        yield server
+
+
+@pytest.mark.parametrize("workflow", TEMPLATES, ids=lambda path: path.stem)
+def test_make_thumbnail(studio: Server, workflow: Path) -> None:
+    prompt = without_restorer(to_prompt(workflow, studio.get("/object_info")))
+    for node in prompt.values():
+        if node["class_type"] == "DICETalk_LoadModel":
+            node["inputs"] |= {"model": "tiny", "svd": "auto"}
+    want_neutral(prompt)
+    run = studio.run(prompt)
+    assert run.error is None, run.error
+    (saved,) = [output["images"][0] for output in run.outputs.values() if output.get("animated") == [True]]
+    thumbnail(studio.file(saved)).save(workflow.with_suffix(".jpg"), quality=QUALITY)
+
+
+def want_neutral(prompt: Prompt) -> None:
+    """Give a sampler without an emotion the neutral one, which the bundled model wants."""
+    for each in list(prompt.values()):
+        if each["class_type"] == "DICETalk_Sampler" and "emotion" not in each["inputs"]:
+            prompt["neutral"] = mixed(each["inputs"]["model"], "neutral")
+            each["inputs"]["emotion"] = ["neutral", 0]
 
 
 def write_drawn_reference(out: Path) -> None:

@@ -30,6 +30,8 @@ SAMPLER = {
 }
 FACE = {"area": "face", "face_index": 0, "margin": 0.5}
 SPEECH_SECONDS = 0.5
+SMALL_MODELS = {"unet.pth": "dicetalk.safetensors", "Sonic/unet.pth": "Sonic/dicetalk-sonic.safetensors"}
+"""Random models that stand for the released ones."""
 
 
 def nested(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +114,7 @@ def reduced(prompt: Prompt) -> Prompt:
     for each in prompt.values():
         kind, inputs = each["class_type"], each["inputs"]
         if kind == "DICETalk_LoadModel" and inputs["model"] != "tiny":
-            inputs |= {"model": "dicetalk.safetensors", "svd": "auto"}
+            inputs |= {"model": SMALL_MODELS[inputs["model"]], "svd": "auto"}
         elif kind == "DICETalk_Sampler":
             inputs |= {name: value for name, value in SAMPLER.items() if name.startswith("preset")} | {
                 "preset.steps": 1

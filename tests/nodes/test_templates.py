@@ -8,7 +8,8 @@ import pytest
 from comfyui.template_files import completed, model_entries
 from comfyui.workflows import TEMPLATES
 
-from dicetalk.checkpoints.files import MODEL_FILES, PRIORS, WHISPER, WHISPER_CONFIG
+from dicetalk.checkpoints.files import WHISPER, WHISPER_CONFIG
+from dicetalk.checkpoints.variants import RELEASED, Variant
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
@@ -16,12 +17,13 @@ def test_a_template_names_the_files_of_the_table(template: Path) -> None:
     assert template.read_text(encoding="utf-8") == completed(template), "run tests/comfyui/refresh_templates.py"
 
 
-def test_every_needed_file_is_named_with_its_place() -> None:
-    entries = {f"{entry['directory']}/{entry['name']}": entry["url"] for entry in model_entries()}
-    for file in (*PRIORS.values(), WHISPER, WHISPER_CONFIG):
+@pytest.mark.parametrize("variant", RELEASED, ids=lambda variant: variant.name)
+def test_every_needed_file_is_named_with_its_place(variant: Variant) -> None:
+    entries = {f"{entry['directory']}/{entry['name']}": entry["url"] for entry in model_entries(variant)}
+    for file in (*variant.own_files, *variant.priors.values(), WHISPER, WHISPER_CONFIG):
         assert entries[f"dice_talk/{file.name}"] == file.url
     # The VAE and the image encoder come in one file for ComfyUI.
-    assert len(entries) == len(MODEL_FILES) - 1
+    assert len(entries) == len(variant.files) - 1
     assert all(urlsplit(url).scheme == "https" and Path(urlsplit(url).path).name for url in entries.values())
 
 

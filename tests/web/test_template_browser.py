@@ -13,6 +13,7 @@ PACK = "talking-faces"
 
 CHOSEN = (
     "dice_talk/unet.pth",
+    "dice_talk/Sonic/unet.pth",
     "checkpoints/svd_xt.safetensors",
     "upscale_models/RealESRGAN_x4plus.safetensors",
     "upscale_models/GFPGANv1.4.pth",
