@@ -18,6 +18,7 @@ from .extract_emotion import ExtractEmotionPrior
 from .folders import register_folders
 from .interpolate import FrameInterpolate
 from .load_model import LoadModel
+from .motion_curve import MotionCurve
 from .portrait import PasteBack, PortraitCrop
 from .prompts import settle_prompts_of
 from .sampler import DiceSampler
@@ -36,6 +37,7 @@ NODES: list[type[io.ComfyNode]] = [
     FrameInterpolate,
     SaveEmotion,
     LoadEmotion,
+    MotionCurve,
 ]
 
 OLD_NODES: dict[str, type[io.ComfyNode]] = {

@@ -1,6 +1,7 @@
 """Load DICE Model."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from comfy_api.latest import io
 
 from dicetalk.checkpoints.find import find_files, tiny_folder
 from dicetalk.checkpoints.load import load_model
+from dicetalk.checkpoints.motion import find_motion_network, with_predicted_motion
 from dicetalk.checkpoints.variants import Variant
+from dicetalk.errors import CheckpointError
 
 from .folders import (
     AUTO,
@@ -72,6 +75,15 @@ class LoadModel(SettledNode):
                     tooltip="Number format of the networks. auto: fp16 where the device computes it well, else bf16 "
                     "or fp32.",
                 ),
+                io.Boolean.Input(
+                    "predict_motion",
+                    default=False,
+                    optional=True,  # prompts from before have no such input
+                    advanced=True,
+                    tooltip="Let Sonic's audio2bucket.pth, from models/dice_talk or models/sonic, predict from the "
+                    "speech how much DICE-Talk's head and face move, in the place of DICE Sampler's motion_bucket and "
+                    "expression_bucket. Sonic always does so. Non-commercial use (CC BY-NC-SA 4.0).",
+                ),
             ],
             outputs=[ModelWire.Output("model_out", display_name="model", tooltip="All networks and emotion presets.")],
         )
@@ -79,7 +91,10 @@ class LoadModel(SettledNode):
     @classmethod
     def dead_inputs(cls, inputs: Mapping[str, Any]) -> Iterable[str]:
         """Names of inputs that have no influence beside the others."""
-        return ("svd",) if inputs.get("model") == TINY else ()
+        model = inputs.get("model")
+        if model == TINY:
+            return ("svd",)
+        return ("predict_motion",) if isinstance(model, str) and _predicts_itself(model) else ()
 
     @classmethod
     def validate_inputs(cls, svd: str | None = None) -> bool | str:
@@ -99,19 +114,26 @@ class LoadModel(SettledNode):
         return {"model": plain} if plain != model and plain in model_names() else {}
 
     @classmethod
-    def fingerprint_inputs(cls, model: str | None, svd: str | None, dtype: str | None) -> list[tuple[str, int, int]]:
+    def fingerprint_inputs(
+        cls, model: str | None, svd: str | None, dtype: str | None, predict_motion: bool | None = False
+    ) -> list[tuple[str, int, int]]:
         """Loaded again when any of its files has changed, come or gone; what comes over a wire is not known yet."""
         if model is None or svd is None:
             return []
         chosen, elsewhere, shared = _places(model, svd)
-        files = sorted(set(find_files(chosen, elsewhere, shared).paths.values()))
-        return [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+        files = set(find_files(chosen, elsewhere, shared).paths.values())
+        if predict_motion:
+            with suppress(CheckpointError):  # reported by the run
+                files.add(find_motion_network(chosen, shared_folders()))
+        return [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(files)]
 
     @classmethod
     @keeps_notices
-    def execute(cls, model: str, svd: str, dtype: str) -> io.NodeOutput:
+    def execute(cls, model: str, svd: str, dtype: str, predict_motion: bool = False) -> io.NodeOutput:
         """Load the model on the CPU; ComfyUI moves its networks when they are used."""
         chosen, elsewhere, shared = _places(model, svd)
+        wanted = predict_motion and not _predicts_itself(model)
+        motion = find_motion_network(chosen, shared_folders()) if wanted else None
         hooks = comfy_hooks({"load": 1})
         if model != TINY and not is_known_svd(svd):
             hooks.notice(f"{svd} is not in models/checkpoints; Stable Video Diffusion is taken as by auto.")
@@ -124,6 +146,8 @@ class LoadModel(SettledNode):
             shared=shared,
             hooks=hooks,
         )
+        if motion is not None:
+            loaded = with_predicted_motion(loaded, motion)
         return io.NodeOutput(HostedModel(loaded), ui=hooks.shown())
 
 
@@ -142,6 +166,12 @@ def _places(model: str, svd: str) -> tuple[Path, Path | None, list[Path]]:
         return tiny_folder(), None, []
     path = model_path(model)
     return path, svd_path(svd, path), shared_folders()
+
+
+def _predicts_itself(model: str) -> bool:
+    """Whether the variant of the model `model` has a motion network of its own."""
+    variant = model_variant(model)
+    return variant is not None and variant.config.bucket is not None
 
 
 def _fitting_dtype() -> torch.dtype:

@@ -5,7 +5,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from dicetalk.parameters import Parameter, Ramp, parameters
+from dicetalk.errors import SettingError, naming
+from dicetalk.motion.parse import parse_motion
+from dicetalk.parameters import Parameter, Ramp, Timed, parameters
 
 MEGABYTE = 1 << 20
 
@@ -33,6 +35,48 @@ def setting_inputs(
     return found + changes
 
 
+def timed_inputs(settings: type) -> list[io.Input]:
+    """A text for each parameter of `settings` that may change over the clip, instead of its number."""
+    return [
+        io.String.Input(
+            over_time(each.input_name),
+            default="",
+            optional=True,  # prompts from before have no such input
+            advanced=True,
+            tooltip=f"{each.input_name} over time, instead of its number: voice or voice:20 follows loudness and pace "
+            "of the voice; [8, 12, 30] has a number for each frame at 12.5 a second; or keyframes: "
+            '{"keyframes": [{"time": 0, "value": 8}, {"time": 1.5, "value": 40}]}. '
+            f"Motion Curve may also be wired to {each.input_name} itself.",
+        )
+        for each in timed(settings)
+    ]
+
+
+def timed(settings: type) -> list[Parameter]:
+    """The parameters of `settings` that may change over the clip."""
+    return [each for each in parameters(settings) if each.kind == Timed]
+
+
+def over_time(name: str) -> str:
+    """Name of the text beside the number `name`."""
+    return f"{name}_over_time"
+
+
+def motion_over_time(name: str, number: Any, text: str = "") -> Any:
+    """What the inputs of a parameter that may change over the clip ask for.
+
+    Args:
+        name: of the number's input.
+        number: or a list of them, from a wire.
+        text: takes its place unless it is empty; no file is read for it.
+
+    Raises:
+        SettingError: it is no amount of motion.
+    """
+    with naming(over_time(name) if text.strip() else name, SettingError):
+        return parse_motion(text if text.strip() else number, files=False)
+
+
 def setting_value(settings: type, values: dict[str, Any]) -> dict[str, Any]:
     """What `values` of such inputs are as fields of `settings`."""
     taken = dict(values)
@@ -43,6 +87,8 @@ def setting_value(settings: type, values: dict[str, Any]) -> dict[str, Any]:
         value = taken.pop(each.input_name)
         if each.kind == Ramp and (change := taken.pop(_change(each), 0)):
             value = (value, value + change)
+        if each.kind == Timed:
+            value = motion_over_time(each.input_name, value, taken.pop(over_time(each.input_name), ""))
         if each.unit == "bytes":
             value *= MEGABYTE
         fields[each.name] = None if each.nothing and value == 0 else value

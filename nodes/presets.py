@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from dicetalk.checkpoints.variants import recommended_settings
 from dicetalk.config import SamplingConfig
 from dicetalk.errors import SettingError
+from dicetalk.parameters import Parameter
 from dicetalk.settings import SamplerSettings, VideoSettings
 
-from .parameters import setting_value
+from .parameters import motion_over_time, over_time, setting_value, timed
 from .prompts import numbers
 
 REFERENCE, FAST, CUSTOM = PRESETS = ("reference", "fast", "custom")
@@ -54,10 +56,18 @@ def setting_refusals(inputs: Mapping[str, Any]) -> dict[str, str]:
     ends = numbers(inputs, "preset.steps", "noise_strength")
     if ends and ends[0] >= 1 and ends[1] >= 0:
         refused["noise_strength"] = _refusal(lambda: SamplerSettings(steps=int(ends[0]), noise_strength=ends[1]))
+    for each in timed(SamplerSettings):
+        text = inputs.get(over_time(each.input_name))
+        if isinstance(text, str) and text.strip():
+            refused[over_time(each.input_name)] = _refusal(partial(_timed, each, text))
     rate = numbers(inputs, "frame_rate")
     if rate and rate[0]:
         refused["frame_rate"] = _refusal(lambda: VideoSettings(fps=rate[0]))
     return {name: why for name, why in refused.items() if why}
+
+
+def _timed(each: Parameter, text: str) -> SamplerSettings:
+    return SamplerSettings(**{each.name: motion_over_time(each.input_name, 0, text)})
 
 
 def _refusal(make: Callable[[], Any]) -> str:

@@ -35,12 +35,22 @@ class Refused(str):
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         # ComfyUI copies a prompt into its history, where another output of it runs; a copy needs no refusal.
-        return str, (str(self),)
+        return str, (str.__str__(self),)
 
     def __int__(self) -> int:
         raise ValueError("refused before the run")
 
     __float__ = __int__
+
+
+class RefusedText(Refused):
+    """Likewise, of a text, which everything can be converted to."""
+
+    def __str__(self) -> str:
+        raise ValueError("refused before the run")
+
+    def __format__(self, form: str) -> str:
+        return str.__str__(self)
 
 
 class SettledNode(io.ComfyNode):
@@ -140,7 +150,8 @@ def settle(node: type[io.ComfyNode], inputs: Inputs, upstream: Upstream = lambda
                 inputs[name] = default
     inputs.update(node.rewired(inputs, upstream))
     for name, why in node.refusals(inputs).items():
-        inputs[name] = Refused(inputs[name], why)
+        kind = RefusedText if isinstance(known[name], io.String.Input) else Refused
+        inputs[name] = kind(inputs[name], why)
 
 
 def is_wire(value: Any) -> bool:

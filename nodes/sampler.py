@@ -8,8 +8,11 @@ from comfy_api.latest import io
 from dicetalk.audio.speech import Speech
 from dicetalk.emotion.algebra import note_unused_end
 from dicetalk.emotion.track import EmotionTrack
+from dicetalk.emotion.voice.features import measure_voice
 from dicetalk.errors import EmotionError
 from dicetalk.hooks import Hooks
+from dicetalk.motion.ids import check_length
+from dicetalk.motion.parse import follow_voice
 from dicetalk.parameters import Parameter
 from dicetalk.pipeline import NO_EMOTION, denoise, render
 from dicetalk.portrait.prepare import Portrait
@@ -21,7 +24,7 @@ from .checks import choice_verdict
 from .convert import check_memory, to_audio, to_images, to_video
 from .hooks import SHOWN_AGAIN, clip_preview, comfy_hooks, keeps_notices, with_preview
 from .load_model import loaded_variants
-from .parameters import setting_inputs, setting_value
+from .parameters import over_time, setting_inputs, setting_value, timed, timed_inputs
 from .presets import CUSTOM, FAST, PRESETS, REFERENCE, sampler_settings, setting_refusals
 from .prompts import SettledNode, Upstream
 from .wires import (
@@ -98,6 +101,7 @@ class DiceSampler(SettledNode):
                 *_inputs(lambda each: _always(each) and each.name not in FIRST | LAST),
                 *_video_input("fps"),
                 *_inputs(lambda each: each.name in LAST),
+                *timed_inputs(SamplerSettings),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="The frames."),
@@ -120,7 +124,8 @@ class DiceSampler(SettledNode):
     @classmethod
     def dead_inputs(cls, inputs: Mapping[str, Any]) -> Iterable[str]:
         """Names of inputs that have no influence beside the others."""
-        return () if inputs["interpolate"] else ("frame_rate",)
+        numbers = [each.input_name for each in timed(SamplerSettings) if _has_text(inputs, each)]
+        return numbers if inputs["interpolate"] else [*numbers, "frame_rate"]
 
     @classmethod
     def rewired(cls, inputs: Mapping[str, Any], upstream: Upstream) -> Mapping[str, Any]:
@@ -160,6 +165,8 @@ class DiceSampler(SettledNode):
         settings = sampler_settings(model.dice.config.sampling, preset, **values)
         dice, residency, sound = model.dice, model.residency, speech.speech
         hooks = comfy_hooks(SHARES)
+        settings = follow_voice(settings, lambda: measure_voice(sound.samples, hooks))
+        check_length(dice.audio_to_bucket, speech.features, settings)
         chosen = {"decode_chunk": decode_chunk} | ({"frame_rate": frame_rate} if interpolate else {})
         video = VideoSettings(**setting_value(VideoSettings, chosen))
         asked = video.fps
@@ -201,6 +208,12 @@ def _track(model: HostedModel, emotion: Emotion | str, sound: Speech, hooks: Hoo
         raise EmotionError(f"emotion: this model shows emotions, and none is connected. Connect {EMOTION_SOURCES}.")
     check_emotion(model, emotion, "emotion")
     return note_unused_end(emotion.track, sound.seconds, hooks)
+
+
+def _has_text(inputs: Mapping[str, Any], each: Parameter) -> bool:
+    """Whether a text over time takes the place of a number, which then has no part in the result."""
+    text = inputs.get(over_time(each.input_name))
+    return isinstance(text, str) and bool(text.strip())
 
 
 def _always(each: Parameter) -> bool:

@@ -1,5 +1,6 @@
 """Sonic's motion network beside another model, whose two buckets it then predicts from the speech."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -11,7 +12,7 @@ from dicetalk.checkpoints.files import SONIC_BUCKETS
 from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.checkpoints.parts import expecting
-from dicetalk.checkpoints.read import read_tensors
+from dicetalk.checkpoints.read import Tensors, read_tensors
 from dicetalk.checkpoints.strict import fill_from_file
 from dicetalk.checkpoints.variants import SONIC
 from dicetalk.config import BucketConfig, ModelConfig
@@ -19,8 +20,8 @@ from dicetalk.errors import CheckpointError
 from dicetalk.paths import checked_path
 
 
-def find_motion_network(place: str | PathLike[str]) -> Path:
-    """The file at `place`, or Sonic's ``audio2bucket.pth`` in the model folder `place`.
+def find_motion_network(place: str | PathLike[str], shared: Sequence[str | PathLike[str]] = ()) -> Path:
+    """The file at `place`, or Sonic's ``audio2bucket.pth`` in the model folder `place`, else in one of `shared`.
 
     Raises:
         CheckpointError: there is none.
@@ -28,13 +29,15 @@ def find_motion_network(place: str | PathLike[str]) -> Path:
     path = checked_path(Path(place), CheckpointError)
     if path.is_file() and path.suffix in (".pth", ".safetensors") and path.name != "unet.pth":
         return path
-    found = find_files(place, variant=SONIC).paths.get(SONIC_BUCKETS)
-    if found is None:
-        raise CheckpointError(
-            f"{place}: {SONIC_BUCKETS.name}, which predicts motion from the speech, is not there. It comes from "
-            f"{SONIC_BUCKETS.origin}."
-        )
-    return found
+    folders = [place, *shared]
+    for folder in folders:
+        found = find_files(folder, variant=SONIC).paths.get(SONIC_BUCKETS)
+        if found is not None:
+            return found
+    raise CheckpointError(
+        f"{', '.join(dict.fromkeys(map(str, folders)))}: {SONIC_BUCKETS.name}, which predicts motion from the speech, "
+        f"is not there. It comes from {SONIC_BUCKETS.origin}."
+    )
 
 
 def load_motion_network(path: Path, config: ModelConfig) -> AudioToBucket:
@@ -53,7 +56,18 @@ def load_motion_network(path: Path, config: ModelConfig) -> AudioToBucket:
         )
         with torch.device("meta"):
             network = AudioToBucket(sizes)
+        _check_inputs(path, tensors, network)
         return fill_from_file(path, network, lambda _names: tensors, torch.float32)
+
+
+def _check_inputs(path: Path, tensors: Tensors, network: AudioToBucket) -> None:
+    """Refuse a file for other speech features and image embeddings, which is whole and needs no mending."""
+    taken, given = tensors.get("proj1.weight"), network.proj1.weight.shape[1]
+    if taken is not None and taken.ndim == 2 and taken.shape[1] != given:
+        raise CheckpointError(
+            f"{path} does not go with this model: proj1.weight takes {taken.shape[1]} numbers a frame, and the model's "
+            f"Whisper and image encoder give {given}. Sonic's file goes with the released DICE-Talk."
+        )
 
 
 def with_predicted_motion(model: DiceModel, path: Path) -> DiceModel:

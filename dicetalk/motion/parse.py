@@ -36,8 +36,12 @@ MAX_BYTES = 8 << 20
 VOICE = "voice"
 
 
-def parse_motion(given: Any) -> Timed:
+def parse_motion(given: Any, files: bool = True) -> Timed:
     """Parse an amount of motion; see the module's text for its forms.
+
+    Args:
+        given: any of the forms.
+        files: a text that ends in ``.json`` is the path of a file; else no file is read.
 
     Returns:
         A number, a number for each frame at 12.5 fps, or :class:`dicetalk.parameters.FromVoice`. Their range is checked
@@ -49,7 +53,7 @@ def parse_motion(given: Any) -> Timed:
     if isinstance(given, FromVoice):
         return given
     if isinstance(given, str):
-        return _parse_text(given.strip())
+        return _parse_text(given.strip(), files)
     if isinstance(given, PathLike):
         return _parse_file(Path(given))
     if isinstance(given, Mapping):
@@ -65,14 +69,14 @@ def parse_motion(given: Any) -> Timed:
     return number(given, "the motion", SettingError)
 
 
-def _parse_text(text: str) -> Timed:
+def _parse_text(text: str, files: bool) -> Timed:
     if text == VOICE:
         return FromVoice()
     if text.startswith(f"{VOICE}:"):
         return FromVoice(_number(text.removeprefix(f"{VOICE}:"), text))
     if text.startswith(("[", "{")):
         return _parse_json(text)
-    if text.lower().endswith(".json"):
+    if files and text.lower().endswith(".json"):
         return _parse_file(Path(text))
     return _number(text, text)
 

@@ -11,7 +11,7 @@ from comfyui.prompts import SPEECH_SECONDS, Prompt, mixed, node, portrait, save,
 from comfyui.server import Run, Server
 from safetensors.torch import load_file
 
-DICE_NODES = 11
+DICE_NODES = 12
 MESSAGES_AFTER_CANCEL = 2
 """One that is under way to the browser while it says so, and one of a step whose last call was being made."""
 
@@ -28,7 +28,12 @@ def test_the_pack_is_loaded_from_a_folder_of_any_name(server: Server, object_inf
     assert sum(name.startswith("DICETalk_") for name in object_info) == DICE_NODES
     assert "IMPORT FAILED" not in server.log_text()
     choices = object_info["DICETalk_LoadModel"]["input"]["required"]["model"][1]["options"]
-    assert choices == ["dicetalk.safetensors", "second/dicetalk.safetensors", "tiny"]
+    assert choices == [
+        "Sonic/dicetalk-sonic.safetensors",
+        "dicetalk.safetensors",
+        "second/dicetalk.safetensors",
+        "tiny",
+    ]
     for old, new in (("Loader", "LoadModel"), ("PreData", "AudioEncode"), ("Sampler", "Sampler")):
         replacements = server.get("/node_replacements")[f"Dice_Talk_{old}"]
         assert [r["new_node_id"] for r in replacements] == [f"DICETalk_{new}"]

@@ -42,7 +42,7 @@ def test_the_pack_has_one_entry_and_its_web_folder(pack: ModuleType) -> None:
 def test_templates_are_in_the_one_folder_that_comfyui_serves() -> None:
     # ComfyUI lists the JSON files of all of these and serves those of the first that exists.
     listed = [path for name in TEMPLATE_FOLDERS for path in (ROOT / name).glob("*.json")]
-    assert len(listed) == 6
+    assert len(listed) == 7
     assert {path.parent.name for path in listed} == {TEMPLATE_FOLDERS[0]}
     assert all(path.with_suffix(".jpg").is_file() for path in listed)
     assert sorted(path.name for path in (ROOT / "workflows" / "api").iterdir()) == sorted(path.name for path in listed)
@@ -58,4 +58,4 @@ def test_no_file_is_a_link() -> None:
 
 def test_node_ids_are_literals_that_a_scanner_can_read() -> None:
     source = "".join(path.read_text() for path in (ROOT / "nodes").glob("*.py"))
-    assert len(re.findall(r'node_id="DICETalk_\w+"', source)) == 11
+    assert len(re.findall(r'node_id="DICETalk_\w+"', source)) == 12

@@ -34,6 +34,7 @@ FIRST_REQUIRED = {
     "DICETalk_FrameInterpolate": "model images fps multiplier",
     "DICETalk_SaveEmotion": "model emotion name",
     "DICETalk_LoadEmotion": "model name",
+    "DICETalk_MotionCurve": "values fps",
 }
 """Inputs that prompts of the first version have; a server refuses a prompt that lacks a required one."""
 

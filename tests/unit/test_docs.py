@@ -13,6 +13,7 @@ from small_models import SMALL_MODEL, write_small_model
 from dicetalk.cli.parser import build_parser
 from dicetalk.config import SamplingConfig
 from dicetalk.emotion.files import track_from_json
+from dicetalk.motion.parse import parse_motion
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -76,9 +77,12 @@ def test_commands_are_understood(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=names)
-def test_json_is_an_emotion_track(document: Path) -> None:
+def test_json_is_an_emotion_track_or_motion_over_time(document: Path) -> None:
     for block in blocks(document, "json"):
-        assert track_from_json(block, PRIORS).keyframes
+        if '"value":' in block:
+            assert isinstance(parse_motion(block), tuple)
+        else:
+            assert track_from_json(block, PRIORS).keyframes
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=names)

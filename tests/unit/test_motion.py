@@ -16,6 +16,8 @@ from dicetalk.audio.projection import AudioToBucket
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.checkpoints.motion import find_motion_network, load_motion_network, with_predicted_motion
 from dicetalk.checkpoints.variants import FULL
+from dicetalk.cli.options import sampler_settings
+from dicetalk.cli.parser import build_parser
 from dicetalk.config import BucketConfig
 from dicetalk.denoise.conditioning import EncodedPortrait
 from dicetalk.denoise.guided import GuidedUNet
@@ -328,6 +330,33 @@ def test_a_model_takes_the_network(model: DiceModel, network: AudioToBucket, tmp
     sizes = replace(SIZES, image_encoder=replace(SIZES.image_encoder, projection_dim=SIZES.unet.cross_attention_dim))
     made = with_predicted_motion(replace(model, config=sizes), path)
     assert made.audio_to_bucket is not None and made.unet is model.unet
+
+
+# Command line
+
+
+def parsed(*arguments: str) -> SamplerSettings:
+    options = build_parser().parse_args(
+        ["generate", "--image", "a.png", "--audio", "a.wav", "--out", "a.mp4", *arguments]
+    )
+    return sampler_settings(options)
+
+
+def test_options_take_motion_over_time(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = tmp_path / "face.json"
+    path.write_text('{"keyframes": [{"time": 0, "value": 10}, {"time": 0.16, "value": 20}]}')
+    made = parsed("--motion-bucket", "voice:30", "--expression-bucket", str(path), "--motion-amount", "1.5")
+    assert (made.motion_bucket, made.expression_bucket, made.motion_amount) == (
+        FromVoice(30.0),
+        (10.0, 15.0, 20.0),
+        1.5,
+    )
+    assert parsed().motion_bucket == 8
+    with pytest.raises(SettingError, match="motion_bucket is 900"):
+        parsed("--motion-bucket", "[1, 900]")
+    with pytest.raises(SystemExit):
+        parsed("--motion-bucket", "loud")
+    assert "motion_bucket: 'loud' is no amount of motion" in capsys.readouterr().err
 
 
 def test_json_of_numbers_is_what_json_writes() -> None:

@@ -1,0 +1,106 @@
+"""Motion over time at the sampler node: texts, lists of floats from wires, and the voice."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from comfyui.prompts import SAMPLER, nested, talking
+
+from dicetalk.errors import SettingError
+
+FRAMES = 5
+KEYFRAMES = '{"keyframes": [{"time": 0, "value": 8}, {"time": 0.32, "value": 40}]}'
+ONE_STEP = SAMPLER | {"preset.steps": 1, "preset.window": 1, "preset.shift": 0}
+
+
+@pytest.fixture
+def ids(nodes: dict[str, Any], model: Any, portrait: Any, speech: Any) -> Any:
+    """Runs the sampler and returns the motion bucket and the expression bucket of each frame, from its UNet's calls."""
+    happy = model.emotion(model.dice.priors["happy"])
+
+    def run(**changes: Any) -> tuple[list[float], list[float]]:
+        seen: list[torch.Tensor] = []
+        hook = model.dice.unet.register_forward_pre_hook(lambda _unet, given: seen.append(given[2][-1]))
+        try:
+            made = nodes["DICETalk_Sampler"].execute(model, portrait, speech, happy, **nested(ONE_STEP | changes))
+        finally:
+            hook.remove()
+        run.notices = made.ui["dicetalk_notices"]
+        assert len(seen) == FRAMES, "a window for each frame"
+        buckets = torch.stack(seen)
+        return buckets[:, 1].tolist(), buckets[:, 2].tolist()
+
+    return run
+
+
+def test_numbers_stay_numbers(ids: Any) -> None:
+    assert ids() == ([8.0] * FRAMES, [16.0] * FRAMES)
+    assert ids(motion_bucket_over_time=" ", expression_bucket=20.0) == ([8.0] * FRAMES, [20.0] * FRAMES)
+
+
+def test_keyframes_and_lists_reach_every_frame(ids: Any) -> None:
+    motion, expression = ids(motion_bucket_over_time=KEYFRAMES, expression_bucket_over_time="[1, 2, 3]")
+    assert motion == pytest.approx([8, 16, 24, 32, 40]) and expression == [1, 2, 3, 3, 3]
+    assert ids.notices == []
+    ids(motion_bucket_over_time="[1, 2, 3, 4, 5, 6, 7]")
+    assert ids.notices == ["motion_bucket: the last 2 of 7 values lie after the end of the clip."]
+
+
+@pytest.mark.parametrize(
+    "wired", [[4.0, 5.0, 6.5], (4.0, 5.0, 6.5), np.array([4.0, 5.0, 6.5])], ids=lambda each: type(each).__name__
+)
+def test_a_list_of_floats_may_be_wired_to_the_number(ids: Any, wired: Any) -> None:
+    assert ids(motion_bucket=wired)[0] == [4, 5, 6.5, 6.5, 6.5]
+
+
+def test_the_voice(ids: Any) -> None:
+    """The hum is as loud throughout: the ordinary voice of its speaker, whose factor is one."""
+    motion, expression = ids(motion_bucket_over_time="voice:20", expression_bucket_over_time="voice")
+    assert len(set(motion)) <= FRAMES and all(10 <= value <= 40 for value in motion)
+    assert [value / 20 for value in motion] == pytest.approx([value / 16 for value in expression])
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[8, 300]", "from 0.0 to 255.0|from 0 to 255"),
+        ("quick", "no amount of motion"),
+        ('{"keyframes": []}', "keyframes"),
+        ("voice:200", "400"),
+        ("/etc/passwd.json", "no amount of motion"),
+        ("[" * 5000, "JSON"),
+    ],
+)
+def test_what_is_no_motion_is_refused_before_the_run_and_in_it(
+    nodes: dict[str, Any], node_module: Any, model: Any, portrait: Any, speech: Any, text: str, why: str
+) -> None:
+    prompt = talking(motion_bucket_over_time=text)
+    node_module("prompts").settle_prompt(prompt, nodes)
+    refused = prompt["7"]["inputs"]["motion_bucket_over_time"]
+    with pytest.raises(ValueError, match="refused"):
+        str(refused)
+    assert f"{refused}".endswith(")") and json.loads(json.dumps(refused)).startswith(text)
+    with pytest.raises(SettingError, match=why):
+        nodes["DICETalk_Sampler"].execute(
+            model,
+            portrait,
+            speech,
+            model.emotion(model.dice.priors["happy"]),
+            **nested(SAMPLER | {"motion_bucket_over_time": text}),
+        )
+
+
+def test_a_text_makes_its_number_dead(nodes: dict[str, Any], node_module: Any) -> None:
+    """Another number then changes nothing, and the node does not run again for it."""
+    settled = []
+    for number in (8.0, 99.0):
+        prompt = talking(motion_bucket_over_time=KEYFRAMES, motion_bucket=number, expression_bucket=number)
+        node_module("prompts").settle_prompt(prompt, nodes)
+        settled.append(prompt["7"]["inputs"])
+    assert [each["motion_bucket"] for each in settled] == [8.0, 8.0]
+    assert [each["expression_bucket"] for each in settled] == [8.0, 99.0]
+    plain = talking()
+    node_module("prompts").settle_prompt(plain, nodes)
+    assert plain["7"]["inputs"]["motion_bucket_over_time"] == ""
