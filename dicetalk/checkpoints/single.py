@@ -37,6 +37,7 @@ class SingleFile(Generic[Network]):
         config: dataclass of whole numbers and floats; the network keeps its own as ``network.config``.
         build: makes the network of a config.
         most: largest value of an entry of the config where it is not :data:`MAX_SIZE`.
+        dtype: of the weights in the file.
     """
 
     format: str
@@ -44,9 +45,10 @@ class SingleFile(Generic[Network]):
     config: type
     build: Callable[[Any], Network]
     most: Mapping[str, int]
+    dtype: torch.dtype = torch.float32
 
-    def save(self, network: Network, path: Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write `network`.
+    def save(self, network: Network, path: Path) -> None:
+        """Write `network` and its config.
 
         Raises:
             OutputError: the file cannot be written.
@@ -55,7 +57,7 @@ class SingleFile(Generic[Network]):
         config: Any = network.config
         metadata = {"format": self.format, "version": FORMAT_VERSION, "config": json.dumps(asdict(config))}
         shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-        write_safetensors(path, shapes, lambda name: weights[name].cpu().to(dtype), dtype, metadata, SILENT)
+        write_safetensors(path, shapes, lambda name: weights[name].cpu().to(self.dtype), self.dtype, metadata, SILENT)
 
     def load(self, path: Path | str) -> Network:
         """Read what :meth:`save` wrote; on the CPU in float32, ready for inference.
@@ -94,49 +96,19 @@ class SingleFile(Generic[Network]):
         return self.config(**{name: hints[name](value) for name, value in values.items()})
 
 
-_EMBEDDER = SingleFile("dicetalk.embedder", "`train embedder`", EmbedderConfig, EmotionEmbedder, {"layers": 128})
+EMBEDDER = SingleFile("dicetalk.embedder", "`train embedder`", EmbedderConfig, EmotionEmbedder, {"layers": 128})
+"""Trained emotion embedders; in float32, because they are small and their variances are not."""
 
+save_embedder, load_embedder = EMBEDDER.save, EMBEDDER.load
 
-def save_embedder(embedder: EmotionEmbedder, path: Path) -> None:
-    """Write the embedder in float32: it is small, and its variances are not.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    _EMBEDDER.save(embedder, path)
-
-
-def load_embedder(path: Path | str) -> EmotionEmbedder:
-    """Read what :func:`save_embedder` wrote; on the CPU, ready for inference.
-
-    Raises:
-        CheckpointError: the file is missing, damaged or no embedder.
-    """
-    return _EMBEDDER.load(path)
-
-
-_EXPRESSION_READER = SingleFile(
+EXPRESSION_READER = SingleFile(
     "dicetalk.expression_reader",
     "`dicetalk train tiny`",
     ExpressionReaderConfig,
     ExpressionReader,
     {"size": 512},
+    torch.float16,
 )
+"""Trained expression readers; float16 is finer than they read."""
 
-
-def save_expression_reader(reader: ExpressionReader, path: Path) -> None:
-    """Write the reader in float16, which is finer than it reads.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    _EXPRESSION_READER.save(reader, path, torch.float16)
-
-
-def load_expression_reader(path: Path | str) -> ExpressionReader:
-    """Read what :func:`save_expression_reader` wrote; on the CPU, ready for inference.
-
-    Raises:
-        CheckpointError: the file is missing, damaged or no expression reader.
-    """
-    return _EXPRESSION_READER.load(path)
+save_expression_reader, load_expression_reader = EXPRESSION_READER.save, EXPRESSION_READER.load

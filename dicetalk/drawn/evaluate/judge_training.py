@@ -29,7 +29,10 @@ MAX_NOISE, MAX_TINT, MAX_SHIFT, MAX_ZOOM = 0.06, 0.08, 0.06, 0.05
 
 SMALL_JUDGES = JudgeConfig()
 
-_FILE = SingleFile("dicetalk.judges", "`evaluate`", JudgeConfig, Judges, {})
+JUDGES = SingleFile("dicetalk.judges", "`evaluate`", JudgeConfig, Judges, {}, torch.float16)
+"""Trained judges."""
+
+save_judges, load_judges = JUDGES.save, JUDGES.load
 
 
 @dataclass(frozen=True)
@@ -122,24 +125,6 @@ def blurred(crops: torch.Tensor, deviation: float) -> torch.Tensor:
     kernel = (weights / weights.sum()).expand(3, 1, 1, 7)
     crops = F.conv2d(F.pad(crops, (3, 3, 0, 0), mode="replicate"), kernel, groups=3)
     return F.conv2d(F.pad(crops, (0, 0, 3, 3), mode="replicate"), kernel.transpose(2, 3), groups=3)
-
-
-def save_judges(judges: Judges, path: Path) -> None:
-    """Write the judges in half precision.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    _FILE.save(judges, path, torch.float16)
-
-
-def load_judges(path: Path | str) -> Judges:
-    """Read what :func:`save_judges` wrote.
-
-    Raises:
-        CheckpointError: the file is missing, damaged or holds something else.
-    """
-    return _FILE.load(path)
 
 
 def judges_of(path: Path, training: JudgeTraining, size: int, hooks: Hooks = SILENT) -> Judges:
