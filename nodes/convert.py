@@ -70,14 +70,14 @@ def to_frames(images: torch.Tensor, hooks: Hooks) -> torch.Tensor:
 
     Args:
         images: the batch.
-        hooks: hears of an alpha channel, which is dropped.
+        hooks: hears of an alpha channel that is dropped, unless it is opaque.
 
     Raises:
         VideoError: there are no frames.
     """
     if images.ndim != 4 or not len(images) or images.shape[-1] not in (3, 4):
         raise VideoError(f"Images of shape {tuple(images.shape)} are no clip: expected (frames, height, width, 3).")
-    if images.shape[-1] == 4:
+    if images.shape[-1] == 4 and (images[..., 3] < 1).any():
         hooks.notice("images have an alpha channel, which is not used.")
     return images[..., :3].float().cpu().movedim(-1, 1)
 

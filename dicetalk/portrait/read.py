@@ -20,6 +20,9 @@ MAX_ASPECT = 8
 MAX_PIXELS = MAX_SIDE * MAX_SIDE
 """A picture of more is not decoded; one with a longer side is scaled down."""
 
+OPAQUE = 250
+"""Alpha from which on a pixel counts as opaque: lossy formats store a little less than 255."""
+
 # What a float picture may overshoot by, as resampling filters do, before it is taken for one in another unit.
 OVERSHOOT = 0.1
 
@@ -36,7 +39,7 @@ def read_picture(source: Picture, hooks: Hooks = SILENT) -> np.ndarray:
     Args:
         source: a file, a Pillow picture, an array ``(H, W)`` or ``(H, W, 1 | 3 | 4)`` (uint8, uint16, or float in 0..1)
             or a tensor of the same form, which may have a batch axis of 1 in front.
-        hooks: hears if it was scaled down, has more than one frame, or a profile that cannot be used.
+        hooks: hears if it was scaled down, has more than one frame, transparent pixels, or an unusable profile.
 
     Returns:
         uint8 RGB ``(H, W, 3)``.
@@ -51,9 +54,9 @@ def read_picture(source: Picture, hooks: Hooks = SILENT) -> np.ndarray:
         with _decoding("The picture"):
             return _scaled(_from_pillow(source, "The picture", hooks), hooks)
     if isinstance(source, torch.Tensor):
-        return _scaled(_from_array(_without_batch(source.detach())), hooks)
+        return _scaled(_from_array(_without_batch(source.detach()), hooks), hooks)
     if isinstance(source, np.ndarray):
-        return _scaled(_from_array(source), hooks)
+        return _scaled(_from_array(source, hooks), hooks)
     raise PortraitError(f"A picture cannot be made from {type(source).__name__}. Give a file, an array or a tensor.")
 
 
@@ -89,7 +92,7 @@ def _decoding(name: str) -> Iterator[None]:
 
 def _from_pillow(picture: Image.Image, name: str, hooks: Hooks) -> np.ndarray:
     _check_size(picture.width, picture.height)
-    return _to_rgb(to_srgb(ImageOps.exif_transpose(picture), name, hooks))
+    return _to_rgb(to_srgb(ImageOps.exif_transpose(picture), name, hooks), name, hooks)
 
 
 def _scaled(picture: np.ndarray, hooks: Hooks) -> np.ndarray:
@@ -106,13 +109,13 @@ def _scaled(picture: np.ndarray, hooks: Hooks) -> np.ndarray:
     return np.array(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
-def _to_rgb(picture: Image.Image) -> np.ndarray:
+def _to_rgb(picture: Image.Image, name: str, hooks: Hooks) -> np.ndarray:
     if picture.mode == "F":
         raise PortraitError("The picture has 32-bit float pixels, whose white is unknown. Save it with 8 or 16 bits.")
     if picture.mode.startswith("I"):  # Pillow's own conversion would clip 16 bits at 255
-        return _from_array(_checked_uint16(np.asarray(picture)))
+        return _from_array(_checked_uint16(np.asarray(picture)), hooks)
     if "A" in picture.getbands() or "transparency" in picture.info:
-        return _on_white(np.asarray(picture.convert("RGBA")))
+        return _on_white(np.asarray(picture.convert("RGBA")), name, hooks)
     return np.array(picture.convert("RGB"))
 
 
@@ -132,7 +135,7 @@ def _without_batch(tensor: torch.Tensor) -> np.ndarray:
     return tensor.cpu().numpy()
 
 
-def _from_array(array: np.ndarray) -> np.ndarray:
+def _from_array(array: np.ndarray, hooks: Hooks) -> np.ndarray:
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise PortraitError(
@@ -141,7 +144,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     _check_size(array.shape[1], array.shape[0])
     array = _to_uint8(array).reshape(*array.shape[:2], channels)
     if channels == 4:
-        return _on_white(array)
+        return _on_white(array, "The picture", hooks)
     return np.array(np.broadcast_to(array, (*array.shape[:2], 3)), order="C")
 
 
@@ -160,8 +163,11 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     return np.rint(array.clip(0, 1) * 255).astype(np.uint8)
 
 
-def _on_white(rgba: np.ndarray) -> np.ndarray:
+def _on_white(rgba: np.ndarray, name: str, hooks: Hooks) -> np.ndarray:
     alpha = rgba[..., 3:].astype(np.uint16)
+    if clear := np.count_nonzero(alpha < OPAQUE):
+        share = f"{percent} %" if (percent := 100 * clear // alpha.size) else "less than 1 %"
+        hooks.notice(f"{name} is transparent in {share} of its area; it is laid on white.")
     return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 

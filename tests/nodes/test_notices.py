@@ -158,6 +158,7 @@ def test_extract_names_sound_and_channels_that_have_no_part(nodes: dict[str, Any
 
     portrait = Path(__file__).parents[2] / "examples" / "portrait.jpg"
     pictures = torch.from_numpy(np.array(Image.open(portrait).convert("RGBA")))[None].float() / 255
+    pictures[:, :9, :, 3] = 0
     choice = {"result": "emotion over time", "strength": 1.0, "smoothing": 0.0, "window": 2.0}
     run = nodes["DICETalk_ExtractEmotionPrior"].execute
     found = notices_of(run(model, choice, 25.0, images=pictures, audio=sound(hum(0.5)), audio_stream=2))
@@ -184,7 +185,24 @@ def test_paste_back_and_interpolate_name_a_channel_that_has_no_part(
         nodes["DICETalk_FrameInterpolate"].execute(model, clear, 12.5, "2"),
     ):
         assert notices_of(output) == ["images have an alpha channel, which is not used."]
-    assert notices_of(nodes["DICETalk_PasteBack"].execute(clear[..., :3], portrait, 0.06, False)) == []
+    opaque = clear.clone()
+    opaque[..., 3] = 1
+    for images in (clear[..., :3], opaque):
+        assert notices_of(nodes["DICETalk_PasteBack"].execute(images, portrait, 0.06, False)) == []
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_crop_names_transparent_parts_of_a_portrait_alone(cut: bool, nodes: dict[str, Any], model: Any) -> None:
+    from PIL import Image
+
+    portrait = Path(__file__).parents[2] / "examples" / "portrait.jpg"
+    picture = torch.from_numpy(np.array(Image.open(portrait).convert("RGBA")))[None].float() / 255
+    if cut:
+        picture[:, : picture.shape[1] // 10 + 1, :, 3] = 0
+    found = notices_of(nodes["DICETalk_PortraitCrop"].execute(model, picture, FACE, 64, 1.1))
+    assert [text for text in found if "transparent" in text or "alpha" in text] == [
+        "The picture is transparent in 10 % of its area; it is laid on white."
+    ] * cut
 
 
 def test_every_node_that_works_reports_its_notices(nodes: dict[str, Any]) -> None:

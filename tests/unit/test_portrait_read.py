@@ -5,6 +5,7 @@ import struct
 import tempfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,6 +105,59 @@ def test_transparent_pixels_are_laid_on_white(tmp_path: Path) -> None:
     picture = read_picture(tmp_path / "palette.png")
     where = np.asarray(palette) == 0
     assert where.any() and (picture[where] == 255).all() and not (picture[~where] == 255).all()
+
+
+ALPHA_KINDS = ["PNG", "WEBP", "TIFF", "LA", "16 bits", "palette", "GIF", "AVIF", "array", "tensor", "Pillow"]
+
+
+@pytest.mark.parametrize("kind", ALPHA_KINDS)
+def test_a_note_names_transparency_and_an_opaque_channel_none(kind: str, tmp_path: Path) -> None:
+    """A tenth of the picture is cut out; of the other file the channel is there, and full."""
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+
+    def source(cut: bool) -> Any:
+        rgba = np.dstack([gradient(100, 100), np.full((100, 100), 255, np.uint8)])
+        if cut:
+            rgba[:10, :, 3] = 0
+        path = tmp_path / f"a.{kind.lower()}"
+        if kind == "array":
+            return rgba
+        if kind == "tensor":
+            return torch.from_numpy(rgba)[None].float() / 255
+        picture = Image.fromarray(rgba)
+        if kind == "Pillow":
+            return picture
+        if kind == "16 bits":
+            return rgba.astype(np.uint16) * 257
+        if kind == "LA":
+            picture, path = picture.convert("LA"), tmp_path / "a.png"
+        if kind == "palette":  # a colour that is transparent, and is used or not
+            indices = np.asarray(picture.convert("RGB").quantize(8)).copy()
+            indices[: 10 * cut] = 9
+            palette = picture.convert("RGB").quantize(16).getpalette()
+            picture, path = Image.fromarray(indices), tmp_path / "a.png"
+            picture.putpalette(palette)
+            picture.save(path, transparency=9)
+            return path
+        picture.save(path, "PNG" if kind == "LA" else kind)
+        return path
+
+    for cut in (False, True):
+        notices: list[str] = []
+        picture = read_picture(source(cut), Hooks(notice=notices.append))
+        share = "10 % of its area; it is laid on white."
+        assert [text.split(" is transparent in ")[1] for text in notices] == [share] * cut
+        assert (picture[:8] > 247).all() == cut
+        assert not cut or ("a." in notices[0]) == isinstance(source(cut), Path)
+
+
+def test_a_hole_of_a_few_pixels_is_noted_too() -> None:
+    rgba = np.full((80, 80, 4), 255, np.uint8)
+    rgba[:2, :2, 3] = 128
+    notices: list[str] = []
+    read_picture(rgba, Hooks(notice=notices.append))
+    assert len(notices) == 1 and "transparent in less than 1 % of its area" in notices[0]
 
 
 def test_the_first_frame_of_an_animation(tmp_path: Path) -> None:

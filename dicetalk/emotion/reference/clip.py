@@ -81,7 +81,7 @@ def open_reference(path: Path | str, *, stream: int | None = None, hooks: Hooks 
         picture = read_picture(path, hooks)
         return Reference(str(path), 1, lambda: iter([picture]), None)
     if kind == "animated":
-        return _animation(path)
+        return _animation(path, hooks)
     notes: list[str] = []
     if stream is None:
         stream, notes = choose_stream(path, hooks)
@@ -227,7 +227,7 @@ def _picture_kind(path: Path) -> str | None:
         return None
 
 
-def _animation(path: Path) -> Reference:
+def _animation(path: Path, hooks: Hooks) -> Reference:
     """An animated WebP, which FFmpeg does not read, or AVIF, of which it knows other times."""
     end = 0.0
     for end, _ in _shown(path):
@@ -239,7 +239,8 @@ def _animation(path: Path) -> Reference:
         done = 0
         for until, image in _shown(path):
             if done / FPS < until:
-                picture = read_picture(image)
+                # A note about the first picture is enough.
+                picture = read_picture(image, SILENT if done else hooks)
             while done / FPS < until - 1e-6:
                 yield picture
                 done += 1
