@@ -13,6 +13,7 @@ from dicetalk.drawn.evaluate.ablations import AblationRow, ablation_row, format_
 from dicetalk.drawn.evaluate.embedding import clustering, clustering_rows, embed_people, person_identified, person_rows
 from dicetalk.drawn.evaluate.generate import Maker
 from dicetalk.drawn.evaluate.judge_training import JudgeTraining, judges_of
+from dicetalk.drawn.evaluate.looks import look_rows
 from dicetalk.drawn.evaluate.measures import judge_rows, rows_of
 from dicetalk.drawn.evaluate.pictures import write_pictures
 from dicetalk.drawn.evaluate.plan import ablation_plan, full_plan, quick_plan, unseen_people
@@ -70,7 +71,8 @@ def evaluate_model(options: argparse.Namespace) -> int:
         made_by = partial(Maker, settings=settings, size=size, residency=residency, hooks=bars.hooks)
         measure = partial(evaluate, judges=judges, gallery=gallery, settings=settings, size=size, hooks=bars.hooks)
         found = measure(made_by(model), plan)
-        rows = rows_of(found.generated, found.drawn, gallery) + judge_rows(judges, gallery, size)
+        rows = rows_of(found.generated, found.drawn, gallery)
+        rows += look_rows(found.shots, bars.hooks) + judge_rows(judges, gallery, size)
         if embeds and not options.quick:
             _write(options, found, rows, [])  # what follows takes long and may fail
             embedded = embed_people(

@@ -18,6 +18,7 @@ class Row:
         drawn: of the same clips as they would be drawn: the best that the measure can give. NaN if there is no such.
         bar: what `generated` must reach, or none where nothing is asked.
         better: whether it must be at least, or at most, the bar.
+        most: where it must be at least the bar, what it must not exceed; none where that is no fault.
     """
 
     measure: str
@@ -25,12 +26,15 @@ class Row:
     drawn: float = math.nan
     bar: float | None = None
     better: Better = "higher"
+    most: float | None = None
 
     @property
     def passed(self) -> bool | None:
         """Whether the bar is reached; none where there is none."""
         if self.bar is None:
             return None
+        if self.most is not None and not self.generated <= self.most:
+            return False
         return self.generated >= self.bar if self.better == "higher" else self.generated <= self.bar
 
 
@@ -41,6 +45,7 @@ def format_rows(rows: Sequence[Row]) -> str:
         sign = ">=" if row.better == "higher" else "<="
         verdict = {True: "reached", False: "MISSED", None: ""}[row.passed]
         bar = "" if row.bar is None else f"{sign} {row.bar:.2f}"
+        bar += "" if row.most is None else f" <= {row.most:.2f}"
         cells.append((row.measure, _number(row.generated), _number(row.drawn), bar, verdict))
     return format_cells(cells)
 

@@ -32,10 +32,11 @@ DIGITS = 4
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """What was made of a take, and what would be drawn."""
+    """What was made of a take, what would be drawn, and the same drawn again with another chance of sway and blinks."""
 
     made: Shot
     drawn: Shot
+    again: Shot
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ def evaluate(
     for number, take in enumerate(plan.takes):
         hooks.check()
         sound = say(take)
-        shots[take] = Pair(make(take, sound), drawn_shot(take, sound, size))
+        shots[take] = Pair(make(take, sound), *(drawn_shot(take, sound, size, chance) for chance in (0, 1)))
         hooks.report("clips", number + 1, len(plan.takes))
     return Evaluation(
         plan,

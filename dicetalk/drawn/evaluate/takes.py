@@ -134,15 +134,25 @@ def drawn_portrait(take: Take, size: int) -> Frame:
     return _renderer(take, size).draw(at_rest(sample_identity(take.person).manner), Pose())
 
 
-def drawn_shot(take: Take, sound: Sound, size: int) -> Shot:
-    """The take as it would be drawn: what a perfect network could have made."""
+def drawn_shot(take: Take, sound: Sound, size: int, chance: int = 0) -> Shot:
+    """The take as it would be drawn: what a perfect network could have made.
+
+    Another `chance` is another sway of the head, other small motions and blinks.
+    """
     frames = frames_of(sound)
     mouth, stress = mouth_curve(*sound, frames, FPS)
     weights = asked_weights(take, frames)
-    rng = np.random.default_rng([take.person, take.seed, PRESET_NAMES.index(take.emotions[0])])
+    rng = np.random.default_rng(
+        [take.person, take.seed, PRESET_NAMES.index(take.emotions[0]), *[chance] * (chance > 0)]
+    )
     rows = express(sample_identity(take.person).manner, weights, mouth, stress, FPS, rng)
     drawn = _renderer(take, size).draw_clip(rows, head_motion(weights, stress, FPS, rng, LIVELINESS))
     return Shot(take, np.stack([frame.pixels for frame in drawn]), mouth, weights)
+
+
+def drawn_regions(take: Take, size: int) -> dict[str, np.ndarray]:
+    """Where hair and skin are seen of a head at rest, away from their edges: booleans ``(size, size)``, by name."""
+    return _renderer(take, size).regions()
 
 
 def _renderer(take: Take, size: int) -> FaceRenderer:

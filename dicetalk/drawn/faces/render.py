@@ -20,6 +20,9 @@ from dicetalk.drawn.faces.scene import Scene, paint_background, paint_body
 OVERSAMPLING = 2
 """The canvas has this many times the picture's pixels along each side."""
 
+REGION_MARGIN = 0.05
+"""How far a region keeps from its edge, both sides together, in widths of the picture."""
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -97,6 +100,20 @@ class FaceRenderer:
     def draw_clip(self, coefficients: np.ndarray, poses: Iterable[np.ndarray]) -> list[Frame]:
         """Draw frames with the coefficients ``(N, 17)`` and the poses ``(N, 6)``."""
         return [self.draw(row, Pose(*pose)) for row, pose in zip(coefficients, poses, strict=True)]
+
+    def regions(self) -> dict[str, np.ndarray]:
+        """Where hair and skin are seen at rest, away from their edges: booleans ``(size, size)``, by name.
+
+        Skin is the whole face: more than half of it is bare in everybody. Without hair its region is empty.
+        """
+        place = Pose().placement(self.size)
+        masks = {name: np.zeros((self.size, self.size), np.uint8) for name in ("hair", "skin")}
+        if self.hair.front is not None and self.hair.alpha == 1:
+            Pen(masks["hair"], place).fill(self.hair.front, 255)
+        Pen(masks["skin"], place).fill(outline(self.person.shape), 255)
+        masks["skin"][masks["hair"] > 0] = 0
+        margin = np.ones((max(round(REGION_MARGIN * self.size), 1),) * 2, np.uint8)
+        return {name: cv2.erode(mask, margin) == 255 for name, mask in masks.items()}
 
     def _paint_marks(self, pen: Pen) -> None:
         extras, skin = self.person.extras, self.person.skin
