@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from dicetalk.audio.projection import AudioToBucket
-from dicetalk.checkpoints.files import SONIC_BUCKETS
+from dicetalk.checkpoints.files import SONIC_BUCKETS, SONIC_UNET
 from dicetalk.checkpoints.find import find_files
 from dicetalk.checkpoints.load import DiceModel
+from dicetalk.checkpoints.packed import packed_variant
 from dicetalk.checkpoints.parts import expecting
 from dicetalk.checkpoints.read import Tensors, read_tensors
 from dicetalk.checkpoints.strict import fill_from_file
@@ -27,7 +28,7 @@ def find_motion_network(place: str | PathLike[str], shared: Sequence[str | PathL
         CheckpointError: there is none.
     """
     path = checked_path(Path(place), CheckpointError)
-    if path.is_file() and path.suffix in (".pth", ".safetensors") and path.name != "unet.pth":
+    if path.is_file() and path.suffix in (".pth", ".safetensors") and not _is_model(path):
         return path
     folders = [place, *shared]
     for folder in folders:
@@ -38,6 +39,11 @@ def find_motion_network(place: str | PathLike[str], shared: Sequence[str | PathL
         f"{', '.join(dict.fromkeys(map(str, folders)))}: {SONIC_BUCKETS.name}, which predicts motion from the speech, "
         f"is not there. It comes from {SONIC_BUCKETS.origin}."
     )
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a file stands for a model, beside which its others are, and is no network of motion itself."""
+    return path.name == SONIC_UNET.base or (path.suffix == ".safetensors" and packed_variant(path) is not None)
 
 
 def load_motion_network(path: Path, config: ModelConfig) -> AudioToBucket:

@@ -55,6 +55,48 @@ def test_a_list_of_floats_may_be_wired_to_the_number(ids: Any, wired: Any) -> No
     assert ids(motion_bucket=wired)[0] == [4, 5, 6.5, 6.5, 6.5]
 
 
+def test_a_constant_curve_gives_the_numbers_frames_bit_for_bit(
+    nodes: dict[str, Any], model: Any, portrait: Any, speech: Any
+) -> None:
+    happy = model.emotion(model.dice.priors["happy"])
+
+    def frames(**changes: Any) -> torch.Tensor:
+        return nodes["DICETalk_Sampler"].execute(model, portrait, speech, happy, **nested(SAMPLER | changes)).result[0]
+
+    number = frames(motion_bucket=20.0)
+    for changes in (
+        {"motion_bucket_over_time": "[20]"},
+        {"motion_bucket_over_time": '{"keyframes": [{"time": 0, "value": 20}, {"time": 9, "value": 20}]}'},
+        {"motion_bucket": [20.0, 20.0, 20.0]},
+    ):
+        assert torch.equal(frames(**changes), number), changes
+    assert not torch.equal(frames(motion_bucket_over_time="[20, 90]"), number)
+
+
+@pytest.mark.parametrize(
+    ("values", "fps", "expected"),
+    [
+        ([4.0, 5.0, 6.5], 12.5, [4, 5, 6.5]),
+        ([[4.0, 5.0], 6.5], 12.5, [4, 5, 6.5]),
+        ([0.0, 10.0, 20.0], 25.0, [0, 20]),
+        ([7], 1.0, [7]),
+    ],
+)
+def test_motion_curve_gathers_a_list(
+    nodes: dict[str, Any], ids: Any, values: list[Any], fps: float, expected: list[float]
+) -> None:
+    (curve,) = nodes["DICETalk_MotionCurve"].execute(values, [fps]).result
+    assert curve == pytest.approx(expected)
+    held = [*expected, *[expected[-1]] * (FRAMES - len(expected))]
+    assert ids(expression_bucket=curve)[1] == pytest.approx(held)
+
+
+def test_motion_curve_takes_the_whole_list_and_names_what_is_no_number(nodes: dict[str, Any]) -> None:
+    assert nodes["DICETalk_MotionCurve"].define_schema().is_input_list
+    with pytest.raises(SettingError, match=r"values\[1\]"):
+        nodes["DICETalk_MotionCurve"].execute([1.0, "loud"], [12.5])
+
+
 def test_the_voice(ids: Any) -> None:
     """The hum is as loud throughout: the ordinary voice of its speaker, whose factor is one."""
     motion, expression = ids(motion_bucket_over_time="voice:20", expression_bucket_over_time="voice")

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from comfyui.prompts import FACE, SAMPLER, nested, talking
-from released_files import write_networks
-from small_models import SMALL_MODEL, SMALL_SONIC_MODEL, write_small_sonic
+from released_files import save_torch, shapes_of, write_networks
+from small_models import SMALL_MODEL, SMALL_SONIC_MODEL, write_small_model, write_small_sonic
 
+from dicetalk.audio.projection import AudioToBucket
 from dicetalk.checkpoints.load import load_model
 from dicetalk.checkpoints.variants import FULL, SONIC
 from dicetalk.errors import CheckpointError, EmotionError
@@ -140,6 +141,53 @@ def test_a_clip_without_an_emotion(
     images, audio, fps, *_ = made.result
     assert len(images) == 20 and fps == 25 and images.isfinite().all() and audio["sample_rate"] == 44_100
     assert made.ui[NOTICES] == []
+
+
+@pytest.fixture
+def motion_file(models: Path) -> Path:
+    """Sonic's motion network where the Sonic packs keep it."""
+    path = models / "sonic" / "audio2bucket.pth"
+    path.parent.mkdir()
+    save_torch(path, shapes_of(AudioToBucket(SMALL_SONIC_MODEL.bucket)))
+    return path
+
+
+def test_sonics_network_drives_a_model_with_emotions(
+    nodes: dict[str, Any], models: Path, motion_file: Path, tmp_path: Path
+) -> None:
+    write_small_model(models / "dice_talk")
+    load, name = nodes["DICETalk_LoadModel"], "dicetalk.safetensors"
+    plain, driven = (load.execute(name, "auto", "fp32", predict_motion=on).result[0].dice for on in (False, True))
+    assert plain.audio_to_bucket is None and plain.has_emotions
+    assert driven.audio_to_bucket is not None and driven.has_emotions
+    changed = load.fingerprint_inputs(name, "auto", "fp32", True)
+    assert [path for path, *_ in changed if path == str(motion_file)]
+    assert (
+        changed != load.fingerprint_inputs(name, "auto", "fp32", False) == load.fingerprint_inputs(name, "auto", "fp32")
+    )
+    motion_file.unlink()
+    load.fingerprint_inputs(name, "auto", "fp32", True)
+    with pytest.raises(CheckpointError, match=r"models/sonic.*audio2bucket\.pth.*LeonJoe13/Sonic"):
+        load.execute(name, "auto", "fp32", predict_motion=True)
+
+
+def test_the_bundled_model_does_not_go_with_sonics_network(nodes: dict[str, Any], motion_file: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not go with this model"):
+        nodes["DICETalk_LoadModel"].execute("tiny", "auto", "fp32", predict_motion=True)
+
+
+def test_sonic_predicts_motion_anyway(nodes: dict[str, Any], node_module: Any, both: None) -> None:
+    """The choice is dead there, and a switched one does not load the model again."""
+    left = {}
+    for model in ("dicetalk-sonic.safetensors", "unet.pth"):
+        prompt = talking(model=model)
+        prompt["1"]["inputs"]["predict_motion"] = True
+        node_module("prompts").settle_prompt(prompt, nodes)
+        left[model] = prompt["1"]["inputs"]["predict_motion"]
+    assert left == {"dicetalk-sonic.safetensors": False, "unet.pth": True}
+    without = talking(model="unet.pth")
+    node_module("prompts").settle_prompt(without, nodes)
+    assert without["1"]["inputs"]["predict_motion"] is False
 
 
 def test_an_emotion_at_sonic_is_left_out_with_the_way_on(

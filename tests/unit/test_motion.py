@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from released_files import SMALL
+from small_models import write_small_model
 from torch import nn
 
 from dicetalk.audio.features import SpeechFeatures
@@ -314,6 +315,10 @@ def test_a_network_is_found_and_loaded_strictly(network: AudioToBucket, tmp_path
     torch.save(network.state_dict(), path)
     sizes = replace(SIZES, image_encoder=replace(SIZES.image_encoder, projection_dim=SIZES.unet.cross_attention_dim))
     assert find_motion_network(tmp_path) == find_motion_network(path) == path
+    # A file of a model stands for its folder.
+    released, converted = tmp_path / "unet.pth", write_small_model(tmp_path / "other") / "dicetalk.safetensors"
+    released.touch()
+    assert find_motion_network(released) == find_motion_network(converted, [tmp_path]) == path
     loaded = load_motion_network(path, sizes)
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in network.state_dict().items())
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
