@@ -6,11 +6,14 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_models import write_small_sonic
 
 from dicetalk import DiceTalk
 from dicetalk.cli import main
-from dicetalk.errors import CheckpointError, EmotionError
+from dicetalk.emotion.prior import PRIOR_DIM, EmotionPrior
+from dicetalk.emotion.track import EmotionTrack, Keyframe
+from dicetalk.errors import Cancelled, CheckpointError, EmotionError, SpeechError
 from dicetalk.hooks import Hooks
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +69,53 @@ def test_generate_without_an_emotion(folder: Path, tmp_path: Path, capsys: pytes
         assert sum(1 for _ in video.decode(video=0)) == 15
     assert main(["generate", *wanted, *quick, "--quiet", "--emotion", "sad"]) == 0
     assert "no emotions" in capsys.readouterr().err
+
+
+def test_a_long_clip_is_pasted_back_and_leaves_a_track_out(talk: DiceTalk, notices: list[str]) -> None:
+    """Three windows of 25 frames in a ring, of which the last goes on with the clip's beginning."""
+    sad = EmotionPrior(torch.ones(PRIOR_DIM), name="sad")
+    track = EmotionTrack((Keyframe(0.0, sad), Keyframe(2.0, EmotionPrior(torch.zeros(PRIOR_DIM)))))
+    speech = np.tile(HUM[0], 9)[: 5 * 16_000], HUM[1]
+    notices.clear()
+    clip = talk.generate(PORTRAIT, speech, track, crop=True, paste_back=True, short_side=64, steps=1)
+    assert [("no emotions" in notice, "not used" in notice) for notice in notices] == [(True, True)]
+    with Image.open(PORTRAIT) as picture:
+        still = np.asarray(picture.convert("RGB"))
+    changed, frames = np.zeros(still.shape[:2], bool), 0
+    for frame in clip.frames():
+        assert frame.shape == still.shape
+        changed |= (frame != still).any(axis=2)
+        frames += 1
+    assert frames == 125 and clip.fps == 25
+    assert changed.any() and not changed.all(), "pasted into the picture, which stays elsewhere"
+
+
+def test_a_preview_at_every_step_and_cancel_before_the_next_call(talk: DiceTalk) -> None:
+    seen: list[torch.Tensor] = []
+
+    def progress(stage: str, done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        if stage == "sample" and preview is not None:
+            seen.append(preview)
+
+    watched = DiceTalk(talk.model, talk.residency, Hooks(progress=progress))
+    watched.generate(PORTRAIT, HUM, **QUICK)
+    assert len(seen) == QUICK["steps"] and seen[0].shape == (7, 4, 8, 8)
+    calls = []
+    handle = talk.model.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    stopped = DiceTalk(talk.model, talk.residency, Hooks(cancelled=lambda: len(calls) >= 3))
+    try:
+        with pytest.raises(Cancelled):
+            stopped.generate(PORTRAIT, HUM, **QUICK | {"steps": 100})
+    finally:
+        handle.remove()
+    assert len(calls) == 3
+
+
+def test_the_shortest_speech(talk: DiceTalk) -> None:
+    """The released program fails on 0.4 s; a frame more of 40 ms is enough."""
+    with pytest.raises(SpeechError, match=r"0\.40 s long.*0\.44 s or more.*pad_end"):
+        talk.generate(PORTRAIT, (HUM[0][:6400], HUM[1]), **QUICK)
+    assert len(list(talk.generate(PORTRAIT, (HUM[0][:7040], HUM[1]), **QUICK).frames())) == 6
 
 
 def test_commands_about_emotions_name_the_model(
