@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dicetalk.audio.speech import load_speech
+from dicetalk.audio.features import SpeechFeatures
+from dicetalk.audio.speech import SAMPLES_PER_FRAME, load_speech
 from dicetalk.checkpoints.doctor import inspect_model
 from dicetalk.checkpoints.packed import read_packed
 from dicetalk.checkpoints.read import read_tensors
@@ -29,6 +30,7 @@ from dicetalk.emotion.voice.classes import load_voice_classifier
 from dicetalk.emotion.voice.features import VoiceFeatures, measure_voice
 from dicetalk.errors import DiceTalkError
 from dicetalk.hooks import Hooks
+from dicetalk.portrait.faces import FaceBox
 from dicetalk.portrait.read import read_picture
 from dicetalk.portrait.torchscript import load_torchscript
 from dicetalk.train.checkpoint import load_newest, save_checkpoint
@@ -135,16 +137,23 @@ def _reference(path: Path) -> None:
         reference.speech()
 
 
-class _NoFace:
-    def detect(self, picture: np.ndarray) -> list[Any]:
-        return []
+class _Square:
+    """Takes what moves in the films of the seeds for a face."""
+
+    def detect(self, picture: np.ndarray) -> list[FaceBox]:
+        return [FaceBox(28.0, 16.0, 40.0, 40.0)]
+
+
+def _states(samples: np.ndarray) -> SpeechFeatures:
+    frames = len(samples) // SAMPLES_PER_FRAME
+    return SpeechFeatures(torch.zeros(4 * frames + 10, 2, 4), frames, frames / 12.5)
 
 
 def _training_video(path: Path) -> None:
     from dicetalk.train.prepare.datasets import SourceVideo
 
     source = SourceVideo("clip", path, path, ClipLabels("anna", "happy", 0.6, "clip", "train"))
-    for _ in VideoMaker(lambda samples: None, _NoFace(), 64)(source):
+    for _ in VideoMaker(_states, _Square(), 64)(source):
         pass
 
 

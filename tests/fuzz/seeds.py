@@ -94,7 +94,7 @@ def moving(count: int) -> list[np.ndarray]:
 
 
 def _write_film(path: Path, pictures: str | None, sound: str) -> None:
-    """Half a second with the codecs `pictures`, if any, and `sound`."""
+    """0.8 s, enough for a training clip, with the codecs `pictures`, if any, and `sound`."""
     with av.open(str(path), "w") as container:
         seen = container.add_stream(pictures, rate=Fraction(25)) if pictures else None
         rate = 48_000 if sound == "libopus" else 44_100
@@ -103,10 +103,10 @@ def _write_film(path: Path, pictures: str | None, sound: str) -> None:
         heard.open()
         if seen is not None:
             seen.width, seen.height, seen.pix_fmt = 96, 72, "yuv420p"
-            for picture in moving(12):
+            for picture in moving(20):
                 container.mux(seen.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             container.mux(seen.encode(None))
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(hum(0.48, rate).T), format="fltp", layout="stereo")
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(hum(0.8, rate).T), format="fltp", layout="stereo")
         frame.sample_rate = rate
         converted = av.AudioResampler(heard.format, "stereo", rate, heard.frame_size or 1024)
         for part in [*converted.resample(frame), *converted.resample(None)]:
