@@ -128,6 +128,20 @@ FAULTS = [
     ),
     *faults_in(
         "dicetalk/denoise/guided.py",
+        ("tests/unit/test_motion.py",),
+        (
+            "a window has its first frame's buckets",
+            "self.added_ids[frames].double()",
+            "self.added_ids[frames[:1]].double()",
+        ),
+        (
+            "a repeated frame counts once",
+            "self.added_ids[frames].double()",
+            "self.added_ids[sorted({*frames})].double()",
+        ),
+    ),
+    *faults_in(
+        "dicetalk/denoise/guided.py",
         PIPELINE,
         (
             "adapter scales are swapped",
@@ -168,16 +182,6 @@ FAULTS = [
             "one guidance ramp for both",
             "ramp_values(settings.expression_guidance, settings.steps_run)",
             "ramp_values(settings.portrait_guidance, settings.steps_run)",
-        ),
-        (
-            "a window has its first frame's buckets",
-            "self.added_ids[frames].double()",
-            "self.added_ids[frames[:1]].double()",
-        ),
-        (
-            "a repeated frame counts once",
-            "self.added_ids[frames].double()",
-            "self.added_ids[sorted({*frames})].double()",
         ),
         (
             "every branch sees the portrait",
