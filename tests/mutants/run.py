@@ -2,6 +2,7 @@
 
     python tests/mutants/run.py                 every fault, minutes
     python tests/mutants/run.py --only scale    faults whose name or file contains "scale"
+    python tests/mutants/run.py --part 1/4      every fourth fault, from the first; parts can run side by side
     python tests/mutants/run.py --check         compare the list with the code only
 
 The lists are `sampling.py` and `inputs_and_outputs.py`. A copy of the tree is changed, never the checkout. It ends with
@@ -45,6 +46,7 @@ def main() -> int:
     """Run the faults that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="part of a fault's name or file")
+    parser.add_argument("--part", type=_part, default=(1, 1), help="which of how many equal parts, as 1/4")
     parser.add_argument("--check", action="store_true", help="do not run anything")
     parser.add_argument("--timeout", type=float, default=300, help="seconds for one run of tests")
     options = parser.parse_args()
@@ -54,6 +56,7 @@ def main() -> int:
         print(f"{len(FAULTS)} faults, {len(stale)} of them not found exactly once")
         return bool(stale)
     chosen = [fault for fault in FAULTS if options.only in fault.name or options.only in fault.file]
+    chosen = chosen[options.part[0] - 1 :: options.part[1]]
     os.environ["OMP_NUM_THREADS"] = "1"
     for package in PRELOADED:
         importlib.import_module(package)
@@ -69,6 +72,13 @@ def main() -> int:
             wrong += [] if good else [fault.name]
     print(f"{len(chosen)} faults, {len(wrong)} with another end than expected" + "".join(f"\n  {w}" for w in wrong))
     return bool(wrong)
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, of = map(int, text.split("/"))
+    if not 1 <= number <= of:
+        raise ValueError(text)
+    return number, of
 
 
 def occurrences(fault: Fault) -> int:
