@@ -15,7 +15,7 @@ import torch
 from einops import repeat
 from torch import nn
 
-from dicetalk.denoise.attention import AdapterContext, AttentionContext, CrossAttention, KeyValues
+from dicetalk.denoise.attention import AttentionContext, CrossAttention, KeyValues
 from dicetalk.denoise.conditioning import Conditioning
 from dicetalk.denoise.guided import Branch, GuidedUNet
 from dicetalk.denoise.unet import UNet
@@ -29,14 +29,17 @@ class PlainCrossAttention(CrossAttention):
         hidden: torch.Tensor,
         context: AttentionContext,
         rows: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-        masked: Callable[[torch.Tensor, AdapterContext], torch.Tensor],
+        size: tuple[int, int] | None = None,
     ) -> torch.Tensor:
         query = self.to_q(hidden)
         clip = rows(context.clip_values[self.layer], context.clip_index)
         attended = self.attention(query, self.to_k(clip), self.to_v(clip), self.heads)
         for i, adapter in enumerate(context.adapters):
             key, value = self.project_adapter(i, rows(adapter.key_values[self.layer][0], adapter.index))
-            attended = attended + adapter.scale * masked(self.attention(query, key, value, self.heads), adapter)
+            seen = self.attention(query, key, value, self.heads)
+            if size is not None and adapter.mask is not None:
+                seen = seen * adapter.mask[size].to(seen)
+            attended = attended + adapter.scale * seen
         return self.to_out[0](attended)
 
     def temporal(self, hidden: torch.Tensor, batch: int, context: AttentionContext) -> torch.Tensor:
@@ -46,7 +49,7 @@ class PlainCrossAttention(CrossAttention):
         def rows(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
             return repeat(tokens[index].mean(dim=1), "b t d -> (b s) t d", s=pixels)
 
-        return self._attend(hidden, context, rows, lambda attended, adapter: attended)
+        return self._attend(hidden, context, rows)
 
 
 class PlainUNet(UNet):

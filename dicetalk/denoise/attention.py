@@ -150,10 +150,7 @@ class CrossAttention(nn.Module):
         def rows(projected: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
             return projected[index.flatten()]
 
-        def masked(attended: torch.Tensor, adapter: AdapterContext) -> torch.Tensor:
-            return attended if adapter.mask is None else attended * adapter.mask[size].to(attended)
-
-        return self._attend(hidden, context, rows, masked)
+        return self._attend(hidden, context, rows, size)
 
     def temporal(self, hidden: torch.Tensor, batch: int, context: AttentionContext) -> torch.Tensor:
         """Attend from every pixel at every time to the mean of the window's tokens; no mask.
@@ -172,7 +169,7 @@ class CrossAttention(nn.Module):
         def rows(projected: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
             return projected[index].mean(dim=1)
 
-        attended = self._attend(queries, context, rows, lambda attended, adapter: attended)
+        attended = self._attend(queries, context, rows)
         if attended.shape[1] == 1:
             return attended.repeat_interleave(pixels, dim=0)
         return rearrange(attended, "b (s f) c -> (b s) f c", s=pixels)
@@ -182,13 +179,18 @@ class CrossAttention(nn.Module):
         hidden: torch.Tensor,
         context: AttentionContext,
         rows: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-        masked: Callable[[torch.Tensor, AdapterContext], torch.Tensor],
+        size: tuple[int, int] | None = None,
     ) -> torch.Tensor:
+        """Sum of the clip token's part and each adapter's, which is masked where `size` says at which resolution."""
         attended = rows(context.clip_values[self.layer], context.clip_index)
         active = [a for a in context.adapters if a.scale != 0]
         if active:
             query = self.to_q(hidden)
             for adapter in active:
                 key, value = (rows(x, adapter.index) for x in adapter.key_values[self.layer])
-                attended = attended + adapter.scale * masked(self.attention(query, key, value, self.heads), adapter)
+                seen = self.attention(query, key, value, self.heads)
+                if size is None or adapter.mask is None:
+                    attended = torch.add(attended, seen, alpha=adapter.scale)
+                else:
+                    attended = torch.addcmul(attended, seen, adapter.mask[size].to(seen), value=adapter.scale)
         return self.to_out[0](attended)

@@ -1,7 +1,9 @@
 """Blocks of the UNet: residual and transformer blocks over space and time, and the groups that they form."""
 
 import math
+from functools import cache
 from types import ModuleType
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -47,6 +49,26 @@ class AlphaBlender(nn.Module):
         return torch.lerp(temporal, spatial, alpha)
 
 
+@cache
+def temporal_convolution(layer: type[nn.Conv3d]) -> type[nn.Conv3d]:
+    """`layer` for kernels over time alone, computed in two dimensions, frames and pixels.
+
+    The sums are the same; on a CPU the kernels for two dimensions take between a third and three quarters of the time.
+    """
+
+    class TemporalConvolution(layer):  # type: ignore[valid-type, misc]
+        """Convolution with a kernel of ``(frames, 1, 1)``."""
+
+        def _conv_forward(
+            self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *_: Any, **__: Any
+        ) -> torch.Tensor:
+            # All ways through Conv3d lead here, also those of a host that casts or fetches the weights first.
+            flat = F.conv2d(input.flatten(3), weight.squeeze(-1), bias, padding=self.padding[:2])
+            return flat.unflatten(3, input.shape[3:])
+
+    return TemporalConvolution
+
+
 class ResBlock(nn.Module):
     """Norm, SiLU, convolution, twice, with the time embedding added between; over space (2-d) or time (3x1x1)."""
 
@@ -60,7 +82,7 @@ class ResBlock(nn.Module):
         operations: ModuleType = nn,
     ):
         super().__init__()
-        conv = operations.Conv3d if temporal else operations.Conv2d
+        conv = temporal_convolution(operations.Conv3d) if temporal else operations.Conv2d
         kernel, padding = ((3, 1, 1), (1, 0, 0)) if temporal else (3, 1)
         self.norm1 = operations.GroupNorm(32, in_channels, eps=eps)
         self.conv1 = conv(in_channels, out_channels, kernel, padding=padding)
@@ -101,6 +123,11 @@ class SpatioTemporalResBlock(nn.Module):
         return rearrange(clip, "b c f h w -> (b f) c h w")
 
 
+ROWS = 1024
+"""Rows that a thread of a CPU takes through a feed-forward at a time, so that what lies between its two layers, eight
+times as wide as they are, stays in the cache."""
+
+
 class GEGLU(nn.Module):
     """Gated GELU (Shazeer 2020)."""
 
@@ -111,7 +138,8 @@ class GEGLU(nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """``(..., channels)`` to ``(..., hidden)``."""
         value, gate = self.proj(hidden).chunk(2, dim=-1)
-        return value * F.gelu(gate)
+        # Of a tensor with gaps the exact GELU takes three times as long.
+        return F.gelu(gate.contiguous()) * value
 
 
 class FeedForward(nn.Module):
@@ -126,7 +154,11 @@ class FeedForward(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """``(..., channels)`` in and out."""
-        return self.net(hidden)
+        if hidden.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self.net(hidden)
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        parts = rows.split(ROWS * torch.get_num_threads())
+        return torch.cat([self.net(part) for part in parts]).reshape(hidden.shape)
 
 
 class TransformerBlock(nn.Module):

@@ -307,15 +307,20 @@ FAULTS = [
         PIPELINE,
         (
             "spatial attention is not masked",
-            "return attended if adapter.mask is None else attended * adapter.mask[size].to(attended)",
-            "return attended",
+            "if size is None or adapter.mask is None:",
+            "if True:",
         ),
         (
             "the first frame's tokens for the window",
             "return projected[index].mean(dim=1)",
             "return projected[index][:, 0]",
         ),
-        ("scales are added", "attended + adapter.scale * masked(", "attended + adapter.scale + masked("),
+        (
+            "the scale is not used outside the mask",
+            "torch.add(attended, seen, alpha=adapter.scale)",
+            "torch.add(attended, seen)",
+        ),
+        ("the scale is not used in the mask", ", value=adapter.scale)", ")"),
         (
             "weak adapters are skipped",
             "[a for a in context.adapters if a.scale != 0]",

@@ -8,6 +8,7 @@ from torch import nn
 
 from dicetalk.config import UNetConfig
 from dicetalk.denoise.attention import AdapterContext, AttentionContext, mask_pyramid
+from dicetalk.denoise.blocks import ROWS, FeedForward, temporal_convolution
 from dicetalk.denoise.tokens import ProjectedRows, StoredRows
 from dicetalk.denoise.unet import UNet
 from dicetalk.layers import sdpa_attention
@@ -53,6 +54,27 @@ def test_every_layer_comes_from_the_injected_namespace() -> None:
     layers = [m for m in unet.modules() if isinstance(m, LAYERS)]
     assert len(layers) > 50
     assert all(getattr(layer, "injected", False) for layer in layers)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_convolutions_over_time_are_those_in_three_dimensions(dtype: torch.dtype) -> None:
+    conv = temporal_convolution(nn.Conv3d)(8, 12, (3, 1, 1), padding=(1, 0, 0)).to(dtype)
+    assert isinstance(conv, nn.Conv3d) and conv.weight.shape == (12, 8, 3, 1, 1)
+    clip = torch.randn(2, 5, 8, 4, 6, dtype=dtype).transpose(1, 2)  # as the UNet has it, not contiguous
+    expected = nn.functional.conv3d(clip, conv.weight, conv.bias, padding=(1, 0, 0))
+    torch.testing.assert_close(conv(clip), expected, atol=1e-5, rtol=0)
+    (expected - conv(clip)).abs().sum().backward()
+    assert conv.weight.grad is not None
+
+
+@pytest.mark.parametrize("rows", [1, 7, ROWS, 3 * ROWS + 5])
+def test_a_feed_forward_in_parts_is_the_whole_one(rows: int) -> None:
+    ff, hidden = FeedForward(16), torch.randn(1, rows, 16)
+    whole = ff(hidden)  # with gradients it is not cut
+    with torch.no_grad():
+        parts = ff(hidden)
+    assert parts.shape == whole.shape
+    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0)
 
 
 def test_attention_is_the_injected_function() -> None:
