@@ -228,8 +228,8 @@ def _by_soundfile(path: Path, error: SpeechError, promise: Promise | None) -> It
     except (soundfile.LibsndfileError, TypeError, ValueError, RuntimeError):
         raise error from error.__cause__
     with file:
-        told = [] if promise is None else promise_notes(path, promise, file.frames / file.samplerate)
-        yield Source(str(path), file.samplerate, file.channels, _soundfile_blocks(file, path), notes=lambda: told)
+        notes = [] if promise is None else promise_notes(path, promise, file.frames / file.samplerate)
+        yield Source(str(path), file.samplerate, file.channels, _soundfile_blocks(file, path), notes=lambda: notes)
 
 
 def _soundfile_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:

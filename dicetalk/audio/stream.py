@@ -167,8 +167,8 @@ class StreamReader:
         read, slack = self.handed / self.rate, CUT_SECONDS
         promised = self._promised()
         if self.promise is not None:
-            if told := promise_notes(self.path, self.promise, read):
-                return told
+            if notes := promise_notes(self.path, self.promise, read):
+                return notes
             promised = None
         elif self.video is not None and self.stream.duration is None:
             slack = self._film_slack()
