@@ -48,10 +48,10 @@ FIRST = frozenset(
     | {"audio_scale", "emotion_scale", "motion_bucket", "expression_bucket", "noise_strength", "portrait_noise"}
     | {"batched_guidance", "key_value_budget", "decode_chunk"}
 )
-"""Settings of the first version; newer ones are optional and come last."""
+"""Settings of the first version."""
 
-LAST = frozenset({"motion_amount"})
-"""Settings that came after `frame_rate`: workflows hold values by their place."""
+BEFORE_FRAME_RATE, AFTER_FRAME_RATE = frozenset({"retrieval"}), frozenset({"motion_amount"})
+"""Settings of later versions, which are optional. Workflows hold values by their place: newer ones come last."""
 
 UNWIRED, UNUSED = "not connected", "not used"
 """What the input `emotion` has before a model without emotions: nothing was connected, or what was is left out."""
@@ -98,10 +98,11 @@ class DiceSampler(SettledNode):
                 ),
                 *_inputs(lambda each: _always(each) and each.name in FIRST),
                 *_video_input("decode_chunk"),
-                *_inputs(lambda each: _always(each) and each.name not in FIRST | LAST),
+                *_inputs(lambda each: each.name in BEFORE_FRAME_RATE),
                 *_video_input("fps"),
-                *_inputs(lambda each: each.name in LAST),
+                *_inputs(lambda each: each.name in AFTER_FRAME_RATE),
                 *timed_inputs(SamplerSettings),
+                *_inputs(lambda each: _always(each) and each.name not in FIRST | BEFORE_FRAME_RATE | AFTER_FRAME_RATE),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="The frames."),

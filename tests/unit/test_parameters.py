@@ -4,13 +4,17 @@ Needs no ComfyUI; ``tests/nodes`` compares the nodes' real schemas.
 """
 
 import argparse
+import ast
 import inspect
 import json
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from import_graph import modules
 
+from dicetalk.adapters import DICE_ADAPTERS
 from dicetalk.cli.options import add_options, parse_setting
 from dicetalk.cli.parser import build_parser
 from dicetalk.errors import SettingError
@@ -20,6 +24,7 @@ from dicetalk.talk import DiceTalk
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ROOT / "docs" / "commands.md"
+SNAPSHOT = ROOT / "tests" / "nodes" / "schemas.json"
 NODES = {
     SamplerSettings: "DICETalk_Sampler",
     PortraitSettings: "DICETalk_PortraitCrop",
@@ -80,6 +85,31 @@ def test_every_parameter_is_an_option(each: Parameter, node: str) -> None:
     actions = {action.dest: action for action in generate_parser()._actions}
     assert actions[each.name].default == (None if each.of_model else each.default)
     assert each.help in actions[each.name].help or each.off[1] == actions[each.name].help
+
+
+def test_every_parameter_is_used() -> None:
+    """Something reads the field, takes it as an argument or names it, beside the command line and what calls it."""
+    used = {f"{adapter.name}_scale" for adapter in DICE_ADAPTERS}
+    for name, path in modules("dicetalk").items():
+        if name.startswith(("dicetalk.cli", "dicetalk.drawn", "dicetalk.bench")):
+            continue
+        for found in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(found, ast.Attribute) and isinstance(found.ctx, ast.Load):
+                used.add(found.attr)
+            elif isinstance(found, ast.arg):
+                used.add(found.arg)
+            elif isinstance(found, ast.Constant) and isinstance(found.value, str):
+                used.add(found.value)
+    assert {each.name for each, _ in TABLE} - used == set()
+    assert "warmth" not in used
+
+
+@pytest.mark.parametrize(("each", "node"), IN_NODES, ids=names_in_nodes)
+def test_every_parameter_is_an_input(each: Parameter, node: str) -> None:
+    """``tests/nodes/test_schemas.py`` compares the snapshot with the nodes."""
+    inputs = json.loads(SNAPSHOT.read_text())[node]["inputs"]
+    inside = [port for whole in inputs if isinstance(whole.get("options"), dict) for port in whole["options"].values()]
+    assert each.input_name in {port["id"] for port in [*inputs, *chain(*inside)]}
 
 
 @pytest.mark.parametrize("language", ["ja", "zh"])
