@@ -26,6 +26,25 @@ LONG = (
 )
 """Files that take a minute or more."""
 
+FAST_FOLDERS = (HERE / "unit", HERE / "nodes")
+NOT_FAST = (
+    *LONG,
+    *("test_command_faults.py", "test_disk_faults.py", "test_first_minute.py", "test_golden_sets.py", "test_leaks.py"),
+    *("test_train_loop.py", "test_train_resume.py", "test_prepare_run.py", "test_reference_expressions.py"),
+    *("test_drawn_looks.py", "test_drawn_evaluate.py", "test_drawn_transfer.py", "test_drawn_voices.py"),
+    *("test_import_cost.py", "test_memory.py", "test_load_memory.py", "test_reference_memory.py"),
+    *("test_sampler_memory.py", "test_talk_output.py", "test_tiny_name.py", "test_pipeline.py", "test_sonic_clip.py"),
+    *("test_sonic_files.py", "test_released_weights.py", "test_checkpoints_convert.py", "test_checkpoints_doctor.py"),
+    *("test_checkpoints_download.py", "test_checkpoints_layouts.py", "test_checkpoints_load.py"),
+    *("test_audio_inputs.py", "test_audio_lengths.py", "test_emotion_voice.py"),
+    *("test_portrait_faces.py", "test_portrait_notices.py", "test_emotion_embedder.py", "test_video_retime.py"),
+    *("test_archive.py", "test_checks.py", "test_extract.py", "test_folders.py", "test_hosting.py"),
+    *("test_motion_inputs.py", "test_notices.py", "test_packaging.py", "test_prompts.py", "test_run.py"),
+    *("test_sampler_values.py", "test_sonic.py", "test_templates.py"),
+)
+"""Files of :data:`FAST_FOLDERS` that ``-m fast`` leaves out: about five seconds or more. Single tests of other files
+are marked `long`."""
+
 settings.register_profile("machines of any speed", deadline=None)
 settings.load_profile("machines of any speed")
 
@@ -57,8 +76,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cases_of_set(pattern): run the test for each case of those files")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Whether a file need not be imported: of the fast tests' minute, reading all others would take a third."""
+    if config.option.markexpr != "fast" or collection_path.is_dir():
+        return None
+    return collection_path.parent not in FAST_FOLDERS or collection_path.name in NOT_FAST or None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what takes minutes first: several processes then end at about the same time."""
+    """Mark the fast tests, and put what takes minutes first: several processes then end at about the same time."""
+    for item in items:
+        marked = any(item.get_closest_marker(mark) for mark in ("long", "slow", "full"))
+        if item.path.parent in FAST_FOLDERS and item.path.name not in NOT_FAST and not marked:
+            item.add_marker("fast")
 
     def rank(item: pytest.Item) -> int:
         if item.path.parent == HERE / "golden":

@@ -18,6 +18,7 @@ def speech(seconds: float = 2.0):
     return load_speech((noise, 44_100))
 
 
+@pytest.mark.long
 def test_silence_around_speech_is_as_long_for_the_network_as_for_the_viewer() -> None:
     plain = speech()
     padded = pad_speech(plain, 0.5, 1.25)
@@ -89,6 +90,7 @@ def talk() -> DiceTalk:
     return DiceTalk.load("tiny", device="cpu")
 
 
+@pytest.mark.long
 def test_the_threshold_changes_the_clip_only_when_asked(talk: DiceTalk) -> None:
     picture = np.asarray(np.random.default_rng(0).integers(0, 255, (128, 128, 3)), np.uint8)
     options = {"whole_picture": True, "interpolate": False, "steps": 2}

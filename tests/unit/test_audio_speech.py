@@ -309,6 +309,7 @@ def test_too_short_and_beyond_the_end() -> None:
         refused((second, 16_000), "duration", duration=duration)
 
 
+@pytest.mark.long
 def test_longer_than_an_hour() -> None:
     def hours(seconds: int) -> Source:
         second = np.full((8_000, 1), 0.1, np.float32)

@@ -198,6 +198,7 @@ def test_tags_that_are_wrong(text: str) -> None:
     assert len(str(caught.value)) < 2000
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:

@@ -126,6 +126,7 @@ def test_kinds_of_files_do_not_overlap() -> None:
     assert sum(map(len, kinds)) == len(set().union(*kinds))
 
 
+@pytest.mark.long
 def test_one_failure_does_not_stop_the_others_and_the_next_run_goes_on(
     folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def test_cancelling_stops_the_watching() -> None:
         watch(reference_of(moving(10)), MeanColour(), BrightSquare(), Hooks(cancelled=lambda: True))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("blank", [range(0), range(7500), range(40, 7400)])
 def test_ten_minutes_need_the_memory_of_a_few_pictures(blank: range) -> None:
     shown = moving(1)[0], moving(1, range(1))[0]

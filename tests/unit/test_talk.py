@@ -53,6 +53,7 @@ def test_the_version_is_that_of_the_package() -> None:
     assert f'version = "{dicetalk.__version__}"' in (ROOT / "pyproject.toml").read_text()
 
 
+@pytest.mark.long
 def test_a_clip_is_what_the_command_line_makes(talk: DiceTalk, models: Path, speech: Path, tmp_path: Path) -> None:
     clip = talk.generate(
         str(PORTRAIT), str(speech), emotion="happy:0.8", crop=True, paste_back=True, seed=3, overlap=2, **QUICK
@@ -83,6 +84,7 @@ def test_a_folder_holds_the_same_frames(talk: DiceTalk, speech: Path, tmp_path: 
         clip.save("out.avi")
 
 
+@pytest.mark.long
 def test_every_form_of_input_gives_the_same_clip(talk: DiceTalk, speech: Path) -> None:
     picture = Image.open(PORTRAIT).convert("RGB")
     samples, rate = soundfile.read(speech, dtype="float32")
@@ -141,6 +143,7 @@ def test_an_extracted_emotion_goes_straight_into_a_clip(talk: DiceTalk, speech: 
     assert torch.equal(*clips)
 
 
+@pytest.mark.long
 def test_a_missing_interpolation_is_reported_once(models: Path, speech: Path) -> None:
     notices: list[str] = []
     talk = DiceTalk.load("tiny", device="cpu", hooks=Hooks(notice=notices.append))

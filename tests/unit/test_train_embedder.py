@@ -192,12 +192,14 @@ def test_anchors_are_the_released_priors_in_the_presets_order(corpus: Path) -> N
         read_anchors(corpus, 256)
 
 
+@pytest.mark.long
 def test_the_contrastive_loss_falls(corpus: Path, tmp_path: Path) -> None:
     train_embedder(embedder_training(corpus, tmp_path, steps=60, log_every=15, identities=3, clips=3))
     contrast = curve(tmp_path / "curves" / "train.csv")["contrast"]
     assert contrast[-1] < 0.5 * contrast[0]
 
 
+@pytest.mark.long
 def test_anchors_draw_the_emotions_means(corpus: Path, tmp_path: Path) -> None:
     anchors = corpus / "models" / "emotion"
     train_embedder(embedder_training(corpus, tmp_path, steps=40, log_every=10, anchors=anchors, learning_rate=1e-2))
