@@ -129,11 +129,11 @@ def look_rows(shots: Mapping[Take, Pair], hooks: Hooks = SILENT) -> list[Row]:
     row("looks: flicker where nothing moves", lambda s: s.flicker, _mean)
     rows.append(Row("looks: blinks a minute", _blinks_a_minute(made), _blinks_a_minute(again)))
     row("looks: movement of the head, of the width", lambda s: s.movement, _mean)
-    told, told_again = (
+    accuracy, accuracy_again = (
         told_apart([Sample(take.person, getattr(pair, kind).frames, pair.drawn.frames) for take, pair in shots.items()])
         for kind in ("made", "again")
     )
-    rows.append(Row("looks: pictures told from true ones", told, told_again))
+    rows.append(Row("looks: accuracy of telling generated pictures from drawn ones", accuracy, accuracy_again))
     return rows
 
 
