@@ -1,6 +1,7 @@
 """Registry of model variants, and a variant that is defined here, without emotion and pose, through the pipeline."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from dicetalk.adapters import AUDIO, EMOTION, Conditions
 from dicetalk.audio.features import SpeechFeatures
 from dicetalk.checkpoints.load import DiceModel
 from dicetalk.checkpoints.networks import DICE_NETWORKS
-from dicetalk.checkpoints.variants import FULL, SONIC, TINY, VARIANTS, Variant
+from dicetalk.checkpoints.variants import FULL, RELEASED, SONIC, TINY, VARIANTS, Variant
 from dicetalk.config import FULL as RELEASED_SIZES
 from dicetalk.config import SamplingConfig
 from dicetalk.denoise.conditioning import EncodedPortrait
@@ -125,6 +126,14 @@ def test_the_registry_says_where_files_come_from() -> None:
     assert [adapter.name for adapter in FULL.adapters] == ["audio", "emotion"]
     assert all(file.url.startswith("https://") for file in FULL.files) and TINY.files == ()
     assert "CC BY-NC-SA 4.0" in FULL.licences.values() and len(FULL.licences) == 4
+
+
+@pytest.mark.parametrize("variant", RELEASED, ids=lambda variant: variant.name)
+def test_the_files_of_every_released_variant_are_documented(variant: Variant) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "weights.md").read_text("utf-8")
+    names = {file.name for file in variant.own_files}
+    assert {name for name in names if f"`{name}`" not in text} == set()
+    assert variant.option in text
 
 
 def test_a_variant_whose_parts_do_not_fit_is_refused() -> None:

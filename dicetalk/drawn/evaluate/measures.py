@@ -151,7 +151,12 @@ def rows_of(generated: Scores, drawn: Scores, gallery: Gallery) -> list[Row]:
     if generated.videos:
         row("identity: leak of the prior's person", lambda s: leakage(s.videos, s.presets, gallery), 0.1, "lower")
     if any(shot.seam for shot in generated.shots):
-        row("seams: frame difference at window borders relative to elsewhere", lambda s: seams(s.shots)[0], 1.25, "lower")
+        row(
+            "seams: frame difference at window borders relative to elsewhere",
+            lambda s: seams(s.shots)[0],
+            1.25,
+            "lower",
+        )
         row("seams: borders outside the clip's spread", lambda s: seams(s.shots)[1], 0.25, "lower")
     return rows
 
