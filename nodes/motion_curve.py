@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from dicetalk.motion.parse import parse_motion
 from dicetalk.settings import FPS
 
+from .hooks import SHOWN_AGAIN, comfy_hooks, keeps_notices
 from .wires import CATEGORY
 
 
@@ -28,6 +29,7 @@ class MotionCurve(io.ComfyNode):
             description="Makes motion over time out of a list of numbers, for DICE Sampler's motion_bucket and "
             "expression_bucket.",
             search_aliases=["motion bucket", "float list", "keyframes", "schedule"],
+            **SHOWN_AGAIN,
             is_input_list=True,
             inputs=[
                 io.Float.Input(
@@ -58,9 +60,14 @@ class MotionCurve(io.ComfyNode):
         )
 
     @classmethod
+    @keeps_notices
     def execute(cls, values: list[Any], fps: list[float]) -> io.NodeOutput:
         """Gather the numbers, at the network's frame rate."""
-        return io.NodeOutput(list(parse_motion({"values": list(_flat(values)), "fps": fps[0]})))
+        hooks = comfy_hooks({})
+        if len(fps) > 1:
+            hooks.notice(f"fps holds {len(fps)} values: the first, {fps[0]:g}, is used.")
+        motion = list(parse_motion({"values": list(_flat(values)), "fps": fps[0]}))
+        return io.NodeOutput(motion, ui=hooks.shown())
 
 
 def _flat(values: list[Any]) -> Iterator[Any]:

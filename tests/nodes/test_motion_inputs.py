@@ -85,8 +85,9 @@ def test_a_constant_curve_gives_the_numbers_frames_bit_for_bit(
 def test_motion_curve_gathers_a_list(
     nodes: dict[str, Any], ids: Any, values: list[Any], fps: float, expected: list[float]
 ) -> None:
-    (curve,) = nodes["DICETalk_MotionCurve"].execute(values, [fps]).result
-    assert curve == pytest.approx(expected)
+    gathered = nodes["DICETalk_MotionCurve"].execute(values, [fps])
+    (curve,) = gathered.result
+    assert curve == pytest.approx(expected) and gathered.ui["dicetalk_notices"] == []
     held = [*expected, *[expected[-1]] * (FRAMES - len(expected))]
     assert ids(expression_bucket=curve)[1] == pytest.approx(held)
 
@@ -95,6 +96,11 @@ def test_motion_curve_takes_the_whole_list_and_names_what_is_no_number(nodes: di
     assert nodes["DICETalk_MotionCurve"].define_schema().is_input_list
     with pytest.raises(SettingError, match=r"values\[1\]"):
         nodes["DICETalk_MotionCurve"].execute([1.0, "loud"], [12.5])
+
+
+def test_motion_curve_names_frame_rates_that_have_no_part(nodes: dict[str, Any]) -> None:
+    gathered = nodes["DICETalk_MotionCurve"].execute([1.0, 2.0], [12.5, 25.0])
+    assert gathered.ui["dicetalk_notices"] == ["fps holds 2 values: the first, 12.5, is used."]
 
 
 def test_the_voice(ids: Any) -> None:
