@@ -5,6 +5,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from dicetalk.config import UNetConfig
+from dicetalk.denoise import blocks
 from dicetalk.denoise.attention import AdapterContext, AttentionContext, mask_pyramid
 from dicetalk.denoise.guided import sampling_bytes
 from dicetalk.denoise.unet import UNet
@@ -36,7 +37,7 @@ def peak_bytes(unet: UNet, branches: int) -> int:
 
 
 @pytest.mark.parametrize(("batched", "branches"), [(True, 3), (False, 1)])
-def test_the_bound_holds_and_is_not_far_off(batched: bool, branches: int) -> None:
+def test_the_bound_holds_and_is_not_far_off(batched: bool, branches: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     unet = UNet(
         UNetConfig(
@@ -49,8 +50,11 @@ def test_the_bound_holds_and_is_not_far_off(batched: bool, branches: int) -> Non
     unet.requires_grad_(False)
     settings = SamplerSettings(batched_guidance=batched, key_value_budget=0)
     bound = sampling_bytes(unet, settings, FRAMES, (SIZE, SIZE), [(10, 4), (2, 4)], torch.float32)
-    peak = peak_bytes(unet, branches)
-    assert 0.7 * bound < peak < bound
+    in_parts = peak_bytes(unet, branches)
+    monkeypatch.setattr(blocks, "ROWS", 1 << 40)  # feed-forwards whole, as everywhere but on a CPU
+    whole = peak_bytes(unet, branches)
+    assert in_parts <= whole
+    assert 0.7 * bound < whole < bound
 
 
 def test_the_budget_bounds_projected_tokens_and_a_short_window_needs_less() -> None:
