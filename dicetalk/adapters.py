@@ -23,7 +23,7 @@ from dicetalk.settings import FPS, SamplerSettings
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """What a clip is made from beside its portrait.
+    """Conditions of a clip beside its portrait.
 
     Args:
         features: speech.

@@ -119,7 +119,7 @@ class ImageEncoderConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """What the networks were made to be used with.
+    """Sampling that the networks were made for.
 
     Args:
         short_side: of the picture, in pixels.

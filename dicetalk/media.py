@@ -145,7 +145,7 @@ def _flags(stream: Stream) -> int:
 
 
 def torso_message(path: Path) -> str | None:
-    """What to tell of an MP4 or QuickTime file without its index; `None` of any other file.
+    """Notice about an MP4 or QuickTime file without its index; `None` for any other file.
 
     Recorders write the index (moov) last. Without it nobody knows where in the file which sound or picture lies.
     """

@@ -1,4 +1,4 @@
-"""What is known of a parameter: stated once, on the field that holds it.
+"""Description of a parameter, stated once, on the field that holds it.
 
     @dataclass(frozen=True)
     class Settings:

@@ -98,5 +98,5 @@ def check_header(path: Path | str, error: type[DiceTalkError], limit: int = MAX_
 
 
 def reason_of(cause: Exception) -> str:
-    """What the system says is wrong, in a few words."""
+    """The system's description of the error, in a few words."""
     return getattr(cause, "strerror", None) or str(cause)

@@ -1,4 +1,4 @@
-"""What is refused before a workflow runs, with one message at the input that it is about."""
+"""Validation of inputs before a workflow runs, with one message at the input concerned."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +38,7 @@ class Wanted(str):
 
 
 def verdict(check: Callable[[], Any]) -> bool | str:
-    """What a node's `validate_inputs` returns for one input: true, or what `check` raises.
+    """Result of a node's `validate_inputs` for one input: true, or the error that `check` raises.
 
     ComfyUI puts the answer at every input that a node's `validate_inputs` names, and stops checking the range of those,
     so that one input is named alone. It passes none for a value that comes over a wire.
@@ -51,7 +51,7 @@ def verdict(check: Callable[[], Any]) -> bool | str:
 
 
 def choice_verdict(name: str, chosen: Any, options: tuple[str, ...]) -> bool | str:
-    """What `validate_inputs` returns for a choice that decides which inputs there are.
+    """Result of `validate_inputs` for a choice that decides which inputs there are.
 
     Args:
         name: of the input.

@@ -172,7 +172,7 @@ def _strength() -> io.Input:
 
 
 def _over_time() -> list[io.Input]:
-    """What an emotion that follows the clip asks for."""
+    """Request for an emotion that follows the clip."""
     return [
         io.Float.Input(
             "smoothing",

@@ -137,7 +137,7 @@ def emotion_names() -> list[str]:
 
 
 def emotion_choices() -> list[str]:
-    """What Load Emotion offers; never nothing, for then the editor would send nothing and could not say why."""
+    """Choices of Load Emotion; never empty, because the editor would then send nothing and could not say why."""
     return emotion_names() or [NONE_SAVED]
 
 

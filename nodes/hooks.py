@@ -43,7 +43,7 @@ class NodeHooks(Hooks):
     notices: list[str] = field(default_factory=list)
 
     def shown(self, *parts: Any) -> dict[str, Any]:
-        """What the node shows: `parts`, which are pictures of `comfy_api` or tables, and the notices.
+        """Contents that the node shows: `parts`, which are pictures of `comfy_api` or tables, and the notices.
 
         The notices are there even if there are none, so that those of the run before go away.
         """

@@ -63,7 +63,7 @@ def over_time(name: str) -> str:
 
 
 def motion_over_time(name: str, number: Any, text: str = "") -> Any:
-    """What the inputs of a parameter that may change over the clip ask for.
+    """Value of a parameter that may change over the clip, from its inputs.
 
     Args:
         name: of the number's input.
@@ -78,7 +78,7 @@ def motion_over_time(name: str, number: Any, text: str = "") -> Any:
 
 
 def setting_value(settings: type, values: dict[str, Any]) -> dict[str, Any]:
-    """What `values` of such inputs are as fields of `settings`."""
+    """Convert `values` of such inputs to fields of `settings`."""
     taken = dict(values)
     fields = {}
     for each in parameters(settings):

@@ -73,7 +73,7 @@ class SettledNode(io.ComfyNode):
 
     @classmethod
     def refusals(cls, inputs: Mapping[str, Any]) -> Mapping[str, str]:
-        """What no run could use, by the name of the input. Values that come over wires are not known yet."""
+        """Errors of values that no run could use, by input. Values that come over wires are not known yet."""
         return {}
 
 

@@ -54,7 +54,7 @@ BEFORE_FRAME_RATE, AFTER_FRAME_RATE = frozenset({"retrieval"}), frozenset({"moti
 """Settings of later versions, which are optional. Workflows hold values by their place: newer ones come last."""
 
 UNWIRED, UNUSED = "not connected", "not used"
-"""What the input `emotion` has before a model without emotions: nothing was connected, or what was is left out."""
+"""Values of the input `emotion` before a model without emotions: nothing connected, or what was is left out."""
 
 SHARES = {"portrait": 5, "sample": 80, "decode": 10, "interpolate": 5}
 

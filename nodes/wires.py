@@ -1,4 +1,4 @@
-"""What travels on the pack's own wires, and whether it belongs to the model beside it."""
+"""Types of the pack's own wires, and checks that a value belongs to the model beside it."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,7 +50,7 @@ BoxWire = wire("BOUNDING_BOX", "the box of a face detector")
 
 
 Emotion = SavedEmotion
-"""What the emotion wire carries: an emotion and the model that it belongs to, as a file of Save Emotion holds them."""
+"""Value of the emotion wire: an emotion and the model that it belongs to, as a file of Save Emotion holds them."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -25,7 +25,7 @@ from dicetalk.portrait.torchscript import RefusedProgramError, load_torchscript
 
 @dataclass(frozen=True)
 class FileReport:
-    """What is known about one file.
+    """Report on one file.
 
     Args:
         file: what it should be.
@@ -51,7 +51,7 @@ class FileReport:
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What is known about a model.
+    """Report on a model.
 
     Args:
         folder: of the model.

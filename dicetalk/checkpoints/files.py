@@ -151,10 +151,10 @@ SONIC_PACKED = ModelFile("dicetalk*.safetensors", "the three Sonic networks in o
 
 DICE_FILES = (UNET, AUDIO_PROJECTION, EMOTION_MODEL, POSE_GUIDER)
 OWN_FILES = (EMBEDDER, READER)
-"""What the release does not have; only a training of one's own makes them."""
+"""Files that no release has; only a training of one's own makes them."""
 
 SONIC_FILES = (SONIC_UNET, SONIC_AUDIO_PROJECTION, SONIC_BUCKETS)
 SHARED_FILES = (FLOWNET, WHISPER_CONFIG, WHISPER, VAE, IMAGE_ENCODER, DETECTOR)
-"""What several variants use, whichever repository publishes it."""
+"""Files that several variants use, whichever repository publishes them."""
 
 MODEL_FILES = (*DICE_FILES, FLOWNET, WHISPER_CONFIG, WHISPER, VAE, IMAGE_ENCODER, *PRIORS.values(), DETECTOR)

@@ -57,7 +57,7 @@ _SVD_WITHOUT_TEMPORAL_DECODER = "image_decoder"
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """What :func:`find_files` found.
+    """Result of :func:`find_files`.
 
     Args:
         folder: where it looked.

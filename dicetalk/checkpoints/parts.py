@@ -1,4 +1,4 @@
-"""Which network gets its weights from which file; loading, the doctor and converting walk the same list.
+"""List of the networks and their weight files; loading, the doctor and converting walk the same list.
 
 Of a Whisper folder in Hugging Face's layout the encoder is read, not the decoder.
 """

@@ -100,7 +100,7 @@ class Variant:
 
     @property
     def option(self) -> str:
-        """What a command needs to mean this variant where nothing in its folder shows it, with a space before."""
+        """Option that selects this variant where nothing in its folder shows it, with a space before."""
         return "" if self is FULL else f" --variant {self.name}"
 
     @property

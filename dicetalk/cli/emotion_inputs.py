@@ -1,4 +1,4 @@
-"""What the commands of ``dicetalk emotion`` have in common: a model's presets and bank, speech, and files."""
+"""Inputs of the commands of ``dicetalk emotion``: a model's presets and bank, speech, and files."""
 
 import argparse
 from collections.abc import Callable

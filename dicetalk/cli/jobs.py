@@ -28,7 +28,7 @@ KINDS = {
     "image": {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"},
     "emotion_track": set(FILE_SUFFIXES),
 }
-"""What a file in a folder of jobs is for, by the end of its name."""
+"""Purpose of a file in a folder of jobs, by the end of its name."""
 
 _YES = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 

@@ -56,7 +56,7 @@ SCENE_STREAM, TAKE_STREAM, PAIR_STREAM = 1, 2, 3
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """What :func:`make_clip` is asked for; small, so that workers can share a list of them.
+    """Request to :func:`make_clip`; small, so that workers can share a list of them.
 
     With `then`, an emotion and a sentence, it is :func:`make_changing_clip` that is asked: the emotion passes into it.
     """

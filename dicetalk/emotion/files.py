@@ -44,7 +44,7 @@ _SHORT_HASH = 12
 
 @dataclass(frozen=True)
 class SavedEmotion:
-    """What a file holds.
+    """Contents of a file.
 
     Args:
         emotion: one prior, or a track.
@@ -229,7 +229,7 @@ def _check_size(path: Path) -> None:
 
 
 def _as_text(value: str) -> str:
-    """What can be written as UTF-8: names of files may hold any bytes."""
+    """Text that can be written as UTF-8: names of files may hold any bytes."""
     return value.encode(errors="replace").decode()
 
 
@@ -316,7 +316,7 @@ def parse_track(value: Any, priors: Mapping[str, EmotionPrior]) -> EmotionTrack:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What an entry of a track says."""
+    """Emotion and time of an entry of a track."""
 
     weights: Mapping[str, float]
     intensity: float = 1.0

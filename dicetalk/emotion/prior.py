@@ -233,7 +233,7 @@ class _Name:
 
 @dataclass
 class _DType:
-    """What ``numpy.dtype(code)`` would be."""
+    """Equivalent of ``numpy.dtype(code)``."""
 
     code: str
     byteorder: str = "="
@@ -241,7 +241,7 @@ class _DType:
 
 @dataclass
 class _Array:
-    """What ``numpy.ndarray.__setstate__`` would fill."""
+    """Equivalent of the array that ``numpy.ndarray.__setstate__`` fills."""
 
     shape: tuple[int, ...] = ()
     dtype: _DType | None = None

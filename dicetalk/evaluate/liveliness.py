@@ -1,4 +1,4 @@
-"""What moves in a talking head beside the mouth: lids and head, measured in the pixels."""
+"""Motion of a talking head beside the mouth: lids and head, measured in the pixels."""
 
 from collections.abc import Sequence
 

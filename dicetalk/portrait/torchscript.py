@@ -197,7 +197,7 @@ class _Program:
         self.aliases: dict[str, bool] = {}
 
     def fault(self, position: int, kind: int) -> str | None:
-        """What is wrong with the token at `position`, if anything; to be asked in order."""
+        """Describe the fault of the token at `position`, if it has one; tokens are checked in order."""
         word, before, after = self.words[position], self.words[position - 1], self.words[position + 1]
         if kind in (kinds.COMMENT, kinds.ERRORTOKEN):
             return f"{word[:20]!r}, which PyTorch does not write"

@@ -72,7 +72,7 @@ def entries(config: Any, out: Path, prefix: str = "") -> Entries:
 
 
 def defaults(config: Any, prefix: str = "") -> Entries:
-    """What :func:`entries` would be of a config that leaves out all that may be left out."""
+    """Result of :func:`entries` for a config without its optional entries."""
     found: Entries = {}
     for field in (field for field in fields(config) if field.name not in TECHNICAL):
         value = getattr(config, field.name)
@@ -194,7 +194,7 @@ if TYPE_CHECKING:
 def state_of(
     task: Any, optimizer: Any, ema: "EMAModel", totals: dict[str, torch.Tensor], step: int, begun: Entries
 ) -> dict[str, Any]:
-    """What a checkpoint holds; `totals` are the meter's, `begun` is what the run was begun with."""
+    """Contents of a checkpoint; `totals` are the meter's, `begun` is the run's first config."""
     return {
         "step": step,
         "config": begun,

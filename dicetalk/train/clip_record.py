@@ -50,7 +50,7 @@ class DatasetError(DiceTalkError):
 
 @dataclass(frozen=True)
 class ClipLabels:
-    """What is known about a clip.
+    """Record of a clip.
 
     Args:
         identity: who is seen.

@@ -34,7 +34,7 @@ def within(default: Any, low: float, high: float = math.inf, above: bool = False
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """What every training run has.
+    """Settings that every training run has.
 
     Args:
         steps: optimizer steps of the whole run.

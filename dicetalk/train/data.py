@@ -56,7 +56,7 @@ class NumberedBatches(Dataset[Batch]):
 
 @dataclass(frozen=True)
 class Failed:
-    """What is there in place of a batch that could not be made."""
+    """Placeholder for a batch that could not be made."""
 
     reason: str
 

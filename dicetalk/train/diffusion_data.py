@@ -1,4 +1,4 @@
-"""What the diffusion model learns from: parts of clips with their portrait, speech and emotion, in batches."""
+"""Training data of the diffusion model: parts of clips with their portrait, speech and emotion, in batches."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -125,7 +125,7 @@ class DiffusionBatches:
         object.__setattr__(self, "_kinds", (emotional or ordinary, ordinary or emotional))
 
     def __call__(self, rng: np.random.Generator, number: int) -> Batch:
-        """What :class:`dicetalk.train.diffusion.DiffusionTask` needs of each clip; shapes start with ``batch_size``.
+        """Batch for :class:`dicetalk.train.diffusion.DiffusionTask`; shapes start with ``batch_size``.
 
         `latents` ``(window, 4, h, w)`` and `image_latents` ``(4, h, w)``, both unscaled, the latter of the clip's
         portrait or, if it has none, of any of its frames; `clip_pixels` ``(3, size, size)`` of the same; `mask`

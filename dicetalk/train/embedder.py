@@ -85,7 +85,7 @@ class EmbedderObjective(nn.Module):
 
 
 def group_key(record: ClipRecord, intensity_apart: bool = False) -> Hashable:
-    """What clips share that are positives of each other: identity and emotion (paper 3.1), or else the video.
+    """Key that positives of each other share: identity and emotion (paper 3.1), or else the video.
 
     With `intensity_apart` an emotion at another intensity is another group, as it is another class for the released
     classifier with its 22.

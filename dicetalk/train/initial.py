@@ -19,7 +19,7 @@ def seed_for(*numbers: int) -> int:
 
 
 def seeded(build: Callable[[], Made], seed: int) -> Made:
-    """What `build` makes with torch's global generator, such as untrained networks.
+    """Result of `build` under a seed of torch's global generator, such as untrained networks.
 
     Equal seeds make equal ones, and the generator is as before.
     """

@@ -43,7 +43,7 @@ _BATCHES, _NOISE, _VALIDATION, _VALIDATION_NOISE = range(4)
 
 
 class Task(Protocol):
-    """What is trained."""
+    """A module that is trained, with its data and what it exports."""
 
     @property
     def module(self) -> nn.Module:
@@ -56,7 +56,7 @@ class Task(Protocol):
 
     @property
     def batches(self) -> Mapping[str, DrawBatch]:
-        """What draws batches for ``train`` and, if there are clips for it, ``validation``.
+        """Sources of batches for ``train`` and, if there are clips for it, ``validation``.
 
         It goes to reading processes.
         """
@@ -64,7 +64,7 @@ class Task(Protocol):
 
     @property
     def config(self) -> Any:
-        """What decides the result beside the loop's settings, a dataclass, or `None`; a run goes on with the same."""
+        """Dataclass of the other settings that decide the result, or `None`; a resumed run must have the same."""
         ...
 
     @property
@@ -86,11 +86,11 @@ class Task(Protocol):
         ...
 
     def measures(self) -> dict[str, float]:
-        """What else a row of ``train.csv`` holds; called when one is written."""
+        """Further columns of ``train.csv``; called when a row is written."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What `after_step` and `measures` remember."""
+        """State of `after_step` and `measures`."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -103,7 +103,7 @@ class Task(Protocol):
 
 
 class PlainTask:
-    """What a :class:`Task` has that remembers nothing beside its weights."""
+    """Defaults of a :class:`Task` without state beside its weights."""
 
     config: Any = None
     rates: Mapping[str, float] = MappingProxyType({})

@@ -104,7 +104,7 @@ def add_noise(latents: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -
 
 
 def v_target(latents: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """What the network shall predict, ``(eps - sigma * z) / sqrt(sigma^2 + 1)``.
+    """Target of the network's prediction, ``(eps - sigma * z) / sqrt(sigma^2 + 1)``.
 
     It is the v that :func:`dicetalk.denoise.sampler.v_to_denoised` turns back into `latents`.
 
@@ -183,7 +183,7 @@ def classification_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
 def drop_conditions(
     count: int, generator: torch.Generator, rate: float = 0.05, portrait_only_rate: float = 0.0
 ) -> torch.Tensor:
-    """Which conditions each clip goes without: audio, image, emotion, as booleans ``(count, 3)``.
+    """Conditions dropped from each clip: audio, image, emotion, as booleans ``(count, 3)``.
 
     Of all clips a part `rate` loses audio alone, as many the image alone, as many the emotion alone, and as many all
     three (paper 4.1), so that each condition is dropped in twice `rate`.
@@ -203,7 +203,7 @@ def drop_conditions(
 
 
 def drop_modalities(count: int, generator: torch.Generator, rate: float = 0.5) -> torch.Tensor:
-    """Which sequences each clip's embedding goes without: visual, audio, as booleans ``(count, 2)``; never both.
+    """Sequences dropped from each clip's embedding: visual, audio, as booleans ``(count, 2)``; never both.
 
     Args:
         count: number of clips.

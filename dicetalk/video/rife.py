@@ -17,7 +17,7 @@ FEATURE_STRIDE = 4
 
 @dataclass(frozen=True)
 class FlowEstimate:
-    """What is known after one block, for B pairs of frames.
+    """Estimate after one block, for B pairs of frames.
 
     Args:
         flow: (B, 4, H, W), pixels; from the middle frame to the first (x, y) and to the second (x, y).

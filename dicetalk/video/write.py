@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 AAC_SAMPLE_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-"""What AAC holds and every player plays; sound of another rate is resampled to the next higher one."""
+"""Sample rates that AAC holds and every player plays; sound of another rate is resampled to the next higher one."""
 
 SOUND_BLOCK = 4096
 """Samples that go to the encoder at a time."""

@@ -1,4 +1,4 @@
-"""What the embedder's priors of unseen people and sentences tell: emotions (paper, table 5), and whose they are."""
+"""Information in the embedder's priors of unseen people and sentences: emotion (paper, table 5) and identity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

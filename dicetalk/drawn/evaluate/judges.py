@@ -73,7 +73,7 @@ class Judges(nn.Module):
         self.identity = FaceNetwork(config)
 
     def emotions(self, heads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What heads ``(N, 3, 80, 80)`` show.
+        """Emotions that heads ``(N, 3, 80, 80)`` show.
 
         Returns:
             Logarithms of the probabilities of the eight presets, and how strongly each is shown, 0 not at all to 1

@@ -1,4 +1,4 @@
-"""What an evaluation shows for people to look at."""
+"""Pictures of an evaluation for people to look at."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which takes an evaluation asks for: identities and sentences that no training has seen."""
+"""Takes of an evaluation: identities and sentences that no training has seen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -98,7 +98,7 @@ def score_shot(shot: Shot, judges: Judges, borders: Sequence[int]) -> ShotScores
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """What some people look like.
+    """Mean faces of some people, to the identity judge.
 
     Args:
         people: identity seeds.

@@ -61,7 +61,7 @@ class Take:
 
     @property
     def name(self) -> str:
-        """What the take is called in tables and pictures; different for different takes of a plan."""
+        """Name of the take in tables and pictures; different for different takes of a plan."""
         feeling = " to ".join(self.emotions) + (f" at {self.intensity:g}" if self.intensity < 1 else "")
         prior = "" if self.source is None else f" by {self.source}"
         return f"{self.person} {feeling}{prior}: {' '.join(self.sentences) or 'silent'}"

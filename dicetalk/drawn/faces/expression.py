@@ -1,4 +1,4 @@
-"""What a face does: eight emotions as action units, the way one person shows them, and how they live in time.
+"""Facial expressions: eight emotions as action units, the way one person shows them, and how they live in time.
 
 Action units are those of the Facial Action Coding System, gathered into a short vector; a face shows
 ``offset + gain * (emotion + speech + small motions)``. Offset and gain belong to the person, so that a person can be

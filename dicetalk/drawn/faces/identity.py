@@ -118,7 +118,7 @@ class Hair:
 
 @dataclass(frozen=True)
 class Extras:
-    """What some faces have: glasses, a beard, a mark, freckles, lines of age (0 to 1), earrings."""
+    """Optional traits of a face: glasses, a beard, a mark, freckles, lines of age (0 to 1), earrings."""
 
     glasses: str
     frame_colour: Colour

@@ -1,4 +1,4 @@
-"""What is around the head: background, shoulders and clothes. None of it belongs to the person, none of it moves."""
+"""Surroundings of the head: background, shoulders and clothes. None of it belongs to the person, none of it moves."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Which config each stage of the small model's training was begun with, and how long it took."""
+"""Record of the config that each stage of the small model's training began with, and how long it took."""
 
 import json
 import time

@@ -248,7 +248,7 @@ def stages(config: TinyTraining, hooks: Hooks) -> list[Stage]:
 
 
 def stills(config: TinyTraining) -> dict[str, Any]:
-    """What is different while single frames are learned."""
+    """Settings that differ while single frames are learned."""
     return {
         "start": "random",
         "window": 1,

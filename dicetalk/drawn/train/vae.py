@@ -81,7 +81,7 @@ def opponent(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def coarse_code(pictures: torch.Tensor) -> torch.Tensor:
-    """What any code of pictures should hold: the colour of each place and how brightness changes across it.
+    """Basic contents of any code of pictures: the colour of each place and how brightness changes across it.
 
     Args:
         pictures: RGB in -1..1, ``(B, 3, H, W)``.

@@ -1,4 +1,4 @@
-"""What a recogniser's ONNX file does not say: how it wants its faces, and what its outputs mean.
+"""Description of a recogniser beside its ONNX file: how it expects faces, and what its outputs mean.
 
 A JSON table beside the model, of the same name (``my_model.json`` for ``my_model.onnx``)::
 

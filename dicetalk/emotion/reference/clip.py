@@ -34,7 +34,7 @@ LATE_SECONDS = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What an emotion is taken from. Nothing is decoded until it is asked for.
+    """Reference that an emotion is taken from. Nothing is decoded until it is asked for.
 
     Args:
         name: what messages call it.
@@ -134,7 +134,7 @@ def _once(notice: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def _unused(path: Path, seen: Span | None, heard: Span | None, frames: int) -> list[str]:
-    """What of a file has no part in the reference."""
+    """Parts of a file that the reference does not use."""
     notes = []
     if seen is not None and seen.others:
         notes.append(f"{path} has {seen.others + 1} video streams: one is used, not the others.")
@@ -155,7 +155,7 @@ def _unused(path: Path, seen: Span | None, heard: Span | None, frames: int) -> l
 def reference_of(
     frames: np.ndarray | None = None, fps: float = FPS, sound: tuple[Any, float] | None = None
 ) -> Reference:
-    """What lies in memory already.
+    """Reference from frames and sound in memory.
 
     Args:
         frames: uint8 RGB ``(N, H, W, 3)``; one is a still picture.

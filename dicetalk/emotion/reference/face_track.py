@@ -37,7 +37,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """What a network wants to see of a face.
+    """Crop of a face that a network expects.
 
     Args:
         size: side of the crop in pixels.
@@ -89,7 +89,7 @@ class LostSpan:
 
 @dataclass(frozen=True, eq=False)
 class FaceReadings:
-    """What was read off a face at 12.5 fps.
+    """Readings of a face at 12.5 fps.
 
     Args:
         values: float32 ``(frames, d)``; where the face was lost, what lies between.

@@ -1,4 +1,4 @@
-"""Which prototypes of the emotion bank an emotion attends to."""
+"""Prototypes of the emotion bank that an emotion attends to."""
 
 from collections.abc import Sequence
 

@@ -30,13 +30,13 @@ CANDIDATES = {
     "mac_roman": "Mac Roman (western European)",
     "cp850": "DOS code page 850 (western European)",
 }
-"""What a text without a byte order mark may be, as Python and as people call it; of equals the first is taken."""
+"""Encodings of texts without a byte order mark, as Python and as people call them; of equals the first is taken."""
 
 _WIDE = {"utf-16-le": "UTF-16, little-endian", "utf-16-be": "UTF-16, big-endian"}
 _WIDEST = {"utf-32-le": "UTF-32, little-endian", "utf-32-be": "UTF-32, big-endian"}
 
 _SHIFTS = (b"\x1b$B", b"\x1b$@", b"\x1b(J")
-"""What changes the set of characters in ISO-2022-JP, the encoding of Japanese mail; all its bytes are ASCII."""
+"""Escape that changes the set of characters in ISO-2022-JP, the encoding of Japanese mail; all its bytes are ASCII."""
 
 MOST_DAMAGED = 0.1
 """A text of which a larger part is no UTF-8, in damaged places to whole characters, is in another encoding."""

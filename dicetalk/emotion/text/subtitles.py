@@ -80,7 +80,7 @@ class Line:
 
 @dataclass
 class _Block:
-    """What stands under a line of times; `start` is `None` if it has no times that can be read."""
+    """Text under a line of times; `start` is `None` if it has no times that can be read."""
 
     number: int
     times: str

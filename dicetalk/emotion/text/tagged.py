@@ -18,7 +18,7 @@ MAX_TEXT = 200_000
 """Characters; an hour of fast speech has about 80 000."""
 
 OPENING, CLOSING = "［【〔〖〘〚❲⟦﹝", "］】〕〗〙〛❳⟧﹞"
-"""What is taken for ``[`` and ``]``. Corner brackets are quotation marks, and parentheses are said aloud."""
+"""Characters taken for ``[`` and ``]``. Corner brackets are quotation marks, and parentheses are said aloud."""
 
 _BRACKETS = str.maketrans(dict.fromkeys(OPENING, "[") | dict.fromkeys(CLOSING, "]"))
 _TAG = re.compile(r"\[([^\[\]]*)\]")
@@ -28,7 +28,7 @@ _IDEOGRAPH_LETTERS = 3.5
 
 @dataclass(frozen=True)
 class TaggedText:
-    """What is said with one emotion.
+    """Text that is spoken with one emotion.
 
     Args:
         text: what is said, without the tag; may be empty.

@@ -41,10 +41,10 @@ DEGREES = {
     "totally": 1.5,
     "extremely": 1.6,
 }
-"""What may stand before a word, and the factor that it is."""
+"""Words that may stand before an emotion word, and the factor that each is."""
 
 DEGREES_AFTER = {"a little": 0.5, "a bit": 0.5, "a little bit": 0.5, "a lot": 1.3, "very much": 1.3}
-"""What may stand after it."""
+"""Words that may stand after it."""
 
 WORDS: dict[str, dict[str, float]] = {
     # joy

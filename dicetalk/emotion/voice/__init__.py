@@ -1,1 +1,1 @@
-"""What a voice tells about an emotion: how strong it is, moment by moment, and which one."""
+"""Emotion from a voice: how strong it is, moment by moment, and which one."""

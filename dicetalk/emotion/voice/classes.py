@@ -1,4 +1,4 @@
-"""Which emotion a voice has: a transformers audio classifier out of a local folder.
+"""Emotion of a voice by a transformers audio classifier out of a local folder.
 
 The folder is looked through before transformers builds what it describes. A config is a description of any network,
 with any sizes; transformers makes it without asking whether the weights in the folder are for such a one.
@@ -50,7 +50,7 @@ LABELS = {
     "sur": "surprised",
     "ps": "surprised",
 }
-"""What data sets of emotional speech call the presets, beside :data:`~dicetalk.emotion.prior.ALIASES`."""
+"""Names of the presets in data sets of emotional speech, beside :data:`~dicetalk.emotion.prior.ALIASES`."""
 
 CONFIG, FEATURES = "config.json", "preprocessor_config.json"
 MAX_CONFIG_BYTES = 1 << 20
@@ -193,7 +193,7 @@ def _check_rate(network: "PreTrainedModel", extractor: "FeatureExtractionMixin")
 
 
 def _classes(folder: Path, named: Mapping[int, Any]) -> tuple[str | None, ...]:
-    """What the outputs mean, in order; `None` for one that is no preset."""
+    """Meanings of the outputs, in order; `None` for one that is no preset."""
     if sorted(named) != list(range(len(named))):
         raise CheckpointError(
             f"{folder}: config.json numbers its labels {str(sorted(named))[:80]}; expected 0 to {len(named) - 1}."

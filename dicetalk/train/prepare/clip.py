@@ -1,4 +1,4 @@
-"""What a clip is made with, and how its parts become the tensors of a shard."""
+"""Parts of a clip as the tensors of a shard, and the lengths that long videos are cut into."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

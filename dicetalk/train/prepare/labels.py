@@ -1,4 +1,4 @@
-"""What the file names of known data sets say, in this library's words.
+"""Labels in the file names of known data sets, in this library's words.
 
 Emotions, and what became of those that are not among the eight presets:
 
@@ -64,7 +64,7 @@ _CREMAD = re.compile(
 
 @dataclass(frozen=True)
 class NamedVideo:
-    """What a path says.
+    """Labels read from a path.
 
     Args:
         labels: of the video's clips.

@@ -37,7 +37,7 @@ Make = Callable[[SomeSource, Collection[str], Hooks], Iterator[MadeClip | Skippe
 
 @dataclass(frozen=True)
 class Prepared:
-    """What :func:`prepare_shards` did.
+    """Result of :func:`prepare_shards`.
 
     Args:
         made: clips that were written now.
