@@ -147,7 +147,12 @@ class EmotionTrack:
         index = [rows.setdefault(self._blend(i / fps, times, same), len(rows)) for i in range(frames)]
         start, end, done = zip(*rows, strict=True)
         mus = torch.stack([keyframe.prior.mu for keyframe in self.keyframes])
-        return mus[list(start)].lerp(mus[list(end)], torch.tensor(done)[:, None]), torch.tensor(index)
+        blended = mus[list(start)].lerp(mus[list(end)], torch.tensor(done)[:, None])
+        # At the end of a slow curve moments differ by less than float32 shows.
+        first: dict[bytes, int] = {}
+        same_row = [first.setdefault(row.tobytes(), number) for number, row in enumerate(blended.numpy())]
+        place = {number: new for new, number in enumerate(first.values())}
+        return blended[list(first.values())], torch.tensor([place[same_row[row]] for row in index])
 
     def _first_equals(self) -> list[int]:
         """For each keyframe the first one with the same prior."""

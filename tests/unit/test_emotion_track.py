@@ -195,6 +195,11 @@ def test_repeated_emotions_share_a_row() -> None:
     assert len(EmotionTrack((Keyframe(0, HAPPY), Keyframe(2, same))).priors(60)[0]) == 1
 
 
+def test_moments_that_differ_by_less_than_float32_share_a_row() -> None:
+    keyframes = (Keyframe(0.0, PRIORS["neutral"], "ease-out"), Keyframe(2.8802842527959083, PRIORS["happy"]))
+    assert shown(EmotionTrack(keyframes), 38).shape == (38, 256)
+
+
 def test_an_hour_costs_its_frames() -> None:
     priors = [made_up(i % 500, "x") for i in range(1000)]
     track = EmotionTrack.curve(list(itertools.islice(itertools.cycle(priors), 45_000)))
