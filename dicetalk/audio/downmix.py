@@ -2,7 +2,10 @@
 
 By the layout: the centre counts in full, a front pair is averaged, surrounds come 3 dB lower, the low-frequency channel
 not at all (the proportions of ITU-R BS.775-3, scaled so that dialogue in the centre keeps its level). Where channels
-would cancel, as with one wire of a stereo cable swapped, the louder one is taken instead of their sum.
+would cancel, as with one wire of a stereo cable swapped, the louder one is taken instead of their sum: by the level
+of the sum in each window, and over longer spans also where one of them is a little later, which takes only low voices
+away. What is fainter as a whole than an average can be, as sound in one back channel over the hiss of the others, is
+brought to the level of its loudest channel.
 """
 
 import numpy as np
@@ -18,6 +21,26 @@ LIVE = 1e-6
 
 STAY = 0.5
 """The part that stands in is kept until another has twice its energy."""
+
+BAND_RATE = 8_000
+"""At about this rate channels are compared: above half of it there is little of a voice, and much hiss."""
+
+LAG_SECONDS = 0.002
+"""Channels may be so much apart: 70 cm between microphones, or the filters of an interface."""
+
+LAG_MEMORY_SECONDS = 1.0
+OPPOSED, NO_MORE_OPPOSED = 0.6, 0.45
+"""Correlation, with the sign turned, from which on a part and the rest oppose each other, and down to which."""
+
+OPPOSED_CLEARLY = 1.2
+"""It exceeds the correlation with the sign as it is by this factor, at any lag: a hum has both."""
+
+LEAST_OPPONENT = 0.05
+"""Energy of the rest, of that of the loudest part: a fainter rest cannot take much away."""
+
+FAINT_AVERAGE = 10**-0.45
+"""Energy of the mix, of that of the loudest channel: independent sounds on two channels average to half of it, one
+sound on both, once at a third, to 0.42."""
 
 SURROUND = 0.5**0.5
 UNHEARD = 1e-3
@@ -69,11 +92,18 @@ class Downmix:
         for members, weight in self.groups:
             self.weights[members] = weight / len(members)
         self.known = names is not None
+        self.step = max(round(rate / BAND_RATE), 1)
         self.energy = np.zeros(channels)
+        self.mixed = 0.0
+        unheard = [weight <= UNHEARD for _, weight in self.groups]
+        self.heard = np.ones(channels, bool)
+        for (members, _), low in zip(self.groups, unheard, strict=True):
+            self.heard[members] = not low
         self.rest = np.zeros((0, channels), np.float32)
-        self.stages = [_Stage(np.full(len(m), 1 / len(m)), np.ones(len(m))) for m, _ in self.groups]
+        lags = round(LAG_SECONDS * rate / self.step)
+        self.stages = [_Stage(np.full(len(m), 1 / len(m)), np.ones(len(m)), self.step, lags) for m, _ in self.groups]
         shares = np.array([weight for _, weight in self.groups])
-        self.sum = _Stage(shares, shares)
+        self.sum = _Stage(shares, shares, self.step, lags)
 
     def mono(self, block: np.ndarray, last: bool = False) -> np.ndarray:
         """The one channel ``(n, 1)``. Less comes out than went in until the `last` block, by less than a window."""
@@ -85,13 +115,13 @@ class Downmix:
         whole = whole[:length]
         if not length:
             return np.zeros((0, 1), np.float32)
-        self.energy += np.square(np.diff(whole, axis=0), dtype=np.float64).sum(axis=0)
+        self.energy += self._energy(whole)
         parts = [
             stage(whole[:, members], self.window) for stage, (members, _) in zip(self.stages, self.groups, strict=True)
         ]
-        if len(parts) == 1:
-            return parts[0]
-        return self.sum(np.concatenate(parts, axis=1), self.window)
+        mixed = parts[0] if len(parts) == 1 else self.sum(np.concatenate(parts, axis=1), self.window)
+        self.mixed += float(self._energy(mixed)[0])
+        return mixed
 
     def sound(self, block: np.ndarray) -> np.ndarray:
         """What the viewer hears ``(n, 1 or 2)``: up to two channels as they are."""
@@ -99,7 +129,13 @@ class Downmix:
 
     @property
     def mono_gain(self) -> float:
-        """Factor on all of :meth:`mono`, known at its end, for channels that were never in use."""
+        """Factor on all of :meth:`mono`, known at its end, for channels that were never in use or hold little."""
+        gain = self._unused_gain()
+        loudest = float(self.energy[self.heard].max(initial=0.0))
+        mixed = gain**2 * self.mixed
+        return gain * (loudest / mixed) ** 0.5 if 0 < mixed < FAINT_AVERAGE * loudest else gain
+
+    def _unused_gain(self) -> float:
         live = self._live()
         if not live.any() or live.all():
             return 1.0
@@ -118,6 +154,9 @@ class Downmix:
             return 1.0
         return float(max(1 / self.to_sound[live].max(), 1.0))
 
+    def _energy(self, samples: np.ndarray) -> np.ndarray:
+        return np.square(_band(_windows(samples, self.window), self.step), dtype=np.float64).sum(axis=(0, 1))
+
     def _live(self) -> np.ndarray:
         return self.energy > LIVE * self.energy.max()
 
@@ -128,10 +167,13 @@ class _Stage:
     Args:
         weights: of the parts, ``(k,)``.
         alone: weights of a part that stands alone, ``(k,)``.
+        step: samples that are averaged where parts are compared at other times.
+        lags: such averages by which parts may be apart.
     """
 
-    def __init__(self, weights: np.ndarray, alone: np.ndarray):
-        self.weights, self.alone = weights, alone
+    def __init__(self, weights: np.ndarray, alone: np.ndarray, step: int, lags: int):
+        self.weights, self.alone, self.step = weights, alone, step
+        self.opposition = _Opposition(weights, lags)
         self.before = weights
         self.chosen: tuple[int, float] | None = None
 
@@ -151,11 +193,12 @@ class _Stage:
 
     def _ends(self, parts: np.ndarray, window: int) -> np.ndarray:
         """Weights ``(windows, k)`` at the end of each window."""
-        count = -(-len(parts) // window)
-        padded = np.pad(parts, ((0, count * window - len(parts)), (0, 0))).reshape(count, window, -1)
+        padded = _windows(parts, window)
+        count = len(padded)
         # Also of the differences: what matters in speech is high, and a constant offset must not hide that it cancels.
         plain, high = _products(padded), _products(np.diff(padded, axis=1))
         shares = np.minimum(*(self._share(products) for products in (plain, high)))
+        shares[self.opposition(_band(padded, self.step))] = 0
         ends = np.tile(self.weights, (count, 1))
         for number in range(count):
             if not shares[number] < CANCELLING:
@@ -185,6 +228,74 @@ class _Stage:
                 sign = -sign
         self.chosen = place, sign
         return self.chosen
+
+
+class _Opposition:
+    """Finds parts that are one sound with its sign turned and a little later, over a second or so.
+
+    Their sum is no silence, but has lost what is low, and so most of a voice's level.
+
+    Args:
+        weights: of the parts, ``(k,)``.
+        lags: samples by which the parts may be apart.
+    """
+
+    def __init__(self, weights: np.ndarray, lags: int):
+        self.weights, self.lags = weights, lags
+        self.energies = np.zeros(len(weights))
+        self.loudest = 0
+        self.opposed = False
+        self.products: np.ndarray
+        self.powers: np.ndarray
+        self._forget()
+
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        """Whether the loudest part and the rest oppose each other, for each of ``(n, t, k)``: bool ``(n,)``."""
+        weighted = windows.astype(np.float64) * self.weights
+        kept = np.exp(-WINDOW_SECONDS / LAG_MEMORY_SECONDS)
+        found = np.zeros(len(windows), bool)
+        for number, parts in enumerate(weighted):
+            self.energies = kept * self.energies + np.square(parts).sum(axis=0)
+            if self.energies[self.loudest] < STAY * self.energies.max():
+                self.loudest = int(self.energies.argmax())
+                self._forget()
+            one = parts[:, self.loudest]
+            rest = parts.sum(axis=1) - one
+            still = one[self.lags : len(one) - self.lags]
+            if not len(still):
+                continue
+            self.products = kept * self.products + np.correlate(rest, still, "valid")
+            self.powers = kept * self.powers + [np.square(one).sum(), np.square(rest).sum()]
+            found[number] = self._decide(len(still) / len(one))
+        return found
+
+    def _decide(self, part: float) -> bool:
+        """The same until it is clear that it has changed; `part` of the powers is in the products."""
+        one, rest = self.powers
+        if rest < max(LEAST_OPPONENT * one, 1e-14):
+            self.opposed = False
+        else:
+            scale = part * (one * rest) ** 0.5
+            turned, straight = -self.products.min() / scale, self.products.max() / scale
+            bar = NO_MORE_OPPOSED if self.opposed else OPPOSED
+            self.opposed = bool(turned > bar and turned > OPPOSED_CLEARLY * straight)
+        return self.opposed
+
+    def _forget(self) -> None:
+        self.products, self.powers = np.zeros(2 * self.lags + 1), np.zeros(2)
+
+
+def _windows(samples: np.ndarray, window: int) -> np.ndarray:
+    """Samples ``(n, k)`` in windows ``(windows, window, k)``, the last filled up with zeros."""
+    count = -(-len(samples) // window)
+    return np.pad(samples, ((0, count * window - len(samples)), (0, 0))).reshape(count, window, -1)
+
+
+def _band(windows: np.ndarray, step: int) -> np.ndarray:
+    """Differences of averages over `step` samples: windows ``(n, t, k)`` in the band of speech, without offsets."""
+    whole = windows.shape[1] // step * step
+    averages = windows[:, :whole].reshape(len(windows), -1, step, windows.shape[2]).mean(axis=2)
+    return np.diff(averages, axis=1)
 
 
 def _products(windows: np.ndarray) -> np.ndarray:

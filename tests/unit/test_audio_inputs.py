@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from dicetalk.audio.downmix import Downmix
 from dicetalk.audio.speech import Speech, load_speech
 from dicetalk.emotion.reference.clip import open_reference
 from dicetalk.errors import DiceTalkError, SpeechError, VideoError
@@ -146,6 +147,45 @@ def test_ordinary_stereo_is_averaged_exactly() -> None:
     for second in (one, 0.3 * one, other, 0.7 * one + 0.3 * other):
         channels = np.stack([one, second], 1)
         assert np.array_equal(load_speech((channels, RATE)).samples, channels.mean(axis=1))
+
+
+def mixed(channels: np.ndarray, layout: tuple[str, ...] | None = None) -> np.ndarray:
+    """What the network hears of channels ``(n, k)`` that come in blocks, ``(n,)``."""
+    downmix = Downmix(channels.shape[1], RATE, layout)
+    blocks = np.array_split(channels.astype(np.float32), 40)
+    heard = np.concatenate([downmix.mono(block, last=block is blocks[-1]) for block in blocks])
+    return heard[:, 0] * downmix.mono_gain
+
+
+def hiss(seed: int, level: float = 0.001) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, level, 3 * RATE)
+
+
+@pytest.mark.parametrize("milliseconds", [0, 0.25, 0.5, 1, 1.5, 1.9])
+def test_an_inverted_channel_a_little_later_takes_nothing_away(milliseconds: float) -> None:
+    sound = voice()
+    later = np.roll(sound, round(milliseconds * RATE / 1000))
+    heard = mixed(np.stack([sound, -later], 1))
+    assert abs(decibels(heard) - decibels(sound)) < 1
+    assert np.abs(np.diff(heard)).max() < 1.1 * np.abs(np.diff(sound)).max()  # no clicks
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("level", [0, 0.001, 0.003])
+def test_one_channel_of_a_quad_file_keeps_its_level_over_the_hiss_of_others(place: int, level: float) -> None:
+    sound = voice()
+    channels = np.stack([hiss(seed, level) for seed in range(4)], 1)
+    channels[:, place] = sound
+    heard = mixed(channels, ("FL", "FR", "BL", "BR"))
+    assert abs(decibels(heard) - decibels(sound)) < 1
+    # No clicks; the hiss comes up with the voice.
+    assert np.abs(np.diff(heard)).max() < 1.1 * np.abs(np.diff(sound)).max() + 20 * level
+
+
+def test_two_voices_on_two_channels_are_averaged() -> None:
+    channels = np.stack([voice(), np.roll(voice(seed=5), RATE // 3)], 1)
+    averaged = np.isclose(mixed(channels), channels.mean(axis=1), atol=1e-4)
+    assert averaged.mean() > 0.95  # but for moments in which two tones happen to cancel
 
 
 def test_the_centre_of_a_film_keeps_its_level_in_the_video(tmp_path: Path) -> None:
