@@ -56,8 +56,8 @@ KINDS: dict[str, tuple[str, Callable[[bytearray, int], None]]] = {
 
 
 def read(path: Path) -> tuple[np.ndarray, list[str]]:
-    told: list[str] = []
-    return load_speech(path, hooks=Hooks(notice=told.append)).samples, told
+    notes: list[str] = []
+    return load_speech(path, hooks=Hooks(notice=notes.append)).samples, notes
 
 
 @pytest.mark.parametrize("length", [0, BYTES // 2, 2 * BYTES, 1 << 31, -1])
@@ -70,16 +70,16 @@ def test_what_is_there_is_read_and_a_wrong_header_noted(name: str, length: int, 
     assert read(path)[1] == []
     change(content, length)
     path.write_bytes(content)
-    samples, told = read(path)
+    samples, notes = read(path)
     assert len(samples) == len(SOUND) and np.abs(samples - SOUND).max() < 1e-3
     assert len(open_reference(path).speech()) / RATE == pytest.approx(SECONDS, abs=0.09)
     if name == "AIFF, its chunk alone" and length > BYTES:
-        assert told == []  # the number of frames is right
+        assert notes == []  # the number of frames is right
     elif length == -1:
         # In AU and CAF this says that the sound reaches to the file's end.
-        assert len(told) == (kind not in ("AU", "CAF"))
+        assert len(notes) == (kind not in ("AU", "CAF"))
     else:
-        (text,) = told
+        (text,) = notes
         said = f"{length / 2 / RATE:.2f} s"
         unknown = kind == "RF64" and length == 0
         assert "does not say" in text if unknown else said in text
@@ -92,9 +92,9 @@ def test_a_copy_that_stopped_names_the_missing_seconds(kind: str, tmp_path: Path
     soundfile.write(path, SOUND, RATE, "PCM_16", format=kind)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) - BYTES // 3 | 1])  # in the middle of a sample
-    samples, told = read(path)
+    samples, notes = read(path)
     assert len(samples) / RATE == pytest.approx(2, abs=0.02)
-    assert len(told) == 1 and "promises 3.00 s, and 2.0" in told[0] and "s are missing" in told[0]
+    assert len(notes) == 1 and "promises 3.00 s, and 2.0" in notes[0] and "s are missing" in notes[0]
 
 
 @pytest.mark.parametrize("kind", ["AIFF", "CAF", "W64"])
@@ -108,8 +108,8 @@ def test_chunks_behind_the_sound_are_no_sound(kind: str, tmp_path: Path) -> None
     }[kind]
     with path.open("ab") as file:
         file.write(extra + b"a text of someb" * 2 + bytes(10))
-    samples, told = read(path)
-    assert len(samples) == len(SOUND) and told == []
+    samples, notes = read(path)
+    assert len(samples) == len(SOUND) and notes == []
 
 
 @pytest.mark.parametrize("kind", ["AU", "CAF", "AIFF", "RF64", "W64"])
@@ -171,12 +171,12 @@ def test_the_last_tenth_is_missing(name: str, tmp_path: Path) -> None:
     assert read(path)[1] == [] and open_reference(path).problems == ()
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 9 // 10])
-    samples, told = read(path)
+    samples, notes = read(path)
     assert 3.9 < len(samples) / RATE < 4.8
     if name in WITHOUT_LENGTH:
-        assert len(told) == 1 and "ends in the middle" in told[0]
+        assert len(notes) == 1 and "ends in the middle" in notes[0]
         return
-    (text,) = [text for text in told if "is cut short" in text]
+    (text,) = [text for text in notes if "is cut short" in text]
     missing = float(text.split("are there; ")[1].split()[0])
     assert missing == pytest.approx(5 - len(samples) / RATE, abs=0.08)  # padding of the codec
     reference = open_reference(path)
@@ -215,6 +215,6 @@ def test_what_a_program_wrote_into_a_pipe_is_read_whole(name: str, tmp_path: Pat
     arguments, expected = PIPES[name]
     path = tmp_path / "piped"
     path.write_bytes(made(f"{TONE} {arguments} pipe:1"))
-    samples, told = read(path)
+    samples, notes = read(path)
     assert len(samples) / RATE == pytest.approx(5, abs=0.15)
-    assert len(told) == (expected is not None) and all(str(expected) in text for text in told)
+    assert len(notes) == (expected is not None) and all(str(expected) in text for text in notes)
