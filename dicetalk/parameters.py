@@ -55,6 +55,7 @@ class Parameter:
         choices: the values of a ``str``.
         rare: nodes show it among the advanced inputs.
         in_preset: presets fix it, so that a node shows it only without one.
+        of_preset: a preset of :mod:`dicetalk.presets` may fix it, so that a command leaves it open unless it is given.
         of_model: the default is what the loaded model was made for, and `default` only the release's.
         as_input: name of the node's input, where another one has `name` already.
         of_file: it is about a file that is written, which the nodes leave to ComfyUI's own.
@@ -74,6 +75,7 @@ class Parameter:
     rare: bool = False
     in_preset: bool = False
     of_model: bool = False
+    of_preset: bool = False
     as_input: str = ""
     of_file: bool = False
     nothing: str = ""

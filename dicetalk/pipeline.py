@@ -22,7 +22,7 @@ from dicetalk.denoise.conditioning import (
 )
 from dicetalk.denoise.guided import GuidedUNet, sampling_bytes
 from dicetalk.denoise.latents import Latents, Noise, draw_noise
-from dicetalk.denoise.sampler import PredictV, karras_sigmas, sample_euler
+from dicetalk.denoise.sampler import PredictV, karras_sigmas, sample_clip
 from dicetalk.denoise.windows import padding, window_schedule
 from dicetalk.emotion.bank import EmotionModel
 from dicetalk.emotion.track import EmotionTrack
@@ -185,7 +185,7 @@ def denoise(
         levels = karras_sigmas(settings.steps, model.config.sampling.sigma_min, model.config.sampling.sigma_max)
         sigmas = levels[settings.steps - settings.steps_run :]
         x.mul_(sigmas[0]).add_(conditioning.start_latents)
-        return Latents(sample_euler(network, x, sigmas, schedule, hooks), frames)
+        return Latents(sample_clip(network, x, sigmas, schedule, hooks, settings.solver), frames)
 
 
 def _noise(model: DiceModel, picture_size: tuple[int, ...], frames: int, settings: SamplerSettings) -> Noise:

@@ -17,6 +17,9 @@ MAX_FPS = 120.0
 SCHEDULES = ("reference", "tight", "ring")
 """Names of the window schedules of :mod:`dicetalk.denoise.windows`."""
 
+SOLVERS = ("euler", "dpmpp_2m")
+"""Names of the solvers of :mod:`dicetalk.denoise.sampler`."""
+
 
 @dataclass(frozen=True)
 class SamplerSettings:
@@ -41,6 +44,7 @@ class SamplerSettings:
         high=1000,
         in_preset=True,
         of_model=True,
+        of_preset=True,
     )
     portrait_guidance: Ramp = parameter(
         3.0,
@@ -50,6 +54,7 @@ class SamplerSettings:
         step=0.1,
         in_preset=True,
         of_model=True,
+        of_preset=True,
     )
     expression_guidance: Ramp = parameter(
         6.0,
@@ -59,6 +64,7 @@ class SamplerSettings:
         step=0.1,
         in_preset=True,
         of_model=True,
+        of_preset=True,
     )
     schedule: str = parameter(
         "reference",
@@ -68,6 +74,7 @@ class SamplerSettings:
         rare=True,
         in_preset=True,
         of_model=True,
+        of_preset=True,
     )
     window: int = parameter(
         25,
@@ -132,7 +139,7 @@ class SamplerSettings:
         off=("one-branch-at-a-time", "run the guidance branches one after another: slower, a third of the memory"),
     )
     key_value_budget: int = parameter(
-        1 << 30,
+        1 << 26,
         "that projected speech and emotion tokens may occupy, each; beyond that they are projected again for every "
         "window, so that memory does not grow with the clip",
         unit="bytes",
@@ -153,6 +160,51 @@ class SamplerSettings:
         high=10.0,
         step=0.05,
         rare=True,
+    )
+
+    solver: str = parameter(
+        "euler",
+        "how a step is made of what the network says: 'euler' as released, or 'dpmpp_2m', which looks at two steps and "
+        "needs fewer (DPM-Solver++, Lu et al. 2022)",
+        choices=SOLVERS,
+        rare=True,
+        of_preset=True,
+    )
+    guidance_low: float = parameter(
+        0.0,
+        "lowest noise level with guidance; below it the network runs once instead of once for each branch "
+        "(Kynkaanniemi et al. 2024)",
+        low=0.0,
+        high=1000.0,
+        step=0.01,
+        rare=True,
+        of_preset=True,
+    )
+    guidance_high: float = parameter(
+        1000.0,
+        "highest noise level with guidance; above it the network runs once",
+        low=0.0,
+        high=1000.0,
+        step=0.01,
+        rare=True,
+        of_preset=True,
+    )
+    guidance_every: int = parameter(
+        1,
+        "steps for which the difference that guidance makes is used; between them each frame keeps its latest one",
+        low=1,
+        high=1000,
+        rare=True,
+        of_preset=True,
+    )
+    deep_every: int = parameter(
+        1,
+        "steps for which the features of the network's deep blocks are used; between them each frame keeps its latest "
+        "ones, and only the blocks of the highest resolution run (DeepCache, Ma et al. 2024)",
+        low=1,
+        high=1000,
+        rare=True,
+        of_preset=True,
     )
 
     def __post_init__(self) -> None:

@@ -44,6 +44,7 @@ from dicetalk.portrait.notices import face_notices
 from dicetalk.portrait.paste import FEATHER, check_feather
 from dicetalk.portrait.prepare import CROP_EXPAND, Box, Portrait, prepare_portrait
 from dicetalk.portrait.read import Picture, read_picture
+from dicetalk.presets import EXACT, with_preset
 from dicetalk.residency import DeviceResidency, choose_device, choose_dtype
 from dicetalk.settings import SamplerSettings
 from dicetalk.talking_clip import TalkingClip
@@ -131,6 +132,7 @@ class DiceTalk:
         pad_start: float = 0.0,
         pad_end: float = 0.0,
         silence_below: float | None = None,
+        preset: str = EXACT,
         **settings: Any,
     ) -> TalkingClip:
         """Let the portrait speak with the emotion.
@@ -160,9 +162,11 @@ class DiceTalk:
             pad_start: seconds of silence before the speech.
             pad_end: seconds of silence after it.
             silence_below: level in dB of full scale under which the network hears digital silence, for example -45.
+            preset: ``exact``, ``fast`` or ``draft``, see :mod:`dicetalk.presets`.
             **settings: fields of :class:`dicetalk.settings.SamplerSettings`, for example ``steps=12, seed=1``; what
-                is left out is what the model was made for. `motion_bucket` and `expression_bucket` may be anything that
-                :func:`dicetalk.motion.parse.parse_motion` reads, such as ``[8, 12, 30]`` or ``"voice"``.
+                is left out is the preset's, or what the model was made for. `motion_bucket` and `expression_bucket`
+                may be anything that :func:`dicetalk.motion.parse.parse_motion` reads, such as ``[8, 12, 30]`` or
+                ``"voice"``.
 
         Raises:
             PortraitError: the portrait cannot be read, or has no face.
@@ -171,7 +175,7 @@ class DiceTalk:
             SettingError: a number is out of range, a setting is unknown, or two choices exclude each other.
             Cancelled: the caller asked to stop.
         """
-        chosen = self._settings(settings)
+        chosen = self._settings(preset, settings)
         check_feather(feather)
         check_fps(fps, interpolate)
         choices: dict[str, tuple[Any, Any]] = {
@@ -362,7 +366,7 @@ class DiceTalk:
         """The released detector if the model has it and it can be used, else the one that comes with the package."""
         return choose_detector(self.model.detector_path, self.residency, self.hooks)
 
-    def _settings(self, given: dict[str, Any]) -> SamplerSettings:
+    def _settings(self, preset: str, given: dict[str, Any]) -> SamplerSettings:
         known = [field.name for field in fields(SamplerSettings)]
         for name in given:
             if name not in known:
@@ -373,4 +377,4 @@ class DiceTalk:
             if each.kind == Timed and each.name in given:
                 with naming(each.name, SettingError):
                     given[each.name] = parse_motion(given[each.name])
-        return replace(self.settings, **given)
+        return replace(with_preset(self.settings, preset), **given)

@@ -8,13 +8,16 @@ from typing import Any
 from dicetalk.checkpoints.variants import recommended_settings
 from dicetalk.config import SamplingConfig
 from dicetalk.errors import SettingError
-from dicetalk.parameters import Parameter
+from dicetalk.parameters import Parameter, parameters
+from dicetalk.presets import DRAFT, EXACT, FAST, with_preset
 from dicetalk.settings import SamplerSettings, VideoSettings
 
 from .parameters import motion_over_time, over_time, setting_value, timed
 from .prompts import numbers
 
-REFERENCE, FAST, CUSTOM = PRESETS = ("reference", "fast", "custom")
+REFERENCE, CUSTOM = "reference", "custom"
+PRESETS = (REFERENCE, FAST, CUSTOM, DRAFT)
+"""`reference` is the library's `exact`."""
 
 
 def sampler_settings(made_for: SamplingConfig, preset: Mapping[str, Any], **always: Any) -> SamplerSettings:
@@ -23,22 +26,23 @@ def sampler_settings(made_for: SamplingConfig, preset: Mapping[str, Any], **alwa
     Args:
         made_for: what the model's reference is.
         preset: one of :data:`PRESETS` under ``preset``; for `custom` its inputs beside it.
-        always: what holds with every preset, as the inputs of :mod:`nodes.parameters` have it.
+        always: what holds with every preset, as the inputs of :mod:`nodes.parameters` have it. Of those that presets
+            fix too, another value than the default wins.
 
     Raises:
         SettingError: the preset is unknown, a value is out of range, or two do not go together.
     """
     values = dict(preset)
     chosen = values.pop("preset")
-    if chosen == REFERENCE:
-        own: dict[str, Any] = {}
-    elif chosen == FAST:
-        own = {"steps": max(made_for.steps // 2, 1), "schedule": "tight"}
-    elif chosen == CUSTOM:
-        own = setting_value(SamplerSettings, values)
-    else:
+    if chosen not in PRESETS:
         raise SettingError(f"preset {chosen!r} is unknown. Choose one of: {', '.join(PRESETS)}.")
-    return replace(recommended_settings(made_for), **setting_value(SamplerSettings, always), **own)
+    own = setting_value(SamplerSettings, values) if chosen == CUSTOM else {}
+    start = with_preset(recommended_settings(made_for), chosen if chosen in (FAST, DRAFT) else EXACT)
+    # An input that nobody touched has its default, which leaves the field to the preset.
+    shared = [each for each in parameters(SamplerSettings) if each.of_preset and not each.in_preset]
+    untouched = {each.name for each in shared if always.get(each.input_name) == each.default}
+    given = {name: value for name, value in setting_value(SamplerSettings, always).items() if name not in untouched}
+    return replace(start, **given, **own)
 
 
 def setting_refusals(inputs: Mapping[str, Any]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from dicetalk.motion.parse import follow_voice
 from dicetalk.parameters import Parameter
 from dicetalk.pipeline import NO_EMOTION, denoise, render
 from dicetalk.portrait.prepare import Portrait
+from dicetalk.presets import DRAFT, FAST
 from dicetalk.settings import FPS, SamplerSettings, VideoSettings
 from dicetalk.video import frames_to_cover, hold_last_frame
 from dicetalk.video.decode import LatentPreview
@@ -25,7 +26,7 @@ from .convert import check_memory, to_audio, to_images, to_video
 from .hooks import SHOWN_AGAIN, clip_preview, comfy_hooks, keeps_notices, with_preview
 from .load_model import loaded_variants
 from .parameters import over_time, setting_inputs, setting_value, timed, timed_inputs
-from .presets import CUSTOM, FAST, PRESETS, REFERENCE, sampler_settings, setting_refusals
+from .presets import CUSTOM, PRESETS, REFERENCE, sampler_settings, setting_refusals
 from .prompts import SettledNode, Upstream
 from .wires import (
     CATEGORY,
@@ -89,9 +90,11 @@ class DiceSampler(SettledNode):
                         io.DynamicCombo.Option(REFERENCE, []),
                         io.DynamicCombo.Option(FAST, []),
                         io.DynamicCombo.Option(CUSTOM, _inputs(lambda each: each.in_preset)),
+                        io.DynamicCombo.Option(DRAFT, []),
                     ],
-                    tooltip="reference: the steps, guidance and windows that the model was made for. fast: half the "
-                    "steps and no padding around the clip. custom: steps, guidance and windows of your own.",
+                    tooltip="reference: the steps, guidance and windows that the model was made for. fast: a fifth of "
+                    "the work for nearly the same clip. draft: a first look. custom: steps, guidance and windows of "
+                    "your own.",
                 ),
                 io.Boolean.Input(
                     "interpolate", default=True, tooltip="25 frames per second by RIFE; off gives the network's 12.5."

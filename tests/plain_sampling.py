@@ -70,6 +70,10 @@ class PlainSettings:
     expression_bucket: float = 16.0
     sigma_min: float = 0.002
     sigma_max: float = 700.0
+    solver: str = "euler"
+    guidance_low: float = 0.0
+    guidance_high: float = 1000.0
+    guidance_every: int = 1
 
 
 @dataclass(frozen=True)
@@ -153,21 +157,45 @@ def plain_latents(unet: UNet, clip: PlainClip, settings: PlainSettings) -> torch
     """Denoised latents ``(N, channels, h, w)``, padding included."""
     network, sigmas = plain_unet(unet), noise_levels(settings)
     x = clip.start_latents.double() + sigmas[0] * clip.noise.double()
+    guided = [step for step, sigma in enumerate(sigmas[:-1]) if within(sigma, settings)]
+    kept: list[torch.Tensor] = []
+    past: list[tuple[float, torch.Tensor]] = []
     for step, (sigma, after) in enumerate(pairwise(sigmas)):
         way = step / (settings.steps_run - 1) if settings.steps_run > 1 else 0.0
         p, e = (a + way * (b - a) for a, b in (settings.portrait_guidance, settings.expression_guidance))
         v, times = torch.zeros_like(x), torch.zeros(len(x))
+        whole = step in guided and (step - guided[0]) % settings.guidance_every == 0
+        made: list[list[torch.Tensor]] = [[] for _ in x]
         for frames in settings.windows(step):
             scaled = (x[frames] / math.sqrt(sigma**2 + 1)).float()
             branches = ((False, False), (True, False), (True, True))
             v0, v1, v2 = (_predict(network, clip, settings, scaled, sigma, frames, *seen) for seen in branches)
             for place, frame in enumerate(frames):
-                v[frame] += v0[place] + p * (v1[place] - v0[place]) + e * (v2[place] - v1[place])
+                made[frame].append(p * (v1[place] - v0[place]) + e * (v2[place] - v1[place]) + v0[place] - v2[place])
+                v[frame] += v2[place]
+                if whole:
+                    v[frame] += made[frame][-1]
+                elif step in guided:
+                    v[frame] += kept[frame]
                 times[frame] += 1
+        if whole:
+            kept = [torch.stack(each).mean(dim=0) for each in made]
         v /= times.double()[:, None, None, None]
         denoised = x / (sigma**2 + 1) - sigma / math.sqrt(sigma**2 + 1) * v
-        x = x + (after - sigma) * (x - denoised) / sigma
+        towards = denoised
+        if settings.solver == "dpmpp_2m" and past and after > 0:
+            # Where the line through both denoised latents over log(sigma) is in the middle of the step.
+            (sigma_before, before) = past[-1]
+            slope = (denoised - before) / math.log(sigma_before / sigma)
+            towards = denoised + slope * math.log(sigma / after) / 2
+        past.append((sigma, denoised))
+        x = after / sigma * x + (1 - after / sigma) * towards
     return x
+
+
+def within(sigma: float, settings: PlainSettings) -> bool:
+    """Whether there is guidance at a noise level."""
+    return settings.guidance_low <= sigma <= settings.guidance_high
 
 
 def _predict(

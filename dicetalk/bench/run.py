@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
@@ -19,6 +20,7 @@ import psutil
 import torch
 
 from dicetalk.audio.speech import Speech, load_speech
+from dicetalk.bench.count import FlopCounter, PassCounter
 from dicetalk.bench.plain import PlainGuidedUNet
 from dicetalk.bench.sizes import ClipSize
 from dicetalk.checkpoints.load import DiceModel
@@ -115,49 +117,86 @@ def measure_run(model: DiceModel, size: ClipSize, setting: Setting, device: torc
     """One run from arrays to an MP4.
 
     Returns:
-        ``seconds`` and ``peak_bytes`` by stage, ``windows`` (network calls of the sampler), ``window_seconds`` (mean
-        time of one), ``total_seconds``.
+        ``seconds``, ``seconds_per_second`` (of video) and ``peak_bytes`` by stage, ``windows`` (network calls of the
+        sampler), ``window_seconds`` (mean time of one), ``total_seconds``; ``passes_per_frame``, counted in the
+        network, and how many of them are ``shallow_passes_per_frame``.
     """
+    with StageWatch(device) as watch, PassCounter(model.unet) as passes:
+        frames = _make_video(model, size, setting, device, watch.hooks)
+    total = sum(watch.seconds.values())
+    return {
+        "seconds": dict(watch.seconds),
+        "seconds_per_second": {
+            stage: seconds / size.seconds for stage, seconds in [*watch.seconds.items(), ("total", total)]
+        },
+        "peak_bytes": dict(watch.peak_bytes),
+        "windows": watch.reports["sample"],
+        "window_seconds": watch.seconds["sample"] / watch.reports["sample"],
+        "total_seconds": total,
+        "passes_per_frame": (passes.whole + passes.shallow) / frames,
+        "shallow_passes_per_frame": passes.shallow / frames,
+    }
+
+
+def count_flop(model: DiceModel, size: ClipSize, setting: Setting, device: torch.device) -> dict[str, int]:
+    """FLOP of one run by stage; the run is not timed."""
+    with FlopCounter() as counter:
+        _make_video(model, size, setting, device, counter.hooks)
+    return dict(counter.flop)
+
+
+def _make_video(model: DiceModel, size: ClipSize, setting: Setting, device: torch.device, hooks: Hooks) -> int:
+    """Make a clip from arrays to an MP4; returns how many frames the network made."""
     portrait, speech = synthetic_portrait(size, model), synthetic_speech(size.seconds)
     residency = DeviceResidency(device)
     guided = GuidedUNet if setting.savings else partial(PlainGuidedUNet, pose_guider=model.pose_guider)
     track = EmotionTrack.constant(model.priors["happy"]) if model.has_emotions else None
-    with StageWatch(device) as watch, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         latents = generate_latents(
-            model, portrait, speech, track, setting.sampler, residency=residency, hooks=watch.hooks, guided=guided
+            model, portrait, speech, track, setting.sampler, residency=residency, hooks=hooks, guided=guided
         )
         clip = render(
             model,
             latents,
             decode_chunk=setting.decode_chunk,
             residency=replace(residency, offload=False),
-            hooks=watch.hooks,
+            hooks=hooks,
         )
         write_mp4(
             Path(folder) / "bench.mp4",
             clip.chunks,
             fps=Fraction(clip.fps),
             sound=(speech.sound, speech.sound_sample_rate),
-            hooks=watch.hooks,
+            hooks=hooks,
             total=clip.frames,
         )
-    return {
-        "seconds": dict(watch.seconds),
-        "peak_bytes": dict(watch.peak_bytes),
-        "windows": watch.reports["sample"],
-        "window_seconds": watch.seconds["sample"] / watch.reports["sample"],
-        "total_seconds": sum(watch.seconds.values()),
-    }
+    return latents.frames
 
 
 def compare_runs(
-    model: DiceModel, size: ClipSize, base: Setting, against: Setting | None, device: torch.device, repeats: int
+    model: DiceModel,
+    size: ClipSize,
+    base: Setting,
+    against: Setting | None,
+    device: torch.device,
+    repeats: int,
+    flop: bool = False,
 ) -> dict[str, Any]:
     """Measure `base`, alternating with `against` if given, after one run of each that does not count.
 
+    Args:
+        model: all networks.
+        size: of the clip.
+        base: first setting.
+        against: second one.
+        device: where networks run.
+        repeats: timed runs of each.
+        flop: count FLOP as well, in one more run of each.
+
     Returns:
-        ``base`` (and ``against``): results of :func:`measure_run`; ``ratio``: median time of `base` over median time of
-        `against`, by stage, for a window and in total.
+        ``base`` (and ``against``): results of :func:`measure_run`; ``flop``: of each by stage, where asked for;
+        ``ratio``: median time of `base` over median time of `against`, by stage, for a window and in total;
+        ``ratio_spread``: least and greatest ratio of two runs that followed each other.
     """
     sides = {"base": base} | ({"against": against} if against else {})
     warm = {name: replace(s, sampler=replace(s.sampler, steps=1, noise_strength=1.0)) for name, s in sides.items()}
@@ -167,9 +206,32 @@ def compare_runs(
     for _ in range(repeats):
         for name, setting in sides.items():
             results[name].append(measure_run(model, size, setting, device))
+    if flop:
+        results["flop"] = {name: count_flop(model, size, setting, device) for name, setting in sides.items()}
     if against:
         results["ratio"] = _ratios(results["base"], results["against"])
+        pairs = [_ratios([one], [other]) for one, other in zip(results["base"], results["against"], strict=True)]
+        results["ratio_spread"] = {
+            stage: [min(pair[stage] for pair in pairs), max(pair[stage] for pair in pairs)] for stage in pairs[0]
+        }
     return results
+
+
+def growth_curve(
+    model: DiceModel, size: ClipSize, setting: Setting, device: torch.device, lengths: Sequence[float]
+) -> list[dict[str, Any]]:
+    """Time per second of video and peak memory at several lengths of speech, from the shortest to the longest.
+
+    Returns:
+        For each length ``speech_seconds``, ``seconds_per_second`` by stage, ``peak_bytes`` and ``passes_per_frame``.
+    """
+    measure_run(model, size, replace(setting, sampler=replace(setting.sampler, steps=1, noise_strength=1.0)), device)
+    curve = []
+    for seconds in sorted(lengths):
+        run = measure_run(model, replace(size, seconds=seconds), setting, device)
+        taken = {name: run[name] for name in ("seconds_per_second", "passes_per_frame")}
+        curve.append({"speech_seconds": seconds, **taken, "peak_bytes": max(run["peak_bytes"].values())})
+    return curve
 
 
 def _ratios(base: list[dict[str, Any]], against: list[dict[str, Any]]) -> dict[str, float]:

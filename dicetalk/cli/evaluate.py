@@ -7,22 +7,34 @@ from functools import partial
 from pathlib import Path
 
 from dicetalk.checkpoints.find import TINY
-from dicetalk.checkpoints.load import load_model
+from dicetalk.checkpoints.load import DiceModel, load_model
+from dicetalk.cli.checks import refuse_idle
 from dicetalk.cli.model_folder import recommended
 from dicetalk.drawn.evaluate.ablations import AblationRow, ablation_row, format_ablations, load_ablation
 from dicetalk.drawn.evaluate.embedding import clustering, clustering_rows, embed_people, person_identified, person_rows
+from dicetalk.drawn.evaluate.frontier import (
+    format_frontier,
+    frontier,
+    frontier_picture,
+    frontier_plan,
+    frontier_settings,
+)
 from dicetalk.drawn.evaluate.generate import Maker
 from dicetalk.drawn.evaluate.judge_training import JudgeTraining, judges_of
+from dicetalk.drawn.evaluate.judges import Judges
 from dicetalk.drawn.evaluate.looks import look_rows
 from dicetalk.drawn.evaluate.measures import judge_rows, rows_of
 from dicetalk.drawn.evaluate.pictures import write_pictures
 from dicetalk.drawn.evaluate.plan import ablation_plan, full_plan, quick_plan, unseen_people
 from dicetalk.drawn.evaluate.run import Evaluation, as_json, evaluate, people_gallery
+from dicetalk.drawn.evaluate.scores import Gallery
 from dicetalk.drawn.evaluate.transfer import transfer_rows
 from dicetalk.drawn.voices import espeak
+from dicetalk.emotion.prior import PRESET_NAMES
 from dicetalk.errors import SettingError
 from dicetalk.evaluate.table import Row, format_rows
 from dicetalk.files import check_file_target, check_no_input, explained, make_folder, only_writer, replacing
+from dicetalk.hooks import Hooks
 from dicetalk.progress import Bars
 from dicetalk.residency import DeviceResidency, choose_device, choose_dtype
 
@@ -40,6 +52,8 @@ def evaluate_model(options: argparse.Namespace) -> int:
     clips = options.clips
     if clips is None:
         clips = QUICK_CLIPS if options.quick else CLIPS
+    if options.frontier:
+        refuse_idle(options, ["quick", "against"], "with --frontier", "leave that out")
     if clips < 1:
         raise SettingError(f"--clips {clips}: give 1 or more.")
     device = choose_device(options.device)
@@ -68,6 +82,8 @@ def evaluate_model(options: argparse.Namespace) -> int:
     with Bars(options.quiet) as bars, only_writer(options.out):
         judges = judges_of(options.out / JUDGES_FILE, JudgeTraining(), size, bars.hooks)
         gallery = people_gallery(people, judges, size)
+        if options.frontier:
+            return _frontier(options, model, judges, gallery, residency, bars.hooks)
         made_by = partial(Maker, settings=settings, size=size, residency=residency, hooks=bars.hooks)
         measure = partial(evaluate, judges=judges, gallery=gallery, settings=settings, size=size, hooks=bars.hooks)
         found = measure(made_by(model), plan)
@@ -93,6 +109,44 @@ def evaluate_model(options: argparse.Namespace) -> int:
     for path in (options.out / TABLE_FILE, options.out / JSON_FILE, *pictures):
         print(path)
     return 1 if any(row.passed is False for row in rows) else 0
+
+
+def _frontier(
+    options: argparse.Namespace,
+    model: DiceModel,
+    judges: Judges,
+    gallery: Gallery,
+    residency: DeviceResidency,
+    hooks: Hooks,
+) -> int:
+    """Compare sampler settings over the same clips; exit status 0."""
+    made_for, size = recommended(model)
+    takes = frontier_plan(full_plan(1, videos=False))[-(options.clips or len(PRESET_NAMES) + 1) :]
+    rows = frontier(
+        lambda settings: Maker(model, settings, size, residency, hooks),
+        model.unet,
+        frontier_settings(made_for),
+        takes,
+        judges,
+        gallery,
+        hooks=hooks,
+    )
+    table = format_frontier(rows)
+    values = {
+        "model": str(options.model),
+        "clips": [take.name for take in takes],
+        "rows": [asdict(row) for row in rows],
+    }
+    folder = options.out
+    for path, write in (
+        (folder / "frontier.txt", lambda partial: partial.write_text(table + "\n", "utf-8")),
+        (folder / "frontier.json", lambda partial: partial.write_text(json.dumps(values, indent=1) + "\n", "utf-8")),
+        (folder / "frontier.png", lambda partial: frontier_picture(rows).save(partial, "PNG")),
+    ):
+        with replacing(path) as partial, explained(path):
+            write(partial)
+    print(table)
+    return 0
 
 
 def _write(options: argparse.Namespace, found: Evaluation, rows: list[Row], compared: list[AblationRow]) -> str:

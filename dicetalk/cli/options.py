@@ -1,6 +1,7 @@
 """Options that several commands have: one for each field of a table of parameters, the speech, the model."""
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from dicetalk.config import FULL, ModelConfig
 from dicetalk.errors import SettingError, naming
 from dicetalk.parameters import Parameter, Ramp, Timed, parameters
+from dicetalk.presets import EXACT, PRESETS, with_preset
 from dicetalk.settings import SamplerSettings, SpeechSettings
 
 _KINDS = {bool: "on or off", int: "a whole number", float: "a number", Ramp: "a number or FIRST:LAST", str: "a name"}
@@ -17,8 +19,16 @@ _MOTION = (
 
 
 def add_sampler_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--steps``, ``--window`` and the other fields."""
-    add_options(parser.add_argument_group("sampling"), SamplerSettings)
+    """Add ``--preset``, ``--steps``, ``--window`` and the other fields."""
+    group = parser.add_argument_group("sampling")
+    group.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        default=EXACT,
+        help="exact: what the model was made for; fast: a fifth of the network's work for nearly the same clip; draft: "
+        "a first look. Options beside it win (default: exact)",
+    )
+    add_options(group, SamplerSettings)
 
 
 def add_options(group: argparse._ActionsContainer, settings: type, *names: str) -> None:
@@ -34,7 +44,7 @@ def add_options(group: argparse._ActionsContainer, settings: type, *names: str) 
             continue
         group.add_argument(
             flag,
-            default=None if each.of_model else each.default,
+            default=None if each.of_model or each.of_preset else each.default,
             type=partial(_checked, each),
             choices=list(each.choices) or None,
             metavar=None if each.choices else each.unit.upper() or ("MOTION" if each.kind == Timed else "N"),
@@ -61,22 +71,22 @@ def _help(each: Parameter) -> str:
     ends = {Ramp: "; one number, or FIRST:LAST step", Timed: f": {_MOTION}"}.get(each.kind, "")
     text = f"{each.unit} {each.help}" if each.unit else each.help
     default = each.nothing if each.default is None else each.default
-    return f"{text}{ends} (default: {default}{', or what the model was made for' if each.of_model else ''})"
+    other = ", or what the model was made for" if each.of_model else ", or the preset's" if each.of_preset else ""
+    return f"{text}{ends} (default: {default}{other})"
 
 
 def sampler_settings(options: argparse.Namespace, model: ModelConfig = FULL) -> SamplerSettings:
-    """The settings that `options` ask for; what they leave open is what the model was made for.
+    """The settings that `options` ask for; what they leave open is the preset's, or what the model was made for.
 
     Raises:
         SettingError: a value is out of its range.
     """
-    asked = {each.name: getattr(options, each.name) for each in parameters(SamplerSettings)}
-    made_for = {
-        each.name: getattr(model.sampling, each.name)
-        for each in parameters(SamplerSettings)
-        if each.of_model and asked[each.name] is None
-    }
-    return SamplerSettings(**asked | made_for)
+    known = list(parameters(SamplerSettings))
+    made_for = {each.name: getattr(model.sampling, each.name) for each in known if each.of_model}
+    asked = {each.name: getattr(options, each.name) for each in known}
+    left_open = {each.name for each in known if (each.of_model or each.of_preset) and asked[each.name] is None}
+    given = {name: value for name, value in asked.items() if name not in left_open}
+    return replace(with_preset(SamplerSettings(**made_for), options.preset), **given)
 
 
 def parse_setting(name: str, text: str) -> Any:

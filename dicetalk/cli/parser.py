@@ -200,8 +200,8 @@ def _add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "bench",
         help="time every stage, or two settings side by side",
         description="Time every stage and its peak memory, with random weights of a named size or with a model. --set "
-        "and --against take any sampler setting (steps, window, schedule, ...), decode_chunk, and savings=on|off (off "
-        "computes what the exact savings save).",
+        "and --against take any sampler setting (steps, window, schedule, ...), preset, decode_chunk, and "
+        "savings=on|off (off computes what the exact savings save).",
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
@@ -221,7 +221,16 @@ def _add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="NAME=VALUE",
         help="run a second setting in turn with the first and print the ratio of times",
     )
-    parser.add_argument("--repeats", type=int, default=3, help="runs that count (default: 3)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs that count (default: 5)")
+    parser.add_argument("--flop", action="store_true", help="count FLOP by stage too, in one more run of each setting")
+    parser.add_argument(
+        "--growth",
+        nargs="?",
+        type=_lengths,
+        const=[10.0, 60.0, 600.0],
+        metavar="SECONDS,...",
+        help="time for a second of video and peak memory at several lengths of speech instead (default: 10,60,600)",
+    )
     parser.add_argument("--seconds", type=float, help="of speech (default: the size's own, 2 with --models)")
     parser.add_argument("--short-side", type=int, help="of the picture (default: the size's or the model's own)")
     parser.add_argument("--json", type=Path, help="file for the results")
@@ -325,9 +334,15 @@ def _add_tiny(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         metavar="FILE",
         help="another training to compare with, as in table 4: a model folder, or a file of the four networks alone",
     )
+    evaluate.add_argument(
+        "--frontier",
+        action="store_true",
+        help="instead: the same clips under several sampler settings, quality against passes of the network for a "
+        "frame; --clips is then the number of clips in all (default: 9)",
+    )
     _add_device_options(evaluate)
     evaluate.add_argument("--quiet", action="store_true", help="no progress bars")
-    evaluate.set_defaults(command=("evaluate", "evaluate_model"))
+    evaluate.set_defaults(command=("evaluate", "evaluate_model"), default_of=evaluate.get_default)
 
 
 def _add_device_options(group: argparse._ActionsContainer) -> None:
@@ -342,6 +357,13 @@ def _add_device_options(group: argparse._ActionsContainer) -> None:
         choices=["auto", *DTYPES],
         help="number format of the networks (default: auto, fp16 on an accelerator and fp32 on the CPU)",
     )
+
+
+def _lengths(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write lengths in seconds, for example 10,60.") from None
 
 
 def _box(text: str) -> tuple[float, float, float, float]:

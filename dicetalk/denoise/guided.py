@@ -7,13 +7,17 @@ import torch
 
 from dicetalk.denoise.attention import AdapterContext, AttentionContext, mask_pyramid
 from dicetalk.denoise.conditioning import Conditioning
+from dicetalk.denoise.reuse import FrameMemory
 from dicetalk.denoise.sampler import sigma_to_timestep
 from dicetalk.denoise.tokens import NOT_KEPT, ProjectedRows
-from dicetalk.denoise.unet import UNet
+from dicetalk.denoise.unet import DeepFeatures, UNet
 from dicetalk.errors import NotEnoughMemoryError
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.memory import is_out_of_memory
 from dicetalk.settings import SamplerSettings, ramp_values
+
+DEEP_BYTES = 1 << 30
+"""That the deep features of a branch may occupy; of a longer clip none are kept, and every call is whole."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,9 @@ class Branch:
     portrait: bool
     expression: bool
     weight: float
+
+
+EVERYTHING = Branch(portrait=True, expression=True, weight=1.0)
 
 
 def guidance_branches(portrait_scale: float, expression_scale: float) -> list[Branch]:
@@ -50,7 +57,7 @@ class GuidedUNet:
     Args:
         unet: on `device`.
         conditioning: of the clip.
-        settings: guidance and adapter scales.
+        settings: guidance and adapter scales, and what is used again in later steps.
         device: where the UNet runs.
         dtype: in which it computes.
         hooks: notice when memory did not suffice for the branches together.
@@ -69,6 +76,12 @@ class GuidedUNet:
         self.batched = settings.batched_guidance
         self.portrait_guidance = ramp_values(settings.portrait_guidance, settings.steps_run)
         self.expression_guidance = ramp_values(settings.expression_guidance, settings.steps_run)
+        self.guided_levels = settings.guidance_low, settings.guidance_high
+        self.guidance_every, self.deep_every = settings.guidance_every, settings.deep_every
+        self.first_guided: int | None = None
+        self.frames = conditioning.frames
+        self.differences = FrameMemory(self.frames)
+        self.deep: dict[tuple[bool, bool], FrameMemory] = {}
         self.scales = [getattr(settings, f"{name}_scale") for name in conditioning.adapters]
         self.added_ids = conditioning.added_ids.cpu()
 
@@ -102,9 +115,30 @@ class GuidedUNet:
             Cancelled: the caller asked to stop.
         """
         branches = self._branches(step)
+        low, high = self.guided_levels
+        if not low <= float(sigma) <= high:
+            branches = [EVERYTHING]
+        if self.guidance_every == 1 or len(branches) == 1 or branches[-1].weight == 0 or not branches[-1].expression:
+            return self._guided(x, sigma, frames, step, branches)[0]
+        if self.first_guided is None:
+            self.first_guided = step
+        if (step - self.first_guided) % self.guidance_every:
+            kept = self.differences.get(frames)
+            if kept is not None:
+                guided, _ = self._guided(x, sigma, frames, step, [EVERYTHING])
+                return guided + kept.to(guided)
+        guided, everything = self._guided(x, sigma, frames, step, branches)
+        self.differences.put(step, frames, guided - everything.to(guided))
+        return guided
+
+    def _guided(
+        self, x: torch.Tensor, sigma: torch.Tensor, frames: list[int], step: int, branches: list[Branch]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weighted sum of `branches`, and the last one alone."""
         if self.batched:
             try:
-                return combine(self._predict(x, sigma, frames, branches), branches)
+                predictions = self._predict(x, sigma, frames, step, branches)
+                return combine(predictions, branches), predictions[-1]
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -112,16 +146,20 @@ class GuidedUNet:
             self.batched = False
             self.hooks.notice("Out of memory: running the guidance branches one at a time from here on.")
         total = torch.zeros_like(x)
+        last = total
         for branch in branches:
             self.hooks.check()
-            total += self._alone(x, sigma, frames, branch).to(total)
-        return total
+            last = self._alone(x, sigma, frames, step, branch)
+            total += combine(last, [branch]).to(total)
+        return total, last[0]
 
-    def _alone(self, x: torch.Tensor, sigma: torch.Tensor, frames: list[int], branch: Branch) -> torch.Tensor:
+    def _alone(
+        self, x: torch.Tensor, sigma: torch.Tensor, frames: list[int], step: int, branch: Branch
+    ) -> torch.Tensor:
         """One branch, with the keys and values of the whole clip given up if memory does not suffice."""
         while True:
             try:
-                return combine(self._predict(x, sigma, frames, [branch]), [branch])
+                return self._predict(x, sigma, frames, step, [branch])
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -150,7 +188,10 @@ class GuidedUNet:
         # The released programs hold the ids in the networks' float16; in bfloat16 they would be far coarser.
         return (mean.half().float() if self.dtype == torch.float16 else mean).to(self.device)
 
-    def _predict(self, x: torch.Tensor, sigma: torch.Tensor, frames: list[int], branches: list[Branch]) -> torch.Tensor:
+    def _predict(
+        self, x: torch.Tensor, sigma: torch.Tensor, frames: list[int], step: int, branches: list[Branch]
+    ) -> torch.Tensor:
+        """Predictions of `branches`, ``(branches, n, 4, h, w)``."""
         x = x.to(self.device, self.dtype)
         portrait = torch.tensor([branch.portrait for branch in branches])
         image = self.image_latents * portrait.to(x).reshape(-1, 1, 1, 1)
@@ -172,8 +213,22 @@ class GuidedUNet:
         context = AttentionContext(self.clip_values, clip_index, tuple(adapters))
         timestep = sigma_to_timestep(sigma).to(self.device)
         added_ids = self._added_ids(frames).expand(len(branches), -1)
-        v, _ = self.unet(sample, timestep, added_ids, context, self._pose(frames))
+        if self.deep_every == 1:
+            v, _ = self.unet(sample, timestep, added_ids, context, self._pose(frames))
+            return v
+        memories = [self._deep_memory(branch) for branch in branches]
+        kept = [memory.get(frames) for memory in memories] if step % self.deep_every else [None]
+        found = [values for values in kept if values is not None]
+        deep = DeepFeatures(torch.cat(found).to(x) if len(found) == len(branches) else None)
+        v, _ = self.unet(sample, timestep, added_ids, context, self._pose(frames), deep)
+        if deep.values is not None and not found:
+            for memory, values in zip(memories, deep.values.chunk(len(branches)), strict=True):
+                memory.put(step, frames, values)
         return v
+
+    def _deep_memory(self, branch: Branch) -> FrameMemory:
+        """Deep features of the frames in a branch."""
+        return self.deep.setdefault((branch.portrait, branch.expression), FrameMemory(self.frames, DEEP_BYTES))
 
 
 ACTIVATIONS_PER_PIXEL = 30

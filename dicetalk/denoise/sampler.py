@@ -1,6 +1,8 @@
-"""The sampling loop: Euler steps (Karras et al. 2022, algorithm 1 without churn) over windows of a clip.
+"""The sampling loop over windows of a clip, its solvers and its noise levels.
 
-Noise levels and the preconditioning of the v-prediction are those of EDM (Karras et al. 2022; Salimans and Ho 2022).
+``euler`` is algorithm 1 of Karras et al. 2022 without churn, as released. ``dpmpp_2m`` is algorithm 2 of Lu et al. 2022
+(DPM-Solver++, second-order multistep) with the noise level for its time. Noise levels and the preconditioning of the
+v-prediction are those of EDM (Karras et al. 2022; Salimans and Ho 2022).
 """
 
 from collections.abc import Callable
@@ -47,17 +49,19 @@ which a frame may stand several times."""
 UPDATE_FRAMES = 64
 
 
-def sample_euler(
+def sample_clip(
     predict: PredictV,
     x: torch.Tensor,
     sigmas: torch.Tensor,
     schedule: WindowSchedule,
     hooks: Hooks = SILENT,
+    solver: str = "euler",
 ) -> torch.Tensor:
     """Denoise a clip.
 
     The clip stays where `x` is; only windows travel to the network, so a device never holds more than one of them.
-    Beside `x` there is one tensor of its size: it collects v, and then holds the denoised latents.
+    Beside `x` there is one tensor of its size: it collects v, and then holds the denoised latents. For ``dpmpp_2m``
+    there is one more: the denoised latents of the step before.
 
     Args:
         predict: the guided network.
@@ -66,6 +70,7 @@ def sample_euler(
         schedule: windows of each step.
         hooks: asked before every network call; `sample` reports windows done, and after each step the denoised
             latents as preview, which are only valid during the call.
+        solver: one of :data:`dicetalk.settings.SOLVERS`.
 
     Returns:
         `x`, denoised.
@@ -77,6 +82,7 @@ def sample_euler(
     steps = len(sigmas) - 1
     total, done = sum(len(schedule(step)) for step in range(steps)), 0
     v = torch.empty_like(x)
+    earlier: torch.Tensor | None = None
     for step in range(steps):
         windows = schedule(step)
         v.zero_()
@@ -97,8 +103,13 @@ def sample_euler(
                 f"Step {step + 1} of {steps}: the network gave values that are not finite. Run it in bfloat16 or "
                 "float32 if it ran in float16, check its files, or lower guidance and adapter scales."
             )
-        _euler_step(x, v, sigmas[step], sigmas[step + 1])
+        if solver == "euler":
+            _euler_step(x, v, sigmas[step], sigmas[step + 1])
+        else:
+            _multistep_step(x, v, earlier, sigmas[max(step - 1, 0)], sigmas[step], sigmas[step + 1])
         hooks.report("sample", done, total, v)
+        if solver == "dpmpp_2m" and step + 1 < steps:
+            earlier, v = v, torch.empty_like(x) if earlier is None else earlier
     return x
 
 
@@ -108,3 +119,27 @@ def _euler_step(x: torch.Tensor, v: torch.Tensor, sigma: torch.Tensor, sigma_nex
         denoised.copy_(v_to_denoised(denoised, part, sigma))
         slope = (part - denoised) / sigma
         part += slope * (sigma_next - sigma)
+
+
+def _multistep_step(
+    x: torch.Tensor,
+    v: torch.Tensor,
+    earlier: torch.Tensor | None,
+    sigma_before: torch.Tensor,
+    sigma: torch.Tensor,
+    sigma_next: torch.Tensor,
+) -> None:
+    """As :func:`_euler_step`, along the line through the denoised latents at `sigma` and `earlier` at `sigma_before`.
+
+    The first step, which has no earlier one, and the last, which ends at the denoised latents, are Euler steps.
+    """
+    slope = 0.0
+    if earlier is not None and sigma_next > 0:
+        # h / (2 h_before), where h are steps of -log(sigma).
+        slope = float((sigma / sigma_next).log() / (2 * (sigma_before / sigma).log()))
+    left = float(sigma_next / sigma)
+    befores = v.split(UPDATE_FRAMES) if earlier is None else earlier.split(UPDATE_FRAMES)
+    for part, denoised, before in zip(x.split(UPDATE_FRAMES), v.split(UPDATE_FRAMES), befores, strict=True):
+        denoised.copy_(v_to_denoised(denoised, part, sigma))
+        part *= left
+        part += (1 - left) * (denoised + slope * (denoised - before) if slope else denoised)

@@ -1,5 +1,6 @@
 """Stable Video Diffusion's UNet with audio and emotion adapters (Blattmann et al. 2023; Tan et al. 2025, section 3)."""
 
+from dataclasses import dataclass
 from types import ModuleType
 
 import torch
@@ -23,6 +24,18 @@ from dicetalk.denoise.blocks import (
 from dicetalk.layers import Attention, regroup, sdpa_attention
 
 ADDED_IDS = 3  # frames per second, motion bucket, expression motion bucket
+
+
+@dataclass
+class DeepFeatures:
+    """What the blocks below the highest resolution make of a window (DeepCache, Ma et al. 2024).
+
+    Args:
+        values: input of the last up block, ``(batch * frames, channels, h, w)``; `None` until a call of the network
+            computes it.
+    """
+
+    values: torch.Tensor | None = None
 
 
 class UNet(nn.Module):
@@ -112,6 +125,7 @@ class UNet(nn.Module):
         added_ids: torch.Tensor,
         context: AttentionContext,
         pose: torch.Tensor | None = None,
+        deep: DeepFeatures | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Predict v.
 
@@ -121,10 +135,12 @@ class UNet(nn.Module):
             added_ids: frames per second, motion bucket, expression bucket, ``(batch, 3)``.
             context: projected conditions.
             pose: pose-guider features added after the first convolution, ``(1 or frames, channels, h, w)``.
+            deep: of another call: only the blocks of the highest resolution are run. Empty ones are filled.
 
         Returns:
             v ``(batch, frames, out_channels, h, w)``, and the middle block's features
-            ``(batch * frames, channels, h', w')``, which the emotion classifier pools in training (eq. 15).
+            ``(batch * frames, channels, h', w')``, which the emotion classifier pools in training (eq. 15); with `deep`
+            of another call these are the latter.
         """
         batch, frames = sample.shape[:2]
         dtype = sample.dtype
@@ -139,12 +155,20 @@ class UNet(nn.Module):
             hidden = hidden + pose.repeat(len(hidden) // len(pose), 1, 1, 1)
 
         skips = [hidden]
-        for block in self.down_blocks:
-            hidden, more = block(hidden, embedding, frames, context)
-            skips += more
-        middle = hidden = self.mid_block(hidden, embedding, frames, context)
-        for block in self.up_blocks:
-            hidden = block(hidden, skips, embedding, frames, context)
+        if deep is not None and deep.values is not None:
+            _, more = self.down_blocks[0](hidden, embedding, frames, context)
+            skips += more[: self.config.layers_per_block]  # the last one is for the blocks that are left out
+            middle = hidden = deep.values
+        else:
+            for block in self.down_blocks:
+                hidden, more = block(hidden, embedding, frames, context)
+                skips += more
+            middle = hidden = self.mid_block(hidden, embedding, frames, context)
+            for block in self.up_blocks[:-1]:
+                hidden = block(hidden, skips, embedding, frames, context)
+            if deep is not None:
+                deep.values = hidden
+        hidden = self.up_blocks[-1](hidden, skips, embedding, frames, context)
 
         hidden = self.conv_out(F.silu(self.conv_norm_out(hidden)))
         return rearrange(hidden, "(b f) c h w -> b f c h w", f=frames), middle

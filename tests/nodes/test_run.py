@@ -140,7 +140,10 @@ def test_presets(nodes: dict[str, Any]) -> None:
     assert (reference.portrait_guidance, reference.expression_guidance) == (1.5, 2.5)
     assert (reference.seed, reference.audio_scale) == (5, 0.5)
     fast = settings(preset={"preset": "fast"})
-    assert (fast.steps, fast.schedule, fast.portrait_guidance) == (4, "tight", 1.5)
+    assert (fast.steps, fast.schedule, fast.portrait_guidance) == (5, "tight", 1.5)
+    draft = settings(preset={"preset": "draft"}, guidance_every=2, solver="dpmpp_2m")
+    assert (draft.steps, draft.solver, draft.guidance_every) == (4, "dpmpp_2m", 2)
+    assert settings(preset={"preset": "draft"}, guidance_every=1).guidance_every == 4, "the default is the preset's"
     assert (custom.steps, custom.window, custom.portrait_guidance) == (2, 8, (3.0, 4.5))
     assert custom.key_value_budget == 64 << 20
 

@@ -269,7 +269,22 @@ def test_bench_compares_two_settings(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert result["ratio"]["window"] == pytest.approx(
         result["base"][0]["window_seconds"] / result["against"][0]["window_seconds"]
     )
+    low, high = result["ratio_spread"]["total"]
+    assert low <= result["ratio"]["total"] <= high
+    assert result["import_seconds"] > 0 < result["load_seconds"]
     assert "time of base / time of against" in capsys.readouterr().out
+
+
+def test_bench_shows_what_grows_with_the_speech(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "bench.json"
+    options = ["--size", "small", "--short-side", "64", "--device", "cpu", "--set", "steps=1", "--json", str(out)]
+    assert main(["bench", *options, "--growth", "0.6,0.3"]) == 0
+    curve = json.loads(out.read_text())["growth"]
+    assert [point["speech_seconds"] for point in curve] == [0.3, 0.6]
+    assert all(point["peak_bytes"] > 0 and point["seconds_per_second"]["total"] > 0 for point in curve)
+    assert main(["bench", *options, "--growth", "5,9999"]) == 1
+    assert main(["bench", *options, "--growth", "5", "--repeats", "2"]) == 1
+    assert "--repeats has no influence with --growth" in capsys.readouterr().err
 
 
 def test_bench_tells_first_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dicetalk.denoise.guided import combine, guidance_branches
 from dicetalk.denoise.latents import draw_noise
-from dicetalk.denoise.sampler import karras_sigmas, sample_euler, scale_input, sigma_to_timestep, v_to_denoised
+from dicetalk.denoise.sampler import karras_sigmas, sample_clip, scale_input, sigma_to_timestep, v_to_denoised
 from dicetalk.denoise.tokens import NOT_KEPT, ProjectedRows, StoredRows
 from dicetalk.denoise.windows import WINDOWS, padding, window_schedule
 from dicetalk.errors import Cancelled, SettingError, VideoError
@@ -139,7 +139,7 @@ def test_a_perfect_network_gives_the_clip(name: str) -> None:
     target = torch.randn(40, 4, 2, 3, generator=generator)
     sigmas = karras_sigmas(6)
     x = target + sigmas[0] * torch.randn(target.shape, generator=generator)
-    out = sample_euler(
+    out = sample_clip(
         lambda x, sigma, frames, step: ideal_v(x, sigma, target[frames]),
         x,
         sigmas,
@@ -155,7 +155,7 @@ def test_overlapping_predictions_are_averaged() -> None:
     def predict(x: torch.Tensor, sigma: torch.Tensor, frames: list[int], step: int) -> torch.Tensor:
         return torch.full((len(frames), 1, 1, 1), float(frames[0]))
 
-    out = sample_euler(predict, x, sigmas, lambda step: [[0, 1], [1, 2]])
+    out = sample_clip(predict, x, sigmas, lambda step: [[0, 1], [1, 2]])
     assert out is x
     # Denoised is c_out * v = -v / sqrt(2); the last Euler step lands on it.
     assert torch.allclose(out.flatten() * -(2**0.5), torch.tensor([0.0, 0.5, 1.0]))
@@ -168,7 +168,7 @@ def test_every_occurrence_of_a_frame_counts() -> None:
     def predict(x: torch.Tensor, sigma: torch.Tensor, frames: list[int], step: int) -> torch.Tensor:
         return torch.arange(1.0, 1 + len(frames)).reshape(-1, 1, 1, 1)  # another one in each place
 
-    out = sample_euler(predict, x, torch.tensor([1.0, 0.0]), lambda step: [[0, 1, 0, 0], [1, 0]])
+    out = sample_clip(predict, x, torch.tensor([1.0, 0.0]), lambda step: [[0, 1, 0, 0], [1, 0]])
     assert torch.allclose(out.flatten() * -(2**0.5), torch.tensor([(1 + 3 + 4 + 2) / 4, (2 + 1) / 2]))
 
 
@@ -187,7 +187,7 @@ def test_progress_counts_windows_and_cancel_stops_before_the_next_call() -> None
         if preview is not None:
             previews.append(preview.clone())
 
-    sample_euler(predict, torch.ones(10, 1, 1, 1), karras_sigmas(3), schedule, Hooks(progress=listen))
+    sample_clip(predict, torch.ones(10, 1, 1, 1), karras_sigmas(3), schedule, Hooks(progress=listen))
     assert reports == [("sample", i + 1, total) for i in range(total)]
     assert len(previews) == 3
     c_skip = 1 / (700.0**2 + 1)
@@ -196,7 +196,7 @@ def test_progress_counts_windows_and_cancel_stops_before_the_next_call() -> None
     calls.clear()
     hooks = Hooks(cancelled=lambda: len(calls) == 2)
     with pytest.raises(Cancelled):
-        sample_euler(predict, torch.zeros(10, 1, 1, 1), karras_sigmas(3), schedule, hooks)
+        sample_clip(predict, torch.zeros(10, 1, 1, 1), karras_sigmas(3), schedule, hooks)
     assert len(calls) == 2
 
 
@@ -285,7 +285,7 @@ def test_values_that_are_not_finite_stop_the_step_that_made_them() -> None:
 
     windows = window_schedule("tight", 6, 6, 0, 0)
     with pytest.raises(VideoError, match=r"Step 2 of 4.*bfloat16"):
-        sample_euler(predict, torch.ones(6, 4, 2, 2), karras_sigmas(4), windows)
+        sample_clip(predict, torch.ones(6, 4, 2, 2), karras_sigmas(4), windows)
     assert calls == [0, 1]
 
 

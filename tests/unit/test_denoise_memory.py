@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from dicetalk.bench.sizes import SIZES
 from dicetalk.config import UNetConfig
 from dicetalk.denoise import blocks
 from dicetalk.denoise.attention import AdapterContext, AttentionContext, mask_pyramid
 from dicetalk.denoise.guided import sampling_bytes
+from dicetalk.denoise.tokens import ProjectedRows
 from dicetalk.denoise.unet import UNet
 from dicetalk.settings import SamplerSettings
 
@@ -75,3 +77,34 @@ def test_the_budget_bounds_projected_tokens_and_a_short_window_needs_less() -> N
     one_row = needed(25, 1) - needed(25, 0)
     assert one_row == 4 * 2 * unet.key_value_channels * 2
     assert needed(25, 1000, key_value_budget=10 * one_row) == needed(25, 10)
+
+
+class Silence:
+    """Token rows of a long clip, made on demand."""
+
+    tokens = 32
+
+    def __init__(self, rows: int):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __call__(self, rows: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        return torch.zeros(len(rows), self.tokens, 64, device=device, dtype=dtype)
+
+
+def test_what_is_kept_of_the_tokens_does_not_grow_with_the_speech() -> None:
+    """It did, up to a gigabyte each of speech and emotion: 835 MB for four minutes at the small size."""
+    unet = UNet(SIZES["small"].config.unet).requires_grad_(False)
+    budget = SamplerSettings().key_value_budget
+    assert budget == 64 << 20
+    kept = {}
+    for seconds in (4, 10, 60, 600):
+        rows = round(12.5 * seconds)
+        projected = ProjectedRows(unet, 0, Silence(rows), budget, torch.device("cpu"), torch.float32)
+        kept[seconds] = sum(k.nbytes + v.nbytes for k, v in projected.kept or ())
+        window, index = projected(torch.arange(rows - 25, rows)[None])
+        assert window[0][0].shape[0] == (rows if projected.kept else 25) and index.shape == (1, 25)
+    assert 10 << 20 < kept[4] < kept[10] <= budget
+    assert kept[60] == kept[600] == 0

@@ -226,7 +226,7 @@ def test_a_model_says_between_which_noise_levels_it_works(models: Path, monkeypa
         seen.append(sigmas)
         return x
 
-    monkeypatch.setattr("dicetalk.pipeline.sample_euler", sample)
+    monkeypatch.setattr("dicetalk.pipeline.sample_clip", sample)
     track = EmotionTrack.constant(model.priors["happy"])
     narrow = replace(model.config, sampling=replace(model.config.sampling, sigma_min=0.05, sigma_max=20.0))
     for config in (model.config, narrow):

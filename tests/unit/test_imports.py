@@ -12,6 +12,7 @@ LAYERS = (
     ("hooks", "parameters", "paths", "strict_json", "unfinished"),
     ("files", "memory", "media", "residency", "progress"),
     ("settings",),
+    ("presets",),
     ("config",),
     ("layers",),
     ("audio", "denoise", "portrait", "video"),

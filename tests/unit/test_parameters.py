@@ -83,7 +83,7 @@ def test_the_documents_have_the_options_as_the_parser_has_them(request: pytest.F
 @pytest.mark.parametrize(("each", "node"), TABLE, ids=names)
 def test_every_parameter_is_an_option(each: Parameter, node: str) -> None:
     actions = {action.dest: action for action in generate_parser()._actions}
-    assert actions[each.name].default == (None if each.of_model else each.default)
+    assert actions[each.name].default == (None if each.of_model or each.of_preset else each.default)
     assert each.help in actions[each.name].help or each.off[1] == actions[each.name].help
 
 

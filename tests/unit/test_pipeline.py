@@ -145,6 +145,30 @@ def test_everything_off_its_default(
     assert (made.values - expected).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"solver": "dpmpp_2m"},
+        {"guidance_low": 0.1},
+        {"guidance_high": 1.0},
+        {"guidance_every": 2},
+        {"solver": "dpmpp_2m", "guidance_low": 0.1, "guidance_every": 3},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("batched", [True, False])
+def test_steps_that_are_left_out(
+    model: DiceModel, portrait: EncodedPortrait, features: SpeechFeatures, changes: dict, batched: bool
+) -> None:
+    settings = replace(SETTINGS, steps=7, batched_guidance=batched)
+    plain = replace(PLAIN, steps=7, steps_run=settings.steps_run)
+    noise = released_noise(0, FRAMES + 6)
+    made = denoise(model, portrait, features, TRACK, replace(settings, **changes)).values
+    clip = plain_clip(model, portrait, features, means_of_frames(), noise)
+    assert (made - plain_latents(model.unet, clip, replace(plain, **changes))).abs().max() < 1e-4
+    assert (made - denoise(model, portrait, features, TRACK, settings).values).abs().max() > 1e-2
+
+
 def test_tight_windows_are_neither_padded_nor_more_than_needed(
     model: DiceModel, portrait: EncodedPortrait, features: SpeechFeatures
 ) -> None:

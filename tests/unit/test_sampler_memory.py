@@ -13,14 +13,14 @@ REPOSITORY = Path(__file__).parents[2]
 PROGRAM = """
 import json
 import torch
-from dicetalk.denoise.sampler import sample_euler
+from dicetalk.denoise.sampler import sample_clip
 from dicetalk.denoise.sampler import karras_sigmas
 from dicetalk.denoise.windows import window_schedule
 
 def peak(frames):
     x = torch.zeros(frames, 4, 64, 64)
     schedule = window_schedule("tight", frames, 25, 0, 7)
-    sample_euler(lambda x, sigma, frames, step: x, x, karras_sigmas(2), schedule)
+    sample_clip(lambda x, sigma, frames, step: x, x, karras_sigmas(2), schedule)
     return 1024 * int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1])
 
 print(json.dumps([peak(50), peak(1050)]))

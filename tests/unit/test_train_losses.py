@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicetalk.config import EmotionConfig, TokenMLPConfig
-from dicetalk.denoise.sampler import karras_sigmas, sample_euler, v_to_denoised
+from dicetalk.denoise.sampler import karras_sigmas, sample_clip, v_to_denoised
 from dicetalk.denoise.windows import window_schedule
 from dicetalk.drawn.train.vae import opponent
 from dicetalk.emotion.bank import COMMITMENT_WEIGHT, EmotionModel
@@ -181,7 +181,7 @@ def test_a_perfect_network_has_no_loss_and_samples_its_data() -> None:
 
     sigmas = karras_sigmas(10)
     noisy = data + sigmas[0] * normal(3, 4, 2, 2, seed=2)
-    sampled = sample_euler(
+    sampled = sample_clip(
         lambda x, sigma, frames, step: perfect(x, sigma), noisy, sigmas, window_schedule("tight", 3, 3, 0, 0)
     )
     torch.testing.assert_close(sampled, data, rtol=0, atol=1e-3)
