@@ -282,7 +282,9 @@ def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "with the config that it was begun with.",
     )
     train.add_argument(
-        "what", choices=["embedder", "diffusion", "tiny"], help="what to train; tiny is all of the small model"
+        "what",
+        choices=["embedder", "diffusion", "distill", "tiny"],
+        help="what to train; distill makes a model of few steps out of another, tiny is all of the small model",
     )
     train.add_argument("--config", type=Path, required=True, help="YAML file with every setting")
     train.add_argument("--quiet", action="store_true", help="no progress bars")

@@ -42,6 +42,10 @@ def _kind(what: str) -> type:
         from dicetalk.drawn.train.config import TinyTraining
 
         return TinyTraining
+    if what == "distill":
+        from dicetalk.train.distill import DistillTraining
+
+        return DistillTraining
     return {"embedder": EmbedderTraining, "diffusion": DiffusionTraining}[what]
 
 
@@ -55,6 +59,10 @@ def _trainer(what: str) -> Callable[[Any, Hooks], list[Path]]:
         from dicetalk.train.diffusion import train_diffusion
 
         return train_diffusion
+    if what == "distill":
+        from dicetalk.train.distill import train_distill
+
+        return train_distill
     from dicetalk.drawn.train.run import train_tiny
 
     return train_tiny

@@ -14,7 +14,15 @@ from dicetalk.config import FULL
 from dicetalk.drawn.train.config import TinyTraining
 from dicetalk.drawn.train.run import diffusion_training, stills
 from dicetalk.errors import SettingError
-from dicetalk.train.config import Ablations, DiffusionTraining, EmbedderTraining, LoopConfig, build, read_config
+from dicetalk.train.config import (
+    Ablations,
+    DiffusionTraining,
+    EmbedderTraining,
+    LoopConfig,
+    build,
+    read_config,
+)
+from dicetalk.train.distill import DistillTraining
 
 EMBEDDER = "data: shards\nout: runs/embedder\nembedder: {visual_fps: 12.5}\n"
 DIFFUSION = "data: shards\nout: runs/diffusion\nmodels: models\nembedder: e.safetensors\n"
@@ -144,6 +152,8 @@ def test_the_examples_are_configs() -> None:
     assert embedder.embedder.visual_dim == 17 and embedder.loop.learning_rate == 1e-4
     diffusion = read_config(examples / "train-diffusion.yaml", DiffusionTraining)
     assert diffusion.model == FULL and diffusion.loop.precision == "bf16"
+    distill = read_config(examples / "train-distill.yaml", DistillTraining)
+    assert (distill.student_steps, distill.substeps, distill.loop.precision) == (4, 3, "bf16")
 
 
 def test_the_example_of_an_ablation_goes_on_from_what_train_tiny_made() -> None:
