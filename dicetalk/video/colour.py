@@ -31,6 +31,14 @@ def rgb_to_yuv420(picture: Tensor) -> np.ndarray:
     return planes.round().astype(np.uint8).reshape(-1, luma.shape[1])
 
 
+def yuv420_planes(picture: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What :func:`rgb_to_yuv420` gives, as planes Y (H, W), U and V (H / 2, W / 2)."""
+    planes = rgb_to_yuv420(picture)
+    height, width = 2 * len(planes) // 3, planes.shape[1]
+    u, v = planes[height:].reshape(2, height // 2, width // 2)
+    return planes[:height], u, v
+
+
 def rgba_to_yuva420(picture: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Colours as :func:`rgb_to_yuv420`, and alpha in full range.
 
@@ -40,13 +48,11 @@ def rgba_to_yuva420(picture: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray
     Returns:
         The planes Y (H, W), U and V (H / 2, W / 2) and alpha (H, W), uint8 (ffmpeg's ``yuva420p``).
     """
-    _, height, width = picture.shape
-    planes = rgb_to_yuv420(picture[:3])
-    height, width = height + height % 2, width + width % 2
-    luma, chroma = planes[:height], planes[height:].reshape(2, height // 2, width // 2)
+    planes = yuv420_planes(picture[:3])
+    height, width = planes[0].shape
     alpha = _unit_range(picture[3])
     alpha = np.pad(alpha, ((0, height - alpha.shape[0]), (0, width - alpha.shape[1])), mode="edge")
-    return luma, chroma[0], chroma[1], (alpha * 255).round().astype(np.uint8)
+    return *planes, (alpha * 255).round().astype(np.uint8)
 
 
 def rgb_to_bytes(picture: Tensor) -> np.ndarray:

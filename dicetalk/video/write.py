@@ -22,7 +22,7 @@ from dicetalk.files import check_file_target, check_folder_target, explained, re
 from dicetalk.hooks import SILENT, Hooks
 from dicetalk.settings import VideoSettings
 from dicetalk.video.clip import NO_FRAMES, exact_fps
-from dicetalk.video.colour import rgb_to_bytes, rgb_to_yuv420, rgba_to_yuva420
+from dicetalk.video.colour import rgb_to_bytes, rgba_to_yuva420, yuv420_planes
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -176,13 +176,16 @@ class _UnbufferedFile(FileIO):
 
 
 def _frame(picture: Tensor, form: Form) -> av.VideoFrame:
+    planes: tuple[np.ndarray, ...]
     if len(picture) == RGB_CHANNELS:
-        return av.VideoFrame.from_ndarray(rgb_to_yuv420(picture), format="yuv420p")
-    if not form.alpha:
+        name, planes = "yuv420p", yuv420_planes(picture)
+    elif form.alpha:
+        name, planes = "yuva420p", rgba_to_yuva420(picture)
+    else:
         raise VideoError(f"{form.container} holds no alpha: the frames must be (n, 3, H, W).")
-    planes = rgba_to_yuva420(picture)
     height, width = planes[0].shape
-    frame = av.VideoFrame(width, height, "yuva420p")
+    frame = av.VideoFrame(width, height, name)
+    # Encoders look at what lies behind the rows, too: left as it was, equal frames gave different files.
     for plane, values in zip(frame.planes, planes, strict=True):
         rows = np.zeros((plane.height, plane.line_size), np.uint8)
         rows[:, : plane.width] = values

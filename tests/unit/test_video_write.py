@@ -21,6 +21,7 @@ from dicetalk.errors import Cancelled, OutputError, SettingError, VideoError
 from dicetalk.hooks import SILENT
 from dicetalk.video import write_mp4, write_png_folder
 from dicetalk.video.colour import rgb_to_yuv420
+from dicetalk.video.write import MP4, _frame
 
 COLOURS = {
     "red": (1.0, 0.0, 0.0),
@@ -382,3 +383,12 @@ def test_png_folder(tmp_path, exists):
         assert (back - picture).abs().max() <= 0.5 / 255 + 1e-6
     with pytest.raises(OutputError, match="not an empty folder"):
         write_png_folder(folder, never(), total=5)
+
+
+def test_nothing_is_left_behind_the_rows_of_a_frame() -> None:
+    """Encoders look at it: with whatever memory held there, equal frames gave different files."""
+    planes = _frame(torch.rand(3, 36, 50), MP4).planes
+    assert any(plane.line_size > plane.width for plane in planes)
+    for plane in planes:
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        assert rows[:, : plane.width].any() and not rows[:, plane.width :].any()
