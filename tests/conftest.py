@@ -37,10 +37,16 @@ NOT_FAST = (
     *("test_sonic_files.py", "test_released_weights.py", "test_checkpoints_convert.py", "test_checkpoints_doctor.py"),
     *("test_checkpoints_download.py", "test_checkpoints_layouts.py", "test_checkpoints_load.py"),
     *("test_audio_inputs.py", "test_audio_lengths.py", "test_emotion_voice.py"),
-    *("test_portrait_faces.py", "test_portrait_notices.py", "test_emotion_embedder.py", "test_video_retime.py"),
+    *(
+        "test_reuse.py",
+        "test_portrait_faces.py",
+        "test_portrait_notices.py",
+        "test_emotion_embedder.py",
+        "test_video_retime.py",
+    ),
     *("test_archive.py", "test_checks.py", "test_extract.py", "test_folders.py", "test_hosting.py"),
     *("test_motion_inputs.py", "test_notices.py", "test_packaging.py", "test_prompts.py", "test_run.py"),
-    *("test_sampler_values.py", "test_sonic.py", "test_templates.py"),
+    *("test_sampler_values.py", "test_sonic.py", "test_templates.py", "test_presets.py", "test_drawn_frontier.py"),
 )
 """Files of :data:`FAST_FOLDERS` that ``-m fast`` leaves out: about five seconds or more. Single tests of other files
 are marked `long`."""
