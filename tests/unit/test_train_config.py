@@ -14,14 +14,7 @@ from dicetalk.config import FULL
 from dicetalk.drawn.train.config import TinyTraining
 from dicetalk.drawn.train.run import diffusion_training, stills
 from dicetalk.errors import SettingError
-from dicetalk.train.config import (
-    Ablations,
-    DiffusionTraining,
-    EmbedderTraining,
-    LoopConfig,
-    build,
-    read_config,
-)
+from dicetalk.train.config import Ablations, DiffusionTraining, EmbedderTraining, LoopConfig, build, read_config
 from dicetalk.train.distill import DistillTraining
 
 EMBEDDER = "data: shards\nout: runs/embedder\nembedder: {visual_fps: 12.5}\n"

@@ -23,10 +23,10 @@ from dicetalk.hooks import SILENT, Hooks
 from dicetalk.presets import EXACT, PRESETS, with_preset
 from dicetalk.settings import SamplerSettings
 
-ALONE: Mapping[str, Mapping[str, Any]] = {
-    "half the steps": {},
+ALONE: Mapping[str, dict[str, Any]] = {
+    "half the steps": {"steps": "half"},
     "dpmpp_2m": {"solver": "dpmpp_2m"},
-    "dpmpp_2m, half the steps": {"solver": "dpmpp_2m"},
+    "dpmpp_2m, half the steps": {"solver": "dpmpp_2m", "steps": "half"},
     "tight windows": {"schedule": "tight"},
     "guidance_every 2": {"guidance_every": 2},
     "guidance_every 3": {"guidance_every": 3},
@@ -34,7 +34,7 @@ ALONE: Mapping[str, Mapping[str, Any]] = {
     "guidance_high 5": {"guidance_high": 5.0},
     "deep_every 2": {"deep_every": 2},
 }
-"""Each technique alone; those whose name says so have half of the model's steps."""
+"""Each technique alone; ``half`` stands for half of the model's steps."""
 
 EQUAL = 100.0
 """PSNR of equal clips, for a table."""
@@ -42,9 +42,9 @@ EQUAL = 100.0
 
 def frontier_settings(made_for: SamplerSettings) -> dict[str, SamplerSettings]:
     """What is compared, by name: ``exact`` first, each technique alone, and the other presets."""
-    half = max(made_for.steps // 2, 1)
+    half = {"steps": max(made_for.steps // 2, 1)}
     alone = {
-        name: replace(made_for, steps=half if "half" in name else made_for.steps, **changes)
+        name: replace(made_for, **(changes | half if changes.get("steps") == "half" else changes))
         for name, changes in ALONE.items()
     }
     presets = {name: with_preset(made_for, name) for name in PRESETS}
